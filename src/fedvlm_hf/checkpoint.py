@@ -1,0 +1,176 @@
+"""Saving whole rounds, and going on from one: to the bit, whenever the run was killed."""
+
+import json
+import os
+import platform
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .callbacks import RoundCallback, RoundEnd
+from .files import new_folder, write_atomic
+from .rounds import RoundStart
+from .state import ClientStore, load_state, save_state
+from .tensors import TensorDict
+from .types import Generation, RoundRecord, ServerState
+
+
+class RunMismatchError(ValueError):
+    """`output_dir` holds another run than the one that was started."""
+
+
+def round_folder(output_dir: str | os.PathLike[str], round_idx: int) -> Path:
+    """Where the export of a round lies."""
+    return Path(output_dir) / "rounds" / f"round-{round_idx:04d}"
+
+
+def whole_rounds(output_dir: str | os.PathLike[str]) -> list[int]:
+    """The rounds that were saved whole, in order."""
+    return sorted(int(path.name[6:]) for path in (Path(output_dir) / "rounds").glob("round-[0-9]*"))
+
+
+def environment() -> dict[str, Any]:
+    """What "the same bits" depends on beside configuration and data."""
+    cpu = torch.backends.cpu.get_cpu_capability()
+    return {"torch": torch.__version__, "num_threads": torch.get_num_threads(), "cpu": cpu, "arch": platform.machine()}
+
+
+def check_same_run(output_dir: str | os.PathLike[str], run: Mapping[str, Any]) -> list[str]:
+    """Compare a run with the one that `output_dir` holds.
+
+    Args:
+        output_dir (`str` or `os.PathLike`):
+            Folder with a `run.json`.
+        run (`Mapping[str, Any]`):
+            What this run would write there.
+
+    Returns:
+        `list[str]`: differences of the environment, which do not forbid resuming but change the last bits.
+
+    Raises:
+        `RunMismatchError`: if method, configuration, base model, clients or evaluation differ; it lists how.
+    """
+    saved = json.loads((Path(output_dir) / "run.json").read_text(encoding="utf-8"))
+    run = json.loads(json.dumps(run))
+    differences = _differences({k: v for k, v in saved.items() if k != "environment"}, run)
+    differences = [line for line in differences if not line.startswith("environment")]
+    if differences:
+        raise RunMismatchError(
+            f"`output_dir` {str(output_dir)!r} holds another run, so it cannot be resumed with these arguments:\n  "
+            + "\n  ".join(differences)
+            + "\nUse the arguments of that run, or another `output_dir`."
+        )
+    return _differences(saved["environment"], run["environment"])
+
+
+def _differences(old: Any, new: Any, path: str = "") -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted({*old, *new})
+        nested = [_differences(old.get(k), new.get(k), f"{path}.{k}" if path else k) for k in keys]
+        return [line for lines in nested for line in lines]
+    return [] if old == new else [f"{path}: {old!r} in `output_dir`, {new!r} now"]
+
+
+class CheckpointCallback(RoundCallback):
+    """Saves each round as one folder that appears whole or not at all, then `metrics.jsonl`.
+
+    Args:
+        output_dir (`str` or `os.PathLike`):
+            The run's folder.
+        run (`Mapping[str, Any]`):
+            Content of `run.json`: what the run is.
+        export (`Callable[[Path, TensorDict], None]`):
+            Writes the export of the global tensors into an empty folder.
+        store (`ClientStore`):
+            The clients' states; each round notes which versions belong to it.
+        save_total_limit (`int`, *optional*):
+            How many of the newest rounds to keep. All by default.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike[str],
+        run: Mapping[str, Any],
+        export: Callable[[Path, TensorDict], None],
+        store: ClientStore,
+        save_total_limit: int | None = None,
+    ):
+        self.output_dir, self.run, self.export, self.store = Path(output_dir), run, export, store
+        self.save_total_limit = save_total_limit
+        self.history: list[RoundRecord] = []
+
+    def on_start(self, history: Sequence[RoundRecord], num_rounds: int) -> None:
+        """Write `run.json` and bring `metrics.jsonl` to the round that the run goes on from."""
+        write_atomic(self.output_dir / "run.json", json.dumps(self.run, indent=2, sort_keys=True) + "\n")
+        self.history = list(history)
+        self._write_metrics()
+
+    def on_round_end(self, end: RoundEnd) -> None:
+        """Save the round; the rename of its folder is the moment from which it counts."""
+        with new_folder(round_folder(self.output_dir, end.record.round_idx)) as folder:
+            self.export(folder, end.tensors)
+            state = folder / "federated_state"
+            state.mkdir()
+            save_state(state / "tensors.safetensors", {"global": end.tensors})
+            save_state(state / "server.safetensors", end.state.tensors)
+            content = {
+                "record": end.record.to_json(),
+                "server_scalars": dict(end.state.scalars),
+                "client_versions": dict(self.store.versions),
+            }
+            (state / "state.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+            generations = {k: [asdict(g) for g in e.generations] for k, e in end.record.evaluations.items()}
+            (state / "generations.json").write_text(json.dumps(generations) + "\n", encoding="utf-8")
+        self.history.append(end.record)
+        self._write_metrics()
+        self._prune()
+
+    def _write_metrics(self) -> None:
+        if self.history:
+            lines = [json.dumps(record.to_json()) for record in self.history]
+            write_atomic(self.output_dir / "metrics.jsonl", "\n".join(lines) + "\n")
+
+    def _prune(self) -> None:
+        rounds = whole_rounds(self.output_dir)
+        kept = rounds[-self.save_total_limit :] if self.save_total_limit else rounds
+        for round_idx in rounds[: len(rounds) - len(kept)]:
+            shutil.rmtree(round_folder(self.output_dir, round_idx))
+        if self.store.versions:
+            self.store.prune([_read_json(self.output_dir, i)["client_versions"] for i in kept])
+
+
+def load_last_round(output_dir: str | os.PathLike[str], store: ClientStore) -> RoundStart:
+    """The state after the last whole round, with the clients' states put back to it.
+
+    Args:
+        output_dir (`str` or `os.PathLike`):
+            Folder of a run with at least one whole round.
+        store (`ClientStore`):
+            The clients' states; what was written after that round is deleted.
+
+    Returns:
+        `RoundStart`: where to go on.
+    """
+    round_idx = whole_rounds(output_dir)[-1]
+    folder = round_folder(output_dir, round_idx) / "federated_state"
+    content = _read_json(output_dir, round_idx)
+    record = RoundRecord.from_json(content["record"])
+    for name, rows in json.loads((folder / "generations.json").read_text(encoding="utf-8")).items():
+        evaluation = replace(record.evaluations[name], generations=[Generation(**row) for row in rows])
+        record.evaluations[name] = evaluation
+    store.restore(content["client_versions"])
+    tensors = load_state(folder / "tensors.safetensors").get("global", TensorDict({}))
+    server = ServerState(load_state(folder / "server.safetensors"), content["server_scalars"])
+    lines = (Path(output_dir) / "metrics.jsonl").read_text(encoding="utf-8").splitlines() if round_idx else []
+    earlier = [RoundRecord.from_json(json.loads(line)) for line in lines]
+    history = [*(r for r in earlier if r.round_idx < round_idx), record]
+    return RoundStart(tensors, server, round_idx, history)
+
+
+def _read_json(output_dir: str | os.PathLike[str], round_idx: int) -> dict[str, Any]:
+    path = round_folder(output_dir, round_idx) / "federated_state" / "state.json"
+    return json.loads(path.read_text(encoding="utf-8"))

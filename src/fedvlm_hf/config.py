@@ -1,0 +1,168 @@
+"""FederatedConfig: the knobs that every federated run has. A method's own knobs are in the method's file."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from trl import SFTConfig
+
+
+@dataclass
+class FederatedConfig(SFTConfig):
+    r"""
+    Configuration of a federated run, for [`FederatedTrainer`].
+
+    It has every argument of [`~trl.SFTConfig`], which then means one client's local work in one round. A client run is
+    not a whole run, so these defaults differ from [`~trl.SFTConfig`]: `num_train_epochs` 1, `lr_scheduler_type`
+    constant, `save_strategy` and `eval_strategy` `"no"`, `max_length` `None` (cutting a VLM's sequence can cut its image
+    tokens or its answer).
+
+    Parameters:
+        > Parameters of the rounds
+
+        num_rounds (`int`, *optional*, defaults to `10`):
+            Rounds to run. Round 0 is the evaluation before training.
+        clients_per_round (`float`, *optional*):
+            Clients that take part in each round: below 1 a fraction of them, from 1 a number. All by default.
+        client_sampling (`str`, *optional*, defaults to `"uniform"`):
+            How they are drawn: `"uniform"`, or `"weighted"` by their number of rows.
+        client_weighting (`str`, *optional*, defaults to `"num_samples"`):
+            Weights in the mean: `"num_samples"`, or `"uniform"`.
+        round_lr_scheduler_type (`str`, *optional*, defaults to `"constant"`):
+            How `learning_rate` changes between rounds: `"constant"`, or `"cosine"` from `learning_rate` in round 1 to
+            `round_min_learning_rate` in the last. Inside a round it is what `lr_scheduler_type` says.
+        round_min_learning_rate (`float`, *optional*, defaults to `0.0`):
+            Rate of the last round under `"cosine"`.
+
+        > Parameters of the method
+
+        method (`str`, *optional*, defaults to `"fedavg"`):
+            A registered method, such as `"fedavg"`, or the baselines `"central"` and `"local"`. Two halves combine as
+            `"client+server"`. An object is also taken, see [`~fedvlm_hf.methods.Method`].
+        method_kwargs (`dict[str, Any]`, *optional*):
+            The method's own knobs.
+        tuning (`str`, *optional*):
+            What trains: `"connector"`, `"llm"` (LoRA on the language model) or `"joint"` (both). Joint by default, or
+            llm where the model has no connector.
+
+        > Parameters of the evaluation
+
+        eval_every (`int`, *optional*, defaults to `1`):
+            Evaluate after every so many rounds; round 0 and the last round always are.
+        eval_max_new_tokens (`int`, *optional*):
+            Longest answer in tokens. By default it is derived from each task's references.
+
+        > Parameters of the engine
+
+        engine (`str`, *optional*, defaults to `"in_process"`):
+            Who runs the clients.
+    """
+
+    _VALID_DICT_FIELDS = [*SFTConfig._VALID_DICT_FIELDS, "method_kwargs"]
+
+    # Defaults that differ from SFTConfig, because a client run is not a whole run
+    num_train_epochs: float = field(
+        default=1.0, metadata={"help": "Local epochs of each client in each round; ignored if `max_steps` is set."}
+    )
+    max_steps: int = field(
+        default=-1, metadata={"help": "Local optimizer steps of each client in each round; -1 to go by epochs."}
+    )
+    lr_scheduler_type: str = field(
+        default="constant",
+        metadata={"help": "Schedule of the learning rate inside one client run; see `round_lr_scheduler_type`."},
+    )
+    save_strategy: str = field(
+        default="no", metadata={"help": "Must stay 'no': every round is saved, whole, at its end."}
+    )
+    eval_strategy: str = field(default="no", metadata={"help": "Must stay 'no': see `eval_every`."})
+    max_length: int | None = field(
+        default=None,
+        metadata={"help": "Longest sequence in tokens; data that it would cut is refused. No limit by default."},
+    )
+
+    # Rounds
+    num_rounds: int = field(default=10, metadata={"help": "Rounds to run."})
+    clients_per_round: float | None = field(
+        default=None,
+        metadata={"help": "Clients in each round: below 1 a fraction, from 1 a number. All by default."},
+    )
+    client_sampling: str = field(
+        default="uniform",
+        metadata={"help": "How a round's clients are drawn.", "choices": ["uniform", "weighted"]},
+    )
+    client_weighting: str = field(
+        default="num_samples",
+        metadata={"help": "Weights of the clients in the mean.", "choices": ["num_samples", "uniform"]},
+    )
+    round_lr_scheduler_type: str = field(
+        default="constant",
+        metadata={"help": "How the learning rate changes between rounds.", "choices": ["constant", "cosine"]},
+    )
+    round_min_learning_rate: float = field(
+        default=0.0, metadata={"help": "Learning rate of the last round under the cosine schedule."}
+    )
+
+    # Method
+    method: str = field(
+        default="fedavg", metadata={"help": "A registered method; 'central' and 'local' are the baselines."}
+    )
+    method_kwargs: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "The method's own knobs, as a JSON dictionary."}
+    )
+    tuning: str | None = field(
+        default=None,
+        metadata={"help": "What trains: 'connector', 'llm' or 'joint' (default where the model has a connector)."},
+    )
+
+    # Evaluation
+    eval_every: int = field(
+        default=1, metadata={"help": "Evaluate after every so many rounds; rounds 0 and the last always are."}
+    )
+    eval_max_new_tokens: int | None = field(
+        default=None, metadata={"help": "Longest answer in tokens; derived from each task's references by default."}
+    )
+
+    # Engine
+    engine: str = field(default="in_process", metadata={"help": "Who runs the clients.", "choices": ["in_process"]})
+
+    def __post_init__(self):
+        super().__post_init__()
+        self._check_rounds()
+        self._check_choices()
+        self._check_refused()
+
+    def _check_rounds(self) -> None:
+        for name in ("num_rounds", "eval_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        if self.max_steps == 0 or (self.max_steps < 0 and self.num_train_epochs <= 0):
+            raise ValueError(
+                f"Clients would do nothing: `max_steps` is {self.max_steps} and `num_train_epochs` is "
+                f"{self.num_train_epochs}. Set one of them above 0."
+            )
+
+    def _check_choices(self) -> None:
+        for name, field_ in self.__dataclass_fields__.items():
+            choices = field_.metadata.get("choices")
+            if choices and name in FederatedConfig.__annotations__ and getattr(self, name) not in choices:
+                raise ValueError(f"`{name}` must be one of {', '.join(choices)}, got {getattr(self, name)!r}.")
+
+    def _check_refused(self) -> None:
+        refused = {
+            "load_best_model_at_end": (
+                self.load_best_model_at_end,
+                "the run always ends with its last round; `rounds/` keeps the others",
+            ),
+            "auto_find_batch_size": (
+                self.auto_find_batch_size,
+                "clients with different batch sizes would no longer do comparable work",
+            ),
+            "save_strategy": (self.save_strategy != "no", "every round is saved, whole, at its end"),
+            "eval_strategy": (self.eval_strategy != "no", "rounds are evaluated by `eval_every`"),
+            "push_to_hub": (
+                self.push_to_hub,
+                "rounds are not pushed yet. Upload `output_dir` without `client_state/` and `rounds/*/federated_state/`",
+            ),
+        }
+        for name, (is_set, reason) in refused.items():
+            if is_set:
+                raise ValueError(f"`{name}` cannot be set in a federated run: {reason}.")

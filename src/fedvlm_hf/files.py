@@ -1,0 +1,53 @@
+"""Writing files and folders so that a reader, or a kill, never meets half of one."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> None:
+    """Write `content` beside `path`, flush it to disk and move it into place.
+
+    The temporary name depends on `path` alone, so what a killed process left is overwritten by the next write.
+
+    Args:
+        path (`str` or `os.PathLike`):
+            The file. Missing parent folders are made.
+        content (`str` or `bytes`):
+            The whole content; text is written as UTF-8.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+    _flush(temporary)
+    os.replace(temporary, path)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Give a temporary folder to fill, flush it to disk and move it to `path`, which must not exist yet.
+
+    The temporary name depends on `path` alone and starts with a dot; what a killed process left is removed first.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    yield temporary
+    for file in sorted(temporary.rglob("*")):
+        _flush(file)
+    _flush(temporary)
+    os.replace(temporary, path)
+    _flush(path.parent)
+
+
+def _flush(path: Path) -> None:
+    """Hand a file's or folder's content to the disk, so that a power cut after the rename finds it whole."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,150 @@
+"""The contracts of a method's two halves, and how a name becomes a method."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..registry import Registry, unknown_name_message
+from ..tensors import TensorDict, WeightedMean
+from ..types import ClientTask, ClientUpdate, ServerState
+
+
+STRATEGIES: Registry[type["Strategy"]] = Registry("strategy", "fedvlm_hf.methods")
+CLIENT_METHODS: Registry[type["ClientMethod"]] = Registry("client method", "fedvlm_hf.methods")
+
+
+@dataclasses.dataclass(frozen=True)
+class Strategy:
+    """The server half of a method. Subclasses are frozen dataclasses whose fields are the method's knobs.
+
+    Nothing lives on the object between rounds: what must last is in `ServerState`, which is saved with each round.
+    """
+
+    def init(self, shared: TensorDict) -> ServerState:
+        """State before the first round, from the tensors that are shared and train."""
+        return ServerState()
+
+    def configure(
+        self, round_idx: int, client_ids: Sequence[str], current: TensorDict, state: ServerState
+    ) -> list[ClientTask]:
+        """One task for each client of the cohort."""
+        return [ClientTask(round_idx, client_id, current) for client_id in client_ids]
+
+    def aggregate(self, updates: Iterable[ClientUpdate], state: ServerState) -> TensorDict:
+        """Combine updates, one at a time: the exact mean weighted by `num_samples` unless overridden."""
+        mean = WeightedMean()
+        for update in updates:
+            mean.add(update.tensors, update.num_samples)
+        return mean.result()
+
+    def apply(self, mean: TensorDict, current: TensorDict, state: ServerState) -> tuple[TensorDict, ServerState]:
+        """The next global tensors and state: the aggregate itself unless overridden."""
+        return mean, state
+
+
+@dataclasses.dataclass(frozen=True)
+class ClientMethod:
+    """The client half of a method: hooks into one client run. Subclasses are frozen dataclasses of their knobs."""
+
+    def clients(self, datasets: Mapping[str, Any]) -> dict[str, Any]:
+        """The clients to train, by id, from the clients' datasets."""
+        return dict(datasets)
+
+    @property
+    def is_continuous(self) -> bool:
+        """Whether a client's optimizer, data order and random state go on from round to round."""
+        return False
+
+    def is_shared(self, name: str) -> bool:
+        """Whether a tensor travels. What is not shared stays at the client between its rounds."""
+        return True
+
+    def on_start(self, model: nn.Module, task: ClientTask) -> None:
+        """After the task's tensors are loaded, before the first step."""
+
+    def extra_loss(self, model: nn.Module, inputs: Mapping[str, Any], task: ClientTask) -> torch.Tensor | None:
+        """A term to add to the loss of a micro-batch; it is divided by the accumulation steps."""
+        return None
+
+    def adjust_gradients(self, named_parameters: Mapping[str, nn.Parameter], task: ClientTask) -> None:
+        """Change `.grad` in place: once per optimizer step, after backward, before clipping."""
+
+    def on_finish(self, update: ClientUpdate, task: ClientTask) -> ClientUpdate:
+        """After the last step: add to what travels (`control`) or stays (`state`)."""
+        return update
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A whole method: what clients do and what the server does."""
+
+    client: ClientMethod
+    strategy: Strategy
+
+
+def resolve_method(
+    method: "str | Method | Strategy | ClientMethod", kwargs: Mapping[str, Any] | None = None
+) -> Method:
+    """Find a method by name and set its knobs.
+
+    Args:
+        method (`str`, `Method`, `Strategy` or `ClientMethod`):
+            A registered name, a client half and a server half joined by `+` (`"fedprox+fedadam"`), or an object.
+        kwargs (`Mapping[str, Any]`, *optional*):
+            Knobs by name; each goes to the half that has it.
+
+    Returns:
+        `Method`: with FedAvg as the half that is not named.
+
+    Raises:
+        `ValueError`: on an unknown name or knob, two halves of one kind, or knobs beside an object.
+
+    Example:
+
+    ```python
+    >>> from fedvlm_hf.methods import resolve_method
+
+    >>> resolve_method("fedavg")
+    Method(client=ClientMethod(), strategy=FedAvg())
+    ```
+    """
+    from .fedavg import FedAvg
+
+    if not isinstance(method, str):
+        if kwargs:
+            raise ValueError("`method_kwargs` goes with a method's name. Set the knobs on the object that you pass.")
+        if isinstance(method, Method):
+            return method
+        if isinstance(method, Strategy):
+            return Method(ClientMethod(), method)
+        return Method(method, FedAvg())
+    client = _half(method, CLIENT_METHODS) or ClientMethod
+    strategy = _half(method, STRATEGIES) or FedAvg
+    kwargs = dict(kwargs or {})
+    knobs = {half: {f.name for f in dataclasses.fields(half) if f.init} for half in (client, strategy)}
+    for key in kwargs:
+        if not any(key in names for names in knobs.values()):
+            valid = sorted(set().union(*knobs.values()))
+            raise ValueError(
+                unknown_name_message("method_kwargs", key, valid)
+                if valid
+                else f"`method_kwargs` has {key!r}, but method {method!r} has no knobs."
+            )
+    client_half, server_half = (half(**{k: v for k, v in kwargs.items() if k in knobs[half]}) for half in knobs)
+    return Method(client_half, server_half)
+
+
+def _half(method: str, registry: Registry) -> Any:
+    names = method.split("+")
+    for name in names:
+        if CLIENT_METHODS.get(name) is None and STRATEGIES.get(name) is None:
+            raise ValueError(
+                unknown_name_message("method", name, sorted({*CLIENT_METHODS.names(), *STRATEGIES.names()}))
+            )
+    halves = [name for name in names if registry.get(name) is not None]
+    if len(halves) > 1:
+        raise ValueError(f"`method` {method!r} names more than one {registry.kind}: {', '.join(halves)}. Keep one.")
+    return registry.get(halves[0]) if halves else None

@@ -1,0 +1,88 @@
+"""Which clients take part in a round: a pure function of the seed and the round."""
+
+from collections.abc import Mapping
+
+import torch
+
+
+def cohort_size(clients_per_round: float | None, num_clients: int) -> int:
+    """How many of `num_clients` take part in each round.
+
+    Args:
+        clients_per_round (`float`, *optional*):
+            Below 1 a fraction of the clients (at least one takes part), from 1 a number of clients; `None` is all.
+        num_clients (`int`):
+            Clients there are.
+
+    Raises:
+        `ValueError`: if it is not positive, not whole from 1 up, or more than there are.
+    """
+    if clients_per_round is None:
+        return num_clients
+    if clients_per_round <= 0 or (clients_per_round >= 1 and clients_per_round != int(clients_per_round)):
+        raise ValueError(
+            f"`clients_per_round` must be a fraction below 1 or a whole number of clients, got {clients_per_round}."
+        )
+    if clients_per_round > num_clients:
+        raise ValueError(
+            f"`clients_per_round` is {clients_per_round:g}, but there are only {num_clients} clients. Pass at most "
+            f"{num_clients}, or leave it out for all."
+        )
+    return int(clients_per_round) if clients_per_round >= 1 else max(1, round(clients_per_round * num_clients))
+
+
+def sample_cohort(sizes: Mapping[str, int], size: int, strategy: str, seed: int, round_idx: int) -> list[str]:
+    """The clients of one round, in sorted order.
+
+    Args:
+        sizes (`Mapping[str, int]`):
+            Training rows of each client.
+        size (`int`):
+            Clients to draw, without replacement.
+        strategy (`str`):
+            `"uniform"`, or `"weighted"` by the number of rows. Drawing by size and averaging by size counts size
+            twice: combine `"weighted"` with uniform weights in the mean where the global loss is meant.
+        seed (`int`):
+            Seed of the run.
+        round_idx (`int`):
+            The round; the draw depends on nothing else, so a resumed run draws the same clients.
+
+    Raises:
+        `ValueError`: on an unknown strategy.
+
+    Example:
+
+    ```python
+    >>> from fedvlm_hf.sampling import sample_cohort
+
+    >>> sample_cohort({"a": 1, "b": 1, "c": 1}, 3, "uniform", seed=0, round_idx=1)
+    ['a', 'b', 'c']
+    ```
+    """
+    if strategy not in ("uniform", "weighted"):
+        raise ValueError(f"`client_sampling` must be 'uniform' or 'weighted', got {strategy!r}.")
+    names = sorted(sizes)
+    if size == len(names):
+        return names
+    # mixed into 32 bits, since torch's CPU generator drops the others without a word
+    generator = torch.Generator().manual_seed(client_seed(seed, round_idx, -1))
+    weights = [float(sizes[name]) if strategy == "weighted" else 1.0 for name in names]
+    drawn = torch.multinomial(torch.tensor(weights, dtype=torch.float64), size, generator=generator)
+    return sorted(names[i] for i in drawn.tolist())
+
+
+def client_seed(seed: int, round_idx: int, position: int) -> int:
+    """Seed of one client run, in 0 ... 2^32 - 1, so that data order and dropout differ by round and client.
+
+    The first client's first round has the run's own seed: one client and one round are then SFTTrainer with that seed.
+
+    Args:
+        seed (`int`):
+            Seed of the run.
+        round_idx (`int`):
+            The round, from 1.
+        position (`int`):
+            Place of the client among all clients in sorted order, from 0.
+    """
+    # two odd constants (golden ratio, and the one of MurmurHash3's finaliser) keep rounds and clients apart mod 2^32
+    return (seed + 0x9E3779B1 * (round_idx - 1) + 0x85EBCA6B * position) % 2**32

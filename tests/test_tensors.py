@@ -1,0 +1,97 @@
+"""TensorDict and the exact mean."""
+
+import pytest
+import torch
+
+from fedvlm_hf.tensors import TensorDict, WeightedMean
+
+
+def tensors(*values: float) -> TensorDict:
+    return TensorDict.from_tensors({"w": torch.tensor(values)})
+
+
+def mean_of(pairs: list[tuple[TensorDict, int]]) -> TensorDict:
+    mean = WeightedMean()
+    for update, weight in pairs:
+        mean.add(update, weight)
+    return mean.result()
+
+
+def test_views_share_one_flat_buffer():
+    both = TensorDict.from_tensors({"a": torch.ones(2, 2), "b": torch.zeros(3)})
+    both["b"][1] = 7
+    assert both.flat.tolist() == [1, 1, 1, 1, 0, 7, 0]
+    both.flat.mul_(2)
+    assert both["a"].tolist() == [[2, 2], [2, 2]]
+    assert both.nbytes == 28
+
+
+def test_from_tensors_copies_and_casts():
+    source = torch.ones(2, dtype=torch.bfloat16)
+    copied = TensorDict.from_tensors({"a": source})
+    source.zero_()
+    assert copied["a"].dtype == torch.float32
+    assert copied["a"].tolist() == [1, 1]
+
+
+def test_a_buffer_of_the_wrong_size_or_dtype_is_refused():
+    with pytest.raises(ValueError, match="2 elements"):
+        TensorDict({"a": torch.Size([2])}, torch.zeros(3))
+    with pytest.raises(ValueError, match="float64"):
+        TensorDict({"a": torch.Size([2])}, torch.zeros(2, dtype=torch.float64))
+
+
+def test_digest_sees_names_shapes_order_and_bits():
+    a, b = torch.zeros(2), torch.zeros(2)
+    digests = {
+        TensorDict.from_tensors({"a": a, "b": b}).digest(),
+        TensorDict.from_tensors({"b": b, "a": a}).digest(),
+        TensorDict.from_tensors({"a": a.view(1, 2), "b": b}).digest(),
+        TensorDict.from_tensors({"a": -a, "b": b}).digest(),  # -0.0 has other bits than 0.0
+    }
+    assert len(digests) == 4
+    assert tensors(1, 2).digest() == tensors(1, 2).clone().digest()
+
+
+def test_mean_by_hand():
+    """(1 * 1 + 3 * 5) / 4 = 4 and (1 * 2 + 3 * 0) / 4 = 0.5."""
+    assert mean_of([(tensors(1, 2), 1), (tensors(5, 0), 3)])["w"].tolist() == [4.0, 0.5]
+
+
+def test_one_client_and_identical_clients_give_their_own_bits():
+    values = torch.randn(100_000, generator=torch.Generator().manual_seed(0))
+    client = TensorDict.from_tensors({"w": values})
+    assert torch.equal(mean_of([(client, 977)])["w"], values)
+    assert torch.equal(mean_of([(client, 1088), (client, 999), (client, 977)])["w"], values)
+
+
+def test_a_mean_of_fp32_deltas_would_not_give_them():
+    """The trap that the mean over weights avoids: w0 + (w1 - w0) is not w1 in fp32."""
+    generator = torch.Generator().manual_seed(0)
+    start, after = (torch.randn(100_000, generator=generator) for _ in range(2))
+    assert not torch.equal(start + (after - start), after)
+
+
+def test_order_of_clients_does_not_matter():
+    generator = torch.Generator().manual_seed(0)
+    clients = [(TensorDict.from_tensors({"w": torch.randn(10_000, generator=generator)}), n) for n in (3, 1700, 42)]
+    assert torch.equal(mean_of(clients)["w"], mean_of(clients[::-1])["w"])
+
+
+@pytest.mark.parametrize("weight", [0, -1, 1.5])
+def test_weights_are_positive_integers(weight):
+    with pytest.raises(ValueError, match="positive integer"):
+        WeightedMean().add(tensors(1), weight)
+
+
+def test_another_layout_is_refused():
+    """The flat buffers would be summed element by element, whatever their names."""
+    mean = WeightedMean()
+    mean.add(TensorDict.from_tensors({"a": torch.zeros(1), "b": torch.ones(1)}), 1)
+    with pytest.raises(ValueError, match="order"):
+        mean.add(TensorDict.from_tensors({"b": torch.ones(1), "a": torch.zeros(1)}), 1)
+
+
+def test_an_empty_round_is_refused():
+    with pytest.raises(ValueError, match="empty"):
+        WeightedMean().result()
