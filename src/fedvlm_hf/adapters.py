@@ -1,15 +1,18 @@
-"""Which parameters of a PeftModel are the adapter, which of them train, and how they are read, written and exported."""
+"""Which parameters of a PeftModel are the adapter, which of them train, how they are read, written and exported."""
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model_state_dict
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import ModulesToSaveWrapper
 from torch import nn
+from torch.utils._pytree import tree_leaves, tree_map
 from transformers import PreTrainedModel
 
-from .models.vlm import VLMParts, lora_target_regex, vlm_parts
+from .models.vlm import lora_target_regex, vlm_parts
 from .tensors import TensorDict
 
 
@@ -17,23 +20,24 @@ TUNINGS = {"connector": (False, True), "llm": (True, False), "joint": (True, Tru
 """Tuning mode -> whether LoRA trains, whether the connector trains (F-C, F-L, F-CL of FedVLMBench)."""
 
 
-def default_lora_config(model: PreTrainedModel) -> LoraConfig:
-    """LoRA of FedVLMBench: r=8, alpha=32, dropout 0.05, on every linear of the language model and nothing else.
+def complete_config(config: LoraConfig | None, model: PreTrainedModel) -> LoraConfig:
+    """A PEFT configuration that reaches the language model and holds the connector, so that each export has it.
 
     Args:
+        config ([`~peft.LoraConfig`], *optional*):
+            Taken as it is but for two things: without `target_modules` it gets every linear of the language model,
+            where PEFT's own default would reach into the vision tower; and the connector joins its `modules_to_save`.
+            By default LoRA as in FedVLMBench: r=8, alpha=32, dropout 0.05.
         model ([`~transformers.PreTrainedModel`]):
             A VLM of a known family.
 
     Returns:
-        [`~peft.LoraConfig`]: without the connector; `with_connector` adds it.
+        [`~peft.LoraConfig`]: a copy.
     """
-    return LoraConfig(r=8, lora_alpha=32, lora_dropout=0.05, target_modules=lora_target_regex(model))
-
-
-def with_connector(config: LoraConfig, parts: VLMParts) -> LoraConfig:
-    """A copy of a PEFT configuration whose adapter also holds the connector in full, so that each export has it."""
-    config = copy.deepcopy(config)
-    config.modules_to_save = [*(config.modules_to_save or []), *parts.connector] or None
+    config = copy.deepcopy(config) if config else LoraConfig(r=8, lora_alpha=32, lora_dropout=0.05)
+    if config.target_modules is None:
+        config.target_modules = lora_target_regex(model)
+    config.modules_to_save = [*(config.modules_to_save or []), *vlm_parts(model).connector] or None
     return config
 
 
@@ -49,8 +53,8 @@ def resolve_tuning(tuning: str | None, has_connector: bool) -> str:
         raise ValueError(f"`tuning` must be one of {', '.join(TUNINGS)}, got {tuning!r}.")
     if TUNINGS[tuning][1] and not has_connector:
         raise ValueError(
-            f"`tuning` {tuning!r} trains the connector, but this model has none in its adapter. Use `tuning='llm'`, or, "
-            "for a PeftModel of your own, list the connector in its `modules_to_save`."
+            f"`tuning` {tuning!r} trains the connector, but this model has none in its adapter. Use `tuning='llm'`, "
+            "or, for a PeftModel of your own, list the connector in its `modules_to_save`."
         )
     return tuning
 
@@ -77,7 +81,22 @@ class Adapter:
         self.parameters: dict[str, nn.Parameter] = {
             name: live[tensor.data_ptr()] for name, tensor in state.items() if tensor.data_ptr() in live
         }
+        self._check_complete()
         self.connector = self._names_under(vlm_parts(model).connector)
+
+    def _check_complete(self) -> None:
+        """PEFT leaves out every key that holds another adapter's name: one called "0" loses layer 0 without a word."""
+        adapter = self.model.active_adapter
+        layers = [module for module in self.model.modules() if isinstance(module, BaseTunerLayer)]
+        parts = [getattr(layer, name) for layer in layers for name in layer.adapter_layer_names]
+        parts += [m.modules_to_save for m in self.model.modules() if isinstance(m, ModulesToSaveWrapper)]
+        expected = {p for part in parts if adapter in part for p in nn.ModuleList([part[adapter]]).parameters()}
+        missing = expected - set(self.parameters.values())
+        if missing:
+            raise ValueError(
+                f"PEFT's state of adapter {adapter!r} lacks {len(missing)} of its {len(expected)} tensors. Adapter "
+                f"names that are part of a module's name do that ({sorted(self.model.peft_config)}): rename them."
+            )
 
     def _names_under(self, paths: Sequence[str]) -> frozenset[str]:
         prefixes = tuple(f"base_model.model.{path}." for path in paths)
@@ -121,15 +140,26 @@ def _cast_around(module: nn.Module) -> None:
     """Let an fp32 module work inside a bf16 model: inputs go in as fp32, outputs leave in the inputs' dtype."""
     dtypes: list[torch.dtype] = []
 
-    def cast(value: object, to: Callable[[torch.Tensor], torch.Tensor]) -> object:
-        return to(value) if isinstance(value, torch.Tensor) and value.is_floating_point() else value
+    def is_float(value: object) -> bool:
+        return isinstance(value, torch.Tensor) and value.is_floating_point()
 
-    def before(_: nn.Module, args: tuple) -> tuple:
-        dtypes[:] = [arg.dtype for arg in args if isinstance(arg, torch.Tensor) and arg.is_floating_point()][:1]
-        return tuple(cast(arg, torch.Tensor.float) for arg in args)
+    def before(_: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        dtypes[:] = [value.dtype for value in tree_leaves((args, kwargs)) if is_float(value)][:1]
+        return tree_map(lambda value: value.float() if is_float(value) else value, (args, kwargs))
 
     def after(_: nn.Module, args: tuple, output: object) -> object:
-        return cast(output, lambda tensor: tensor.to(dtypes[0]))
+        return tree_map(lambda value: value.to(dtypes[0]) if is_float(value) else value, output)
 
-    module.register_forward_pre_hook(before)
+    module.register_forward_pre_hook(before, with_kwargs=True)
     module.register_forward_hook(after)
+
+
+def keep_batch_norms_fixed(model: PeftModel) -> None:
+    """Keep a frozen image tokenizer's BatchNorms (Emu3) in `eval()`, whatever mode the model is put in.
+
+    Trainer calls `model.train()` before each step; their running statistics would drift, and image tokens with them.
+    """
+    path = vlm_parts(model).image_tokenizer
+    for module in model.get_base_model().get_submodule(path).modules() if path else ():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.register_forward_pre_hook(lambda norm, _: norm.eval())

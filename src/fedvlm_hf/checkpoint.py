@@ -1,5 +1,6 @@
 """Saving whole rounds, and going on from one: to the bit, whenever the run was killed."""
 
+import hashlib
 import json
 import os
 import platform
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.utils import logging
 
 from .callbacks import RoundCallback, RoundEnd
 from .files import new_folder, write_atomic
@@ -17,6 +19,25 @@ from .rounds import RoundStart
 from .state import ClientStore, load_state, save_state
 from .tensors import TensorDict
 from .types import Generation, RoundRecord, ServerState
+
+
+logger = logging.get_logger(__name__)
+
+# Arguments that change what is written or shown, or how far a run goes, but no bit of a round
+_NOT_COMPARED = {
+    "output_dir",
+    "run_name",
+    "report_to",
+    "disable_tqdm",
+    "eval_every",
+    "save_total_limit",
+    "per_device_eval_batch_size",
+    "resume_from_checkpoint",
+    "log_level",
+    "log_level_replica",
+    "project",
+    "trackio_space_id",
+}
 
 
 class RunMismatchError(ValueError):
@@ -37,6 +58,103 @@ def environment() -> dict[str, Any]:
     """What "the same bits" depends on beside configuration and data."""
     cpu = torch.backends.cpu.get_cpu_capability()
     return {"torch": torch.__version__, "num_threads": torch.get_num_threads(), "cpu": cpu, "arch": platform.machine()}
+
+
+def describe_run(
+    *,
+    method: str,
+    base_model: str,
+    config: Mapping[str, Any],
+    adapter: str,
+    clients: Mapping[str, str],
+    evaluations: Mapping[str, str],
+    transforms: Sequence[str],
+) -> dict[str, Any]:
+    """Content of `run.json`: everything that a bit of a round depends on, so that another run is told apart.
+
+    Args:
+        method (`str`):
+            Name of the method.
+        base_model (`str`):
+            Name or folder of the base model.
+        config (`Mapping[str, Any]`):
+            Every argument, as JSON values.
+        adapter (`str`):
+            Digest of the adapter before training.
+        clients (`Mapping[str, str]`), evaluations (`Mapping[str, str]`):
+            Digests of the clients' datasets and of the evaluation sets, by name.
+        transforms (`Sequence[str]`):
+            The transforms of updates.
+
+    Returns:
+        `dict[str, Any]`: with `comparable`, a digest that runs of different methods share where they started from the
+        same adapter and have the same data.
+    """
+    config = {
+        key: value
+        for key, value in config.items()
+        if key not in _NOT_COMPARED and not key.startswith(("hub_", "push_to_hub", "logging_"))
+    }
+    if config["round_lr_scheduler_type"] == "constant":
+        del config["num_rounds"]  # a longer run goes the same way
+    comparable = {"adapter": adapter, "clients": dict(clients), "evaluations": dict(evaluations)}
+    return {
+        "method": method,
+        "seed": config["seed"],
+        "base_model": base_model,
+        "comparable": hashlib.sha256(json.dumps(comparable, sort_keys=True).encode()).hexdigest(),
+        "config": config,
+        "transforms": list(transforms),
+        "environment": environment(),
+        **comparable,
+    }
+
+
+def start_run(
+    output_dir: str | os.PathLike[str],
+    run: Mapping[str, Any],
+    resume: bool | str | None,
+    store: ClientStore,
+    fresh: RoundStart,
+) -> RoundStart:
+    """Decide where a run starts.
+
+    Args:
+        output_dir (`str` or `os.PathLike`):
+            The run's folder.
+        run (`Mapping[str, Any]`):
+            What `describe_run` returned.
+        resume (`bool` or `str`, *optional*):
+            Whether to go on with what `output_dir` holds; a string may name it, or its last round's folder.
+        store (`ClientStore`):
+            The clients' states, put back to the round that the run goes on from.
+        fresh (`RoundStart`):
+            The start of a new run.
+
+    Raises:
+        `ValueError`: if `output_dir` holds rounds and `resume` is not set, or `resume` names another place.
+        `RunMismatchError`: if `output_dir` holds another run.
+    """
+    rounds = whole_rounds(output_dir)
+    is_flag = isinstance(resume, str) and resume.lower() in ("true", "false")
+    if isinstance(resume, str) and not is_flag:
+        own = [Path(output_dir), *(round_folder(output_dir, r) for r in rounds[-1:])]
+        if Path(resume).resolve() not in [folder.resolve() for folder in own]:
+            raise ValueError(
+                f"`resume_from_checkpoint` is {resume!r}, but a run goes on from the last whole round of its own "
+                f"`output_dir` {str(output_dir)!r}. Pass `true`, or set `output_dir` to that run."
+            )
+    if rounds and (not resume or (is_flag and str(resume).lower() == "false")):
+        raise ValueError(
+            f"`output_dir` {str(output_dir)!r} holds a run, up to round {rounds[-1]}. Pass "
+            "`--resume_from_checkpoint true` to go on with it, or another `--output_dir`; nothing was overwritten."
+        )
+    if not rounds:
+        store.restore({})
+        return fresh
+    for line in check_same_run(output_dir, run):
+        logger.warning(f"The last bits of the resumed run may differ from an unbroken one: {line}.")
+    return load_last_round(output_dir, store)
 
 
 def check_same_run(output_dir: str | os.PathLike[str], run: Mapping[str, Any]) -> list[str]:

@@ -1,7 +1,9 @@
 """FederatedConfig: the knobs that every federated run has. A method's own knobs are in the method's file."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from trl import SFTConfig
 
@@ -13,8 +15,9 @@ class FederatedConfig(SFTConfig):
 
     It has every argument of [`~trl.SFTConfig`], which then means one client's local work in one round. A client run is
     not a whole run, so these defaults differ from [`~trl.SFTConfig`]: `num_train_epochs` 1, `lr_scheduler_type`
-    constant, `save_strategy` and `eval_strategy` `"no"`, `max_length` `None` (cutting a VLM's sequence can cut its image
-    tokens or its answer).
+    constant, `save_strategy` and `eval_strategy` `"no"`, `max_length` `None` (cutting a VLM's sequence can cut its
+    image tokens or its answer), and `output_dir` is `out/METHOD-seedSEED`, below `out/RUN_NAME` if there is a
+    `run_name`, so that runs to compare lie side by side.
 
     Parameters:
         > Parameters of the rounds
@@ -29,9 +32,9 @@ class FederatedConfig(SFTConfig):
             Weights in the mean: `"num_samples"`, or `"uniform"`.
         round_lr_scheduler_type (`str`, *optional*, defaults to `"constant"`):
             How `learning_rate` changes between rounds: `"constant"`, or `"cosine"` from `learning_rate` in round 1 to
-            `round_min_learning_rate` in the last. Inside a round it is what `lr_scheduler_type` says.
+            near `round_min_learning_rate` in the last. Inside a round it is what `lr_scheduler_type` says.
         round_min_learning_rate (`float`, *optional*, defaults to `0.0`):
-            Rate of the last round under `"cosine"`.
+            Rate towards which `"cosine"` falls.
 
         > Parameters of the method
 
@@ -57,7 +60,7 @@ class FederatedConfig(SFTConfig):
             Who runs the clients.
     """
 
-    _VALID_DICT_FIELDS = [*SFTConfig._VALID_DICT_FIELDS, "method_kwargs"]
+    _VALID_DICT_FIELDS: ClassVar[list[str]] = [*SFTConfig._VALID_DICT_FIELDS, "method_kwargs"]
 
     # Defaults that differ from SFTConfig, because a client run is not a whole run
     num_train_epochs: float = field(
@@ -98,7 +101,7 @@ class FederatedConfig(SFTConfig):
         metadata={"help": "How the learning rate changes between rounds.", "choices": ["constant", "cosine"]},
     )
     round_min_learning_rate: float = field(
-        default=0.0, metadata={"help": "Learning rate of the last round under the cosine schedule."}
+        default=0.0, metadata={"help": "Learning rate towards which the cosine schedule falls."}
     )
 
     # Method
@@ -125,10 +128,57 @@ class FederatedConfig(SFTConfig):
     engine: str = field(default="in_process", metadata={"help": "Who runs the clients.", "choices": ["in_process"]})
 
     def __post_init__(self):
+        if self.output_dir is None:
+            self.output_dir = "/".join(filter(None, ["out", self.run_name, f"{self.method_name}-seed{self.seed}"]))
+        if self.activation_checkpointing is None:  # the old name, which TRL sets, makes transformers warn
+            self.activation_checkpointing = self.gradient_checkpointing
         super().__post_init__()
         self._check_rounds()
         self._check_choices()
         self._check_refused()
+
+    @property
+    def method_name(self) -> str:
+        """The method's name, or what an object that was passed for it prints."""
+        return self.method if isinstance(self.method, str) else repr(self.method)
+
+    def round_learning_rate(self, round_idx: int) -> float:
+        """The clients' learning rate in a round: constant, or half a cosine towards `round_min_learning_rate`.
+
+        As in FedVLMBench's code, round r of R stands at (r - 1) / R of the cosine, so the last round still learns.
+        """
+        if self.round_lr_scheduler_type == "constant":
+            return self.learning_rate
+        share = (1 + math.cos(math.pi * (round_idx - 1) / self.num_rounds)) / 2
+        return self.round_min_learning_rate + (self.learning_rate - self.round_min_learning_rate) * share
+
+    def check_launch(self, trainer_kwargs: Mapping[str, Any]) -> None:
+        """Refuse, in plain words, launches and trainer arguments that have no meaning in a federated run.
+
+        Args:
+            trainer_kwargs (`Mapping[str, Any]`):
+                Arguments for the trainer beside model, data and callbacks.
+
+        Raises:
+            `ValueError`: naming the argument and what to do.
+        """
+        if self.world_size > 1:
+            raise ValueError(
+                f"This run was launched with {self.world_size} processes, but the engine {self.engine!r} runs clients "
+                "one by one in a single process. Launch it with `accelerate launch --num_processes 1`."
+            )
+        if trainer_kwargs.get("optimizers", (None, None)) != (None, None):
+            raise ValueError(
+                "`optimizers` cannot be passed: every client run needs a fresh optimizer. Set `optim`, `optim_args` "
+                "and `learning_rate` in `args`."
+            )
+        if trainer_kwargs.get("compute_metrics") is not None:
+            raise ValueError("`compute_metrics` cannot be passed: scores come from generated answers.")
+        if self.method == "central" and not self.lr_scheduler_type.value.startswith("constant"):
+            raise ValueError(
+                f"`method='central'` is one run cut into rounds, so `lr_scheduler_type` must be constant, got "
+                f"{self.lr_scheduler_type.value!r}. Use `round_lr_scheduler_type` to change the rate between rounds."
+            )
 
     def _check_rounds(self) -> None:
         for name in ("num_rounds", "eval_every"):
@@ -158,10 +208,7 @@ class FederatedConfig(SFTConfig):
             ),
             "save_strategy": (self.save_strategy != "no", "every round is saved, whole, at its end"),
             "eval_strategy": (self.eval_strategy != "no", "rounds are evaluated by `eval_every`"),
-            "push_to_hub": (
-                self.push_to_hub,
-                "rounds are not pushed yet. Upload `output_dir` without `client_state/` and `rounds/*/federated_state/`",
-            ),
+            "push_to_hub": (self.push_to_hub, "rounds are not pushed yet; see `FederatedTrainer.push_to_hub`"),
         }
         for name, (is_set, reason) in refused.items():
             if is_set:

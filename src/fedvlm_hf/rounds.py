@@ -13,7 +13,7 @@ from .engines import Engine
 from .methods.base import Strategy
 from .tensors import TensorDict
 from .transforms import Transform
-from .types import ClientUpdate, EvalResult, RoundRecord, ServerState
+from .types import ClientTask, ClientUpdate, EvalResult, RoundRecord, ServerState
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,11 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
+def _payload(message: ClientTask | ClientUpdate) -> int:
+    """Bytes that travel."""
+    return message.tensors.nbytes + sum(group.nbytes for group in message.control.values())
+
+
 class _Ledger:
     """Collects a round's client metrics and times while its updates stream by."""
 
@@ -80,7 +85,7 @@ class _Ledger:
                 for transform in self.transforms:
                     update = transform.on_client(update)
             self.clients[update.client_id] = {"num_samples": update.num_samples, **update.metrics}
-            self.bytes_up += update.tensors.nbytes + sum(group.nbytes for group in update.control.values())
+            self.bytes_up += _payload(update)
             self.seconds += time.perf_counter() - start
             yield update
             start = time.perf_counter()
@@ -142,21 +147,16 @@ def run_rounds(
         bytes_down = 0
         if round_idx > 0:
             tasks = strategy.configure(round_idx, cohort(round_idx), tensors, state)
-            bytes_down = sum(t.tensors.nbytes + sum(group.nbytes for group in t.control.values()) for t in tasks)
+            bytes_down = sum(_payload(task) for task in tasks)
             mean = ledger.aggregate(strategy, iter(engine.run(tasks)), state)
             tensors, state = strategy.apply(mean, tensors, state)
             parts = {"clients": ledger.seconds, "aggregate": time.perf_counter() - began - ledger.seconds}
         evaluating = time.perf_counter()
         evaluations = evaluate(round_idx, tensors)
         now = time.perf_counter()
+        seconds = {**parts, "evaluate": now - evaluating, "total": now - began}
         record = RoundRecord(
-            round_idx,
-            evaluations,
-            ledger.clients,
-            bytes_down=bytes_down,
-            bytes_up=ledger.bytes_up,
-            seconds={**parts, "evaluate": now - evaluating, "total": now - began},
-            peak_memory=peak_memory(),
+            round_idx, evaluations, ledger.clients, bytes_down, ledger.bytes_up, seconds, peak_memory()
         )
         history.append(record)
         end = RoundEnd(record, tensors, state, num_rounds)

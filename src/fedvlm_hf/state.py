@@ -34,12 +34,14 @@ class ClientStore:
         return load_state(self.folder(client_id, self.versions[client_id]) / "state.safetensors")
 
     def save(self, client_id: str, round_idx: int, state: State) -> None:
-        """Save a client's state of a round and make it the newest. Nothing is written for an empty state."""
+        """Save a client's state of a round and make it the newest, with what else lies in the round's folder.
+
+        Nothing is written for a client that keeps nothing.
+        """
         folder = self.folder(client_id, round_idx)
-        if state:
+        if state or folder.exists():
             folder.mkdir(parents=True, exist_ok=True)
             save_state(folder / "state.safetensors", state)
-        if folder.exists():
             self.versions[client_id] = round_idx
 
     def restore(self, versions: Mapping[str, int]) -> None:

@@ -1,0 +1,281 @@
+"""FederatedMixin: turns any HF Trainer into a federation. The Trainer is the client; `rounds.py` is the server."""
+
+import copy
+import gc
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import TrainerCallback
+from transformers.integrations import get_reporting_integration_callbacks
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.trainer_utils import TrainOutput
+
+from .adapters import Adapter, resolve_tuning
+from .callbacks import RoundCallback
+from .checkpoint import CheckpointCallback, describe_run, start_run
+from .client_run import ClientRunMixin
+from .config import FederatedConfig
+from .data.clients import check_content, client_datasets, dataset_digest, evaluation_datasets
+from .engines.in_process import InProcessEngine
+from .evaluation import PreparedEvaluation
+from .methods import resolve_method
+from .progress import ClientProgress, RoundProgress, evaluation_bar
+from .reporting.card import CardCallback, RunInfo
+from .reporting.report import ReportCallback
+from .reporting.trackers import TrackerCallback
+from .rounds import RoundStart, run_rounds
+from .sampling import cohort_size, sample_cohort
+from .state import ClientStore
+from .tensors import TensorDict
+from .transforms import Transform
+from .types import EvalResult
+
+
+class FederatedMixin(ClientRunMixin):
+    """Federated rounds for an HF Trainer, put before it in the bases.
+
+    The trainer that is mixed in gets a model that is a [`~peft.PeftModel`] already; [`FederatedTrainer`] makes it one.
+
+    Args:
+        model ([`~peft.PeftModel`]):
+            The model with its adapter.
+        args ([`FederatedConfig`]):
+            Arguments; the object itself is left as it is.
+        train_dataset (`DatasetDict` or `Mapping[str, Dataset]`):
+            Clients: the splits `client_*`, or every key of a plain mapping.
+        eval_dataset (`Dataset` or `Mapping[str, Dataset]`, *optional*):
+            What to evaluate on, by default the split `test`.
+        callbacks (`list`, *optional*):
+            [`~transformers.TrainerCallback`] objects see each client run, [`RoundCallback`] objects each round.
+        transforms (`Sequence[Transform]`, *optional*):
+            What happens to updates on their way.
+        kwargs:
+            Everything else that the trainer takes.
+
+    Raises:
+        `ValueError`: on arguments or data that cannot be trained on, before any training.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        args: FederatedConfig,
+        train_dataset: Mapping[str, Dataset],
+        eval_dataset: Dataset | Mapping[str, Dataset] | None = None,
+        callbacks: Sequence[TrainerCallback | RoundCallback] | None = None,
+        transforms: Sequence[Transform] = (),
+        **kwargs: Any,
+    ):
+        args.check_launch(kwargs)
+        self.run_args = args
+        self.method = resolve_method(args.method, args.method_kwargs)
+        datasets = client_datasets(train_dataset)
+        self.evaluation_sets = evaluation_datasets(train_dataset, eval_dataset)
+        self.num_clients = len(datasets)
+        self.cohort_size = cohort_size(args.clients_per_round, self.num_clients)
+        check_content(datasets, self.evaluation_sets)
+        self.clients = self.method.client.clients(datasets)
+        self.transforms = tuple(transforms)
+        self._round_callbacks = [c for c in callbacks or [] if isinstance(c, RoundCallback)]
+        super().__init__(
+            model=model,
+            args=copy.copy(args),
+            train_dataset=next(iter(self.clients.values())),
+            callbacks=[c for c in callbacks or [] if not isinstance(c, RoundCallback)],
+            **kwargs,
+        )
+        self._take_over_display()
+        self.adapter = Adapter(self.model)
+        self.tuning = resolve_tuning(args.tuning, bool(self.adapter.connector))
+        self._choose_tensors(self.tuning)
+        self._check_personalised()
+        self._global = self._initial_shared
+        self._store = ClientStore(Path(args.output_dir) / "client_state")
+        self._prepared: dict[str, PreparedEvaluation] = {}
+        self._client_rows = {name: len(dataset) for name, dataset in sorted(datasets.items())}
+        self._client_digests = {name: dataset_digest(dataset) for name, dataset in sorted(datasets.items())}
+
+    def train(self, resume_from_checkpoint: bool | str | None = None) -> TrainOutput:
+        """Run all rounds.
+
+        Args:
+            resume_from_checkpoint (`bool` or `str`, *optional*):
+                `True` goes on after the last whole round in `output_dir`, or starts where there is none yet; a string
+                is that `output_dir` or its last round's folder. By default what `args` says.
+
+        Returns:
+            `TrainOutput`: the last round, the mean train loss of its clients, and the last scores.
+
+        Raises:
+            `ValueError`: if `output_dir` holds rounds and the run is not to go on with them, or holds another run.
+            `UpdateError`: if a client's update must not reach the sum.
+        """
+        if resume_from_checkpoint is None:
+            resume_from_checkpoint = self.run_args.resume_from_checkpoint
+        self._load_tensors(self._initial_shared, {})
+        run = self._describe()
+        fresh = RoundStart(self._initial_shared, self.method.strategy.init(self._initial_shared))
+        start = start_run(self.run_args.output_dir, run, resume_from_checkpoint, self._store, fresh)
+        gc.collect()
+        gc.freeze()  # each Trainer.train() collects garbage, and need not walk the frozen model's objects
+        try:
+            end = run_rounds(
+                start=start,
+                num_rounds=self.run_args.num_rounds,
+                strategy=self.method.strategy,
+                engine=InProcessEngine(self.run_client),
+                cohort=self._cohort,
+                evaluate=self._evaluate_round,
+                callbacks=self._all_round_callbacks(run),
+                transforms=self.transforms,
+            )
+        finally:
+            gc.unfreeze()
+        self._global = end.tensors
+        self._load_tensors(end.tensors, {})
+        losses = [client["train_loss"] for client in end.history[-1].clients.values()]
+        return TrainOutput(end.round_idx, sum(losses) / max(len(losses), 1), flat_scores(end.history[-1].evaluations))
+
+    def evaluate(
+        self,
+        eval_dataset: Dataset | Mapping[str, Dataset] | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """Score the global model by generation, or each client's own where the method personalises.
+
+        Args:
+            eval_dataset (`Dataset` or `Mapping[str, Dataset]`, *optional*):
+                By default the sets that the trainer was built with.
+            ignore_keys, metric_key_prefix:
+                Kept for the signature of [`~transformers.Trainer`]; names come from the evaluation sets.
+
+        Returns:
+            `dict[str, float]`: such as `{"test/vqa_accuracy": 0.8, "test_client_00/vqa_accuracy": 0.8}`.
+        """
+        prepared = self._prepare_evaluations()
+        if eval_dataset is not None:
+            prepared = {k: self._prepare(v) for k, v in evaluation_datasets({}, eval_dataset).items()}
+        return flat_scores({name: self._evaluate_one(e, self._global) for name, e in prepared.items()})
+
+    def _evaluate_round(self, round_idx: int, tensors: TensorDict) -> dict[str, EvalResult]:
+        if round_idx % self.run_args.eval_every and round_idx != self.run_args.num_rounds:
+            return {}
+        return {name: self._evaluate_one(e, tensors) for name, e in self._prepare_evaluations().items()}
+
+    def _prepare_evaluations(self) -> dict[str, PreparedEvaluation]:
+        if not self._prepared:
+            self._prepared = {name: self._prepare(dataset) for name, dataset in self.evaluation_sets.items()}
+        return self._prepared
+
+    def _prepare(self, dataset: Dataset) -> PreparedEvaluation:
+        return PreparedEvaluation(
+            dataset,
+            self.processing_class,
+            batch_size=self.run_args.per_device_eval_batch_size,
+            max_new_tokens=self.run_args.eval_max_new_tokens,
+            by_client=bool(self._private),
+        )
+
+    def _evaluate_one(self, prepared: PreparedEvaluation, tensors: TensorDict) -> EvalResult:
+        self._load_tensors(tensors, {})
+        autocast_dtype = torch.bfloat16 if self.args.bf16 else torch.float16 if self.args.fp16 else None
+        with evaluation_bar(len(prepared), self.args.disable_tqdm) as bar:
+            return prepared.run(
+                self.model,
+                autocast_dtype=autocast_dtype,
+                on_batch=bar.update,
+                load_client=self._load_client if self._private else None,
+            )
+
+    def _load_client(self, client_id: str) -> None:
+        self.adapter.write(self._store.load(client_id).get("private", self._initial_private))
+
+    def _cohort(self, round_idx: int) -> list[str]:
+        sizes = {name: len(dataset) for name, dataset in self.clients.items()}
+        size = min(self.cohort_size, len(sizes))
+        return sample_cohort(sizes, size, self.run_args.client_sampling, self.run_args.seed, round_idx)
+
+    def _describe(self) -> dict[str, Any]:
+        """Content of `run.json`: everything that a bit of a round depends on."""
+        return describe_run(
+            method=self.run_args.method_name,
+            base_model=self.model.get_base_model().config._name_or_path,
+            config=self.run_args.to_dict() | {"method": repr(self.method), "tuning": self.tuning},
+            adapter=self.adapter.read(self.adapter.parameters).digest(),
+            clients=self._client_digests,
+            evaluations={name: dataset_digest(dataset) for name, dataset in self.evaluation_sets.items()},
+            transforms=[repr(transform) for transform in self.transforms],
+        )
+
+    def _all_round_callbacks(self, run: Mapping[str, Any]) -> list[RoundCallback]:
+        args, output_dir = self.run_args, self.run_args.output_dir
+        return [
+            CheckpointCallback(output_dir, run, self._export, self._store, args.save_total_limit),
+            TrackerCallback(self._reporters, args, self.model),
+            ReportCallback(output_dir, args.method_name, self.evaluation_sets),
+            CardCallback(output_dir, self._run_info(run)),
+            RoundProgress(disable=args.disable_tqdm),
+            *self._round_callbacks,
+        ]
+
+    def _run_info(self, run: Mapping[str, Any]) -> RunInfo:
+        return RunInfo(
+            base_model=run["base_model"],
+            method=run["method"],
+            tuning=self.tuning,
+            clients=self._client_rows,
+            config=run["config"],
+        )
+
+    def _export(self, folder: Path, tensors: TensorDict) -> None:
+        self._load_tensors(tensors, {})
+        self.adapter.export(folder)
+
+    def _take_over_display(self) -> None:
+        """One bar for rounds and one for the client at work; one tracker run with the round as its step."""
+        for callback in (ProgressCallback, PrinterCallback):
+            self.remove_callback(callback)
+        popped = map(self.pop_callback, get_reporting_integration_callbacks(self.args.report_to))
+        self._reporters = [reporter for reporter in popped if reporter is not None]
+        self._client_progress = ClientProgress(disable=self.args.disable_tqdm)
+        self.add_callback(self._client_progress)
+
+    def _check_personalised(self) -> None:
+        for name, dataset in self.evaluation_sets.items() if self._private else ():
+            if "client_id" not in dataset.column_names or None in dataset.unique("client_id"):
+                raise ValueError(
+                    f"`method` {self.run_args.method_name!r} gives each client a model of its own, but `eval_dataset` "
+                    f"{name!r} does not say in a column `client_id` whose each row is. Add it, or drop rows without."
+                )
+
+    def _send_telemetry(self) -> None:
+        """Nothing: TRL reports trainer and model names at construction, and no telemetry may leave a client."""
+
+    def init_hf_repo(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: constructing the trainer needs no Hub."""
+
+    def push_to_hub(self, *args: Any, **kwargs: Any) -> None:
+        """Refused: the inherited method would upload the whole `output_dir`, clients' states included.
+
+        Raises:
+            `ValueError`: always.
+        """
+        raise ValueError(
+            "`push_to_hub` is not available yet: the whole of `output_dir` must not be uploaded. Upload it without "
+            "`client_state/` and `rounds/*/federated_state/`, for instance with "
+            "`HfApi().upload_folder(..., ignore_patterns=['client_state/*', '*/federated_state/*'])`."
+        )
+
+
+def flat_scores(evaluations: Mapping[str, EvalResult]) -> dict[str, float]:
+    """Scores by name, one slash each: `test/vqa_accuracy`, `test_client_00/vqa_accuracy`."""
+    flat = {}
+    for name, result in evaluations.items():
+        flat.update({f"{name}/{key}": value for key, value in result.scores.items()})
+        for part, scores in {**result.clients, **result.subsets}.items():
+            flat.update({f"{name}_{part}/{key}": value for key, value in scores.items()})
+    return flat

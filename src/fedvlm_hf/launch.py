@@ -1,0 +1,64 @@
+"""What scripts share: where the data come from, how many threads work, and a readable end."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from datasets import DatasetDict, load_dataset, load_from_disk
+
+
+@dataclass
+class DataArguments:
+    """
+    Where the federated dataset comes from, and how the machine is used.
+
+    Parameters:
+        dataset_name (`str`, *optional*):
+            Hub dataset or local folder whose splits are `client_*` and `test`. The script's own data by default.
+        dataset_config (`str`, *optional*):
+            Configuration of the dataset, which is its partition, such as `noniid`.
+        num_threads (`int`, *optional*):
+            Threads for torch on a CPU. All cores by default: `accelerate launch` would leave one.
+    """
+
+    dataset_name: str | None = field(
+        default=None,
+        metadata={"help": "Hub dataset or folder with splits client_* and test. The script's own data by default."},
+    )
+    dataset_config: str | None = field(
+        default=None, metadata={"help": "Configuration of the dataset: its partition, such as 'noniid'."}
+    )
+    num_threads: int | None = field(
+        default=None,
+        metadata={"help": "CPU threads for torch. All cores by default: `accelerate launch` would leave one."},
+    )
+
+
+def load_federation(name: str, config: str | None = None) -> DatasetDict:
+    """Load a dataset with client splits from the Hub or from a folder.
+
+    Args:
+        name (`str`):
+            A Hub dataset, a folder in the Hub's layout, or a folder that `DatasetDict.save_to_disk` wrote.
+        config (`str`, *optional*):
+            Its configuration.
+
+    Returns:
+        [`~datasets.DatasetDict`]: by split name.
+    """
+    if (Path(name) / "dataset_dict.json").exists():
+        return load_from_disk(name)
+    return load_dataset(name, config)
+
+
+def use_threads(num_threads: int | None) -> None:
+    """Let torch use so many threads, all cores by default. The same bits need the same number."""
+    torch.set_num_threads(num_threads or len(os.sched_getaffinity(0)))
+
+
+def print_results(output_dir: str) -> None:
+    """Print the table of a finished run and where the rest lies."""
+    folder = Path(output_dir)
+    print(f"\n{(folder / 'report' / 'results.md').read_text(encoding='utf-8')}")
+    print(f"Rounds, card, curves and samples are in {folder}/: start with README.md and report/.")

@@ -1,0 +1,1 @@
+"""Box IoU as an `evaluate` module."""

@@ -1,0 +1,81 @@
+"""Intersection over union of boxes written as text: `[x1, y1, x2, y2]`, fractions of the image's width and height.
+
+The first well-formed list of four numbers in the answer is its box. An answer without one, and a box with a
+non-finite number or without an area, counts 0. Of several references the one that overlaps most counts.
+"""
+
+import re
+from collections.abc import Sequence
+from math import isfinite
+from typing import NamedTuple
+
+import evaluate
+
+# Absolute: `evaluate.load` runs a copy of this file outside the package.
+from fedvlm_hf.metrics import base
+
+
+_NUMBER = r"\s*([-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?)\s*"
+_BOX = re.compile(r"\[" + ",".join([_NUMBER] * 4) + r"\]")
+
+
+class Box(NamedTuple):
+    """Left, top, right and bottom edge."""
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+
+
+def parse_box(text: str) -> Box | None:
+    """The first well-formed list of four numbers in a text, or `None` where there is none or it is not a box."""
+    match = _BOX.search(text)
+    if match is None:
+        return None
+    box = Box(*map(float, match.groups()))
+    # A number such as 1e999 is well formed and infinite.
+    return box if all(map(isfinite, box)) and box.x1 < box.x2 and box.y1 < box.y2 else None
+
+
+def iou(box: Box, other: Box) -> float:
+    """Area of the intersection over area of the union, 0 to 1."""
+    width = min(box.x2, other.x2) - max(box.x1, other.x1)
+    height = min(box.y2, other.y2) - max(box.y1, other.y1)
+    if width <= 0 or height <= 0:
+        return 0.0
+    areas = [(edges.x2 - edges.x1) * (edges.y2 - edges.y1) for edges in (box, other)]
+    return width * height / (sum(areas) - width * height)
+
+
+def check_references(references: Sequence[Sequence[str]]) -> None:
+    """Raise `ValueError` where a row has no reference, or one that is not a box."""
+    base.check_references(references)
+    for row, texts in enumerate(references):
+        for text in texts:
+            if parse_box(text) is None:
+                raise ValueError(
+                    f'`references` must hold boxes "[x1, y1, x2, y2]" with x1 < x2 and y1 < y2, got {text!r} in row '
+                    f"{row}: every answer to it would count 0."
+                )
+
+
+def score_examples(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, list[float]]:
+    """`mean_iou` (the IoU itself) and `accuracy_at_50` (whether it is at least 0.5) of each row."""
+    check_references(references)
+    ious = []
+    for prediction, texts in zip(predictions, references, strict=True):
+        box = parse_box(prediction)
+        targets = filter(None, map(parse_box, texts))
+        ious.append(0.0 if box is None else max(iou(box, target) for target in targets))
+    return {"mean_iou": ious, "accuracy_at_50": [float(value >= 0.5) for value in ious]}
+
+
+class BoxIou(evaluate.Metric):
+    """`{"mean_iou": float, "accuracy_at_50": float}`."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return base.info(__doc__)
+
+    def _compute(self, predictions: list[str], references: list[list[str]]) -> dict[str, float]:
+        return base.means(score_examples(predictions, references))

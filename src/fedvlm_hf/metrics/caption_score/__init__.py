@@ -1,0 +1,1 @@
+"""CIDEr and ROUGE_L as an `evaluate` module."""

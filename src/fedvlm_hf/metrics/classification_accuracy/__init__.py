@@ -1,0 +1,1 @@
+"""Classification accuracy as an `evaluate` module."""

@@ -1,0 +1,1 @@
+"""VQA accuracy as an `evaluate` module."""

@@ -1,0 +1,70 @@
+"""VQA accuracy: an answer is right when it equals a reference after both are normalised.
+
+Normalising follows the official VQA evaluation (https://huggingface.co/papers/1505.00468): lower case, punctuation,
+number words, articles, contractions. Its min(humans / 3, 1) needs ten human answers a question; with the one or few
+references of most data sets, equal to any of them counts 1.
+"""
+
+import re
+from collections.abc import Sequence
+
+import evaluate
+
+# Absolute: `evaluate.load` runs a copy of this file outside the package.
+from fedvlm_hf.metrics import base
+
+
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d)")
+_FULL_STOP = re.compile(r"\.(?!\d)")
+_PUNCTUATION = re.compile(r"[;/\[\]\"{}()=+\\_\-><@`,?!]")
+_ARTICLES = {"a", "an", "the"}
+_NUMBERS = "zero one two three four five six seven eight nine ten"
+# Only contractions that are not another word without the apostrophe, as "its", "were" and "ill" are.
+_CONTRACTIONS = """
+    ain't aren't can't could've couldn't didn't doesn't don't hadn't hasn't haven't he'd he's how'd how's i'm i've
+    isn't it'd it'll let's ma'am might've mightn't must've mustn't needn't o'clock oughtn't shan't she's should've
+    shouldn't somebody's someone's something's that's there'd there're there's they'd they'll they're they've
+    wasn't we've weren't what'll what're what's what've when's where'd where's where've who'd who'll who's who've
+    why's won't would've wouldn't y'all you'd you'll you're you've
+"""
+_WORDS = {
+    **{word.replace("'", ""): word for word in _CONTRACTIONS.split()},
+    **{word: str(number) for number, word in enumerate(_NUMBERS.split())},
+    "none": "0",
+}
+
+
+def normalize_answer(text: str) -> str:
+    """Bring an answer to the form in which answers are compared.
+
+    An article stays where it is the whole answer, so that the option "A" does not equal an empty answer.
+    """
+    text = _THOUSANDS.sub("", text.lower().replace("\u2019", "'"))
+    text = _PUNCTUATION.sub(" ", _FULL_STOP.sub("", text))
+    words = [_WORDS.get(word, word) for word in text.split()]
+    return " ".join([word for word in words if word not in _ARTICLES] or words)
+
+
+def check_references(references: Sequence[Sequence[str]]) -> None:
+    """Raise `ValueError` where a row has no reference."""
+    base.check_references(references)
+
+
+def score_examples(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, list[float]]:
+    """`accuracy` of each row, 0 or 1. An answer with no words is never right."""
+    check_references(references)
+    correct = []
+    for prediction, texts in zip(predictions, references, strict=True):
+        answer = normalize_answer(prediction)
+        correct.append(float(bool(answer) and answer in {normalize_answer(text) for text in texts}))
+    return {"accuracy": correct}
+
+
+class VqaAccuracy(evaluate.Metric):
+    """`{"accuracy": float}`, the share of rows answered rightly."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return base.info(__doc__)
+
+    def _compute(self, predictions: list[str], references: list[list[str]]) -> dict[str, float]:
+        return base.means(score_examples(predictions, references))

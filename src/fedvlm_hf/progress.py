@@ -1,0 +1,165 @@
+"""What a run shows on screen: a bar for the rounds, one for the client at work, and one line per round."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from tqdm.auto import tqdm
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from .callbacks import RoundCallback, RoundEnd
+from .reporting.runs import client_mean, evaluation_names, primary_scores
+from .types import RoundRecord
+
+
+BAR = "{desc} |{bar:30}| {n_fmt}/{total_fmt} [{elapsed}, {remaining} left{postfix}]"
+
+
+def round_line(record: RoundRecord, num_rounds: int, before: RoundRecord | None = None) -> str:
+    """One round in one line, such as `round  3/10 | vqa 0.612 +0.034 | loss 1.204 | 2.8 MB up | 14.1 s`.
+
+    Args:
+        record (`RoundRecord`):
+            The round.
+        num_rounds (`int`):
+            The last round.
+        before (`RoundRecord`, *optional*):
+            The last round that was evaluated before, to which the change of each score refers.
+    """
+    parts = [f"round {record.round_idx:>{len(str(num_rounds))}}/{num_rounds}"]
+    for name in evaluation_names([record]):
+        old = primary_scores(before.evaluations[name].scores) if before and name in before.evaluations else {}
+        scores = [
+            f"{task} {value:.3f}" + (f" {value - old[task]:+.3f}" if task in old else "")
+            for task, value in primary_scores(record.evaluations[name].scores).items()
+        ]
+        parts += [f"{name}:", *scores] if len(record.evaluations) > 1 else scores
+    loss = client_mean(record, "train_loss")
+    if loss is not None:
+        parts += [f"loss {loss:.3f}", f"{record.bytes_up / 1e6:.1f} MB up"]
+    return " | ".join([*parts, f"{record.seconds.get('total', 0.0):.1f} s"])
+
+
+class RoundProgress(RoundCallback):
+    """A bar over the rounds with the time left, and one line per round on standard output.
+
+    Where standard error is not a terminal there are no bars, so that a log file holds the lines and nothing else.
+
+    Args:
+        disable (`bool`, *optional*, defaults to `False`):
+            Show no bar. The lines remain.
+    """
+
+    def __init__(self, disable: bool = False):
+        self.disable = disable
+        self._bar: tqdm | None = None
+        self._evaluated: RoundRecord | None = None
+
+    def on_start(self, history: Sequence[RoundRecord], num_rounds: int) -> None:
+        """Open the bar at the round that the run goes on from."""
+        self._evaluated = next((record for record in reversed(history) if record.evaluations), None)
+        done = history[-1].round_idx if history else 0
+        self._bar = tqdm(
+            total=num_rounds, initial=done, desc="rounds", position=0, smoothing=0.0, dynamic_ncols=True,
+            bar_format=BAR, disable=_disable(self.disable),
+        )  # fmt: skip
+
+    def on_round_end(self, end: RoundEnd) -> None:
+        """Write the round's line and move the bar."""
+        tqdm.write(round_line(end.record, end.num_rounds, self._evaluated))
+        sys.stdout.flush()  # a log file shows the round when it ends
+        if end.record.evaluations:
+            self._evaluated = end.record
+        if end.record.round_idx:
+            self._bar.update()
+        else:
+            self._bar.reset()  # round 0 trains nothing: it must not count in the time left
+
+    def on_end(self, history: Sequence[RoundRecord]) -> None:
+        """Close the bar and leave it on screen."""
+        self._bar.close()
+
+
+class ClientProgress(TrainerCallback):
+    """A bar for the client at work, below the bar of the rounds; it goes when the client is done.
+
+    Args:
+        disable (`bool`, *optional*, defaults to `False`):
+            Show nothing.
+    """
+
+    def __init__(self, disable: bool = False):
+        self.disable = disable
+        self._name = "client"
+        self._bar: tqdm | None = None
+
+    def start(self, client_id: str, round_idx: int) -> None:
+        """Say who trains next.
+
+        Args:
+            client_id (`str`):
+                The client.
+            round_idx (`int`):
+                The round.
+        """
+        self._name = f"round {round_idx}, {client_id}"
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Open the bar. A client that goes on with one long run starts at the step it had reached."""
+        self._close()
+        self._first_step = state.global_step
+        self._bar = tqdm(
+            total=state.max_steps - state.global_step, desc=self._name, position=1, leave=False, dynamic_ncols=True,
+            bar_format=BAR, disable=_disable(self.disable or not state.is_world_process_zero),
+        )  # fmt: skip
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Move the bar."""
+        self._bar.update(state.global_step - self._first_step - self._bar.n)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Show the loss that was logged last."""
+        if self._bar is not None and logs and "loss" in logs:
+            self._bar.set_postfix_str(f"loss {float(logs['loss']):.3f}", refresh=False)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Take the bar off the screen."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def evaluation_bar(num_rows: int, disable: bool = False) -> tqdm:
+    """A bar over the rows of an evaluation, below the bar of the rounds; shown where it takes longer than a second.
+
+    Args:
+        num_rows (`int`):
+            Rows to answer.
+        disable (`bool`, *optional*, defaults to `False`):
+            Show nothing.
+    """
+    return tqdm(
+        total=num_rows, desc="evaluation", position=1, leave=False, delay=1, dynamic_ncols=True, bar_format=BAR,
+        disable=_disable(disable),
+    )  # fmt: skip
+
+
+def _disable(disable: bool) -> bool | None:
+    """Tqdm's `disable`: `None` shows the bar on terminals only."""
+    return True if disable else None

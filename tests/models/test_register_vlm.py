@@ -1,0 +1,106 @@
+"""Families that are not in the table, and paths that are not in the model."""
+
+import re
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import nn
+from transformers import AutoConfig, AutoModelForImageTextToText, LlamaConfig, LlamaForCausalLM
+from transformers.modeling_utils import PreTrainedModel
+
+from fedvlm_hf.models import VLMParts, lora_target_regex, register_vlm, vlm, vlm_parts
+from tiny import tiny_llava
+
+
+@pytest.fixture(autouse=True)
+def families_as_before(monkeypatch):
+    monkeypatch.setattr(vlm, "_FAMILIES", dict(vlm._FAMILIES))
+
+
+def renamed_llava(model_type: str) -> PreTrainedModel:
+    model, _ = tiny_llava()
+    model.config.model_type = model_type
+    return model
+
+
+def test_an_unknown_family_says_which_paths_to_pass():
+    with pytest.raises(ValueError, match="'strange'") as error:
+        vlm_parts(renamed_llava("strange"))
+    message = str(error.value)
+    assert "register_vlm('strange', tower=..., connector=..., decoder=...)" in message
+    assert "model.vision_tower, model.multi_modal_projector, model.language_model, lm_head" in message
+    assert "smolvlm" in message
+
+
+def test_a_registered_family_works_like_a_row():
+    model = renamed_llava("strange")
+    register_vlm(
+        "strange",
+        tower="model.vision_tower",
+        connector="model.multi_modal_projector",
+        decoder="model.language_model",
+    )
+    stock, _ = tiny_llava()
+    assert vlm_parts(model) == vlm_parts(stock)
+    assert lora_target_regex(model) == lora_target_regex(stock)
+
+
+@pytest.mark.parametrize("role", ["tower", "image_tokenizer"])
+def test_parts_inside_the_decoder_are_not_of_it(role):
+    """As in Chameleon, whose decoder is all of `model`; here tower and connector, with linears, lie inside it."""
+    stock, _ = tiny_llava()
+    register_vlm(
+        "strange",
+        **{"tower": None, "connector": "model.multi_modal_projector", "decoder": "model", role: "model.vision_tower"},
+    )
+    pattern = lora_target_regex(renamed_llava("strange"))
+    names = [name for name, _ in stock.named_modules()]
+    ours = re.compile(lora_target_regex(stock))
+    assert [n for n in names if re.fullmatch(pattern, n)] == [n for n in names if ours.fullmatch(n)]
+
+
+def test_a_registered_family_without_tower_and_connector():
+    register_vlm("strange", tower=None, connector=None, decoder="model.language_model")
+    parts = vlm_parts(renamed_llava("strange"))
+    assert parts == VLMParts("model.language_model", head="lm_head")
+    assert not parts.has_connector
+
+
+@pytest.mark.parametrize("part", ["tower", "connector", "decoder"])
+def test_a_wrong_path_names_argument_and_path(part):
+    paths = {"tower": "model.vision_tower", "connector": None, "decoder": "model.language_model"}
+    register_vlm("strange", **{**paths, part: "model.nowhere"})
+    with pytest.raises(ValueError, match=f"`{part}`: .*'model.nowhere'.*model.vision_tower"):
+        vlm_parts(renamed_llava("strange"))
+
+
+def test_a_tower_that_the_config_leaves_out():
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(AutoConfig.for_model("gemma4"))
+    with pytest.raises(ValueError, match=r"`tower`: .*'model.vision_tower'.*config leaves that part out"):
+        vlm_parts(model)
+
+
+def test_no_regex_for_a_model_that_has_an_adapter():
+    model, _ = tiny_llava()
+    peft_model = get_peft_model(model, LoraConfig(target_modules=lora_target_regex(model)))
+    with pytest.raises(ValueError, match="`model` is a PeftModel already"):
+        lora_target_regex(peft_model)
+
+
+def test_no_regex_without_linears():
+    register_vlm("strange", tower=None, connector=None, decoder="model.language_model.norm")
+    with pytest.raises(ValueError, match=r"no linear below 'model.language_model.norm'.*register_vlm\('strange'"):
+        lora_target_regex(renamed_llava("strange"))
+
+
+def test_regex_is_exact_where_a_sequential_mixes_linears_and_activations():
+    """A trailing number is a position in a Sequential, not a layer: `mlp.0` is a linear, `mlp.1` an activation."""
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=8, hidden_size=8, intermediate_size=8, num_attention_heads=1))
+    model.model.layers[0].mlp = nn.Sequential(nn.Linear(8, 8), nn.GELU(), nn.Linear(8, 8))
+    model.config.model_type = "mixed"
+    register_vlm("mixed", tower=None, connector=None, decoder="model.layers.0")
+    assert lora_target_regex(model) == (
+        r"model\.layers\.0\.(?:mlp\.0|mlp\.2|self_attn\.k_proj|self_attn\.o_proj|self_attn\.q_proj|self_attn\.v_proj)"
+    )

@@ -1,0 +1,269 @@
+"""Every family of the table at its default size on the meta device (no memory, no download), and real tiny models."""
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from peft.tuners.lora import LoraLayer
+from peft.utils import ModulesToSaveWrapper
+from torch import nn
+from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedConfig
+from transformers.modeling_utils import PreTrainedModel
+from trl.trainer.utils import add_fused_lm_head
+
+from fedvlm_hf.models import VLMParts, known_model_types, lora_target_regex, sft_obstacle, vlm_parts
+from tiny import tiny_llava
+
+
+LLAMA = "q_proj k_proj v_proj o_proj gate_proj up_proj down_proj"
+BART = "q_proj k_proj v_proj out_proj fc1 fc2"
+DELTA = "in_proj_qkv in_proj_z in_proj_b in_proj_a out_proj"  # Qwen3.5's linear attention: 3 of 4 layers
+
+# Per family: layers x linears per layer of transformers' default config, counted by hand from the modeling file, and
+# the names of those linears.
+LINEARS = {
+    "aya_vision": (40 * 7, LLAMA),
+    "blip-2": (12 * 6, BART),  # OPT
+    "chameleon": (32 * 7, LLAMA),
+    "cohere2_vision": (40 * 7, LLAMA),
+    "deepseek_vl": (32 * 7, LLAMA),
+    "emu3": (32 * 7, LLAMA),
+    "florence2": (12 * 6 + 12 * 10, BART),  # encoder layers, and decoder layers with cross-attention
+    "fuyu": (36 * 4, "query_key_value dense dense_h_to_4h dense_4h_to_h"),
+    "gemma3": (26 * 7, LLAMA),
+    "gemma4": (30 * 9 + 1, LLAMA + " per_layer_input_gate per_layer_projection per_layer_model_projection"),
+    "gemma4_unified": (30 * 7, LLAMA),
+    "glm4v": (40 * 6, "q_proj k_proj v_proj o_proj gate_up_proj down_proj"),
+    "got_ocr2": (24 * 7, LLAMA),
+    "idefics2": (32 * 7, LLAMA),
+    "idefics3": (32 * 7, LLAMA),
+    "instructblip": (12 * 6, BART),  # OPT
+    "internvl": (32 * 7, LLAMA),
+    "janus": (32 * 7, LLAMA),
+    # latent attention (5), and a dense or shared-expert MLP (3); the routed experts are bare parameters
+    "kimi_k25": (61 * 8, "q_a_proj q_b_proj kv_a_proj_with_mqa kv_b_proj o_proj gate_proj up_proj down_proj"),
+    # LFM2's short convolution and attention layers, 1 and 1 here
+    "lfm2_vl": (4 + 2 + 2 * 3, "q_proj k_proj v_proj out_proj in_proj w1 w2 w3"),
+    "llama4": (48 * 7, LLAMA),  # attention and shared expert; neither router nor routed experts
+    "llava": (32 * 7, LLAMA),
+    "llava_next": (32 * 7, LLAMA),
+    "llava_onevision": (32 * 7, LLAMA),
+    "minicpmv4_6": (24 * 5 + 8 * 4 + 32 * 3, f"{DELTA} {LLAMA}"),
+    "mistral3": (40 * 7, LLAMA),
+    "mllama": (40 * 7, LLAMA),  # cross-attention layers have the same seven
+    "ovis2": (32 * 7, LLAMA),
+    "paligemma": (18 * 7, LLAMA),
+    "qwen2_5_vl": (80 * 7, LLAMA),
+    "qwen2_vl": (80 * 7, LLAMA),
+    "qwen3_5": (24 * 5 + 8 * 4 + 32 * 3, f"{DELTA} {LLAMA}"),
+    "qwen3_vl": (32 * 7, LLAMA),
+    "smolvlm": (32 * 7, LLAMA),
+    "vipllava": (32 * 7, LLAMA),
+}
+
+# What the default configs lack: image vocabularies, and towers that some defaults leave out.
+CONFIGS = {
+    "aya_vision": {"vision_config": {"model_type": "siglip_vision_model"}},
+    "chameleon": {"vocabulary_map": {"<image>": 3, "IMGIMGBBZ": 4}},
+    "emu3": {"vocabulary_map": {"<image>": 3, "<|visual token 000000|>": 4}},
+    "gemma4": {"vision_config": {}},
+    "gemma4_unified": {"vision_config": {}},
+    "lfm2_vl": {
+        "text_config": {"model_type": "lfm2", "num_hidden_layers": 2, "layer_types": ["conv", "full_attention"]}
+    },
+}
+
+
+def meta_model(model_type: str) -> PreTrainedModel:
+    config = AutoConfig.for_model(model_type, **CONFIGS.get(model_type, {}))
+    with torch.device("meta"):
+        return AutoModelForImageTextToText.from_config(config)
+
+
+def modules_below(model: nn.Module, paths) -> set[int]:
+    return {id(module) for path in paths for module in model.get_submodule(path).modules()}
+
+
+def lora_bases(model: nn.Module) -> list[nn.Module]:
+    return [module.get_base_layer() for module in model.modules() if isinstance(module, LoraLayer)]
+
+
+def test_every_row_is_tested():
+    assert set(known_model_types()) == {*LINEARS, "showo"}
+
+
+@pytest.mark.parametrize("model_type", LINEARS)
+def test_lora_reaches_every_linear_of_the_language_model_and_nothing_else(model_type):
+    model = meta_model(model_type)
+    parts = vlm_parts(model)
+    # by identity of modules, not by names: linears below the decoder that are in no other part
+    foreign = modules_below(model, [path for path in (parts.tower, *parts.connector, parts.image_tokenizer) if path])
+    foreign.add(id(model.get_output_embeddings()))
+    decoder = [module for module in model.get_submodule(parts.decoder).modules() if type(module) is nn.Linear]
+    expected = {id(module) for module in decoder if id(module) not in foreign}
+    names = {id(module): name for name, module in model.named_modules()}
+    count, leaves = LINEARS[model_type]
+
+    config = LoraConfig(r=1, target_modules=lora_target_regex(model), modules_to_save=list(parts.connector) or None)
+    peft_model = get_peft_model(model, config, low_cpu_mem_usage=True)
+
+    bases = lora_bases(peft_model)
+    assert len(bases) == count
+    assert {id(base) for base in bases} == expected
+    assert {names[id(base)].rpartition(".")[2] for base in bases} == set(leaves.split())
+    wrapped = {n for n, m in model.named_modules() if isinstance(m, ModulesToSaveWrapper)}
+    assert wrapped == set(parts.connector)
+    trainable = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    saved = tuple(f"{path}.modules_to_save.default." for path in parts.connector)
+    assert all(".lora_" in name or name.startswith(saved) for name in trainable)
+    assert vlm_parts(peft_model) == parts
+
+
+@pytest.mark.parametrize("model_type", LINEARS)
+def test_parts_exist_and_lie_apart(model_type):
+    model = meta_model(model_type)
+    parts = vlm_parts(model)
+    encoder_free = {"chameleon", "emu3", "fuyu", "gemma4_unified"}
+    assert (parts.tower is None) == (model_type in encoder_free)
+    assert parts.has_connector == (model_type not in {"chameleon", "emu3"})
+    assert (parts.image_tokenizer is not None) == (model_type in {"chameleon", "emu3", "janus"})
+    assert model.get_submodule(parts.head) is model.get_output_embeddings()
+    connector = modules_below(model, parts.connector)
+    embeddings = id(model.get_input_embeddings())
+    assert embeddings in modules_below(model, [parts.decoder])
+    assert embeddings not in connector
+    if model_type != "chameleon":  # whose decoder is the whole model
+        assert not connector & modules_below(model, [parts.decoder])
+
+
+def test_parts_of_llava_by_hand():
+    model, _ = tiny_llava()
+    expected = VLMParts(
+        "model.language_model", "model.vision_tower", ("model.multi_modal_projector",), None, "lm_head"
+    )
+    assert vlm_parts(model) == expected
+
+
+def test_deepstack_mergers_are_listed_one_by_one():
+    """PEFT wraps what is called; a ModuleList has no forward, so wrapping it would never train anything."""
+    parts = vlm_parts(meta_model("qwen3_vl"))
+    deepstack = [f"model.visual.deepstack_merger_list.{index}" for index in range(3)]
+    assert parts.connector == ("model.visual.merger", *deepstack)
+
+
+def test_showo_layout():
+    """Show-o is not in transformers; its layout by hand: the decoder holds no part of the image tokenizer."""
+
+    class Showo(PreTrainedModel):
+        config_class = PreTrainedConfig
+
+        def __init__(self):
+            super().__init__(PreTrainedConfig())
+            self.config.model_type = "showo"
+            self.model = nn.Module()
+            self.model.vqmodel = nn.ModuleDict({"q_proj": nn.Linear(2, 2)})
+            self.model.language_model = nn.ModuleDict({"q_proj": nn.Linear(2, 2), "fc1": nn.Linear(2, 2)})
+            self.lm_head = nn.Linear(2, 2)
+
+        def get_output_embeddings(self):
+            return self.lm_head
+
+    model = Showo()
+    assert vlm_parts(model) == VLMParts("model.language_model", None, (), "model.vqmodel", "lm_head")
+    assert lora_target_regex(model) == r"model\.language_model\.(?:fc1|q_proj)"
+
+
+@pytest.mark.parametrize(("targets", "reached"), [(["q_proj", "v_proj"], (4, 0)), ("all-linear", (12, 2))])
+def test_the_usual_targets_reach_too_far(targets, reached):
+    """The traps: CLIP's two layers have q_proj and v_proj too (2 x 2), and six linears each (q, k, v, out, fc1, fc2);
+    "all-linear" takes them and both linears of the connector. Ours takes none."""
+    for target_modules, expected in [(targets, reached), (None, (0, 0))]:
+        model, _ = tiny_llava()
+        tower = modules_below(model, ["model.vision_tower"])
+        connector = modules_below(model, ["model.multi_modal_projector"])
+        peft_model = get_peft_model(model, LoraConfig(target_modules=target_modules or lora_target_regex(model)))
+        bases = [id(base) for base in lora_bases(peft_model)]
+        assert (sum(base in tower for base in bases), sum(base in connector for base in bases)) == expected
+
+
+def test_gradients_reach_lora_and_connector_only():
+    model, processor = tiny_llava()
+    parts = vlm_parts(model)
+    config = LoraConfig(r=2, target_modules=lora_target_regex(model), modules_to_save=list(parts.connector))
+    peft_model = get_peft_model(model, config)
+    ids = torch.tensor([[processor.image_token_id] * 4 + [10, 11, 12]])
+    peft_model(input_ids=ids, pixel_values=torch.randn(1, 3, 16, 16), labels=ids).loss.backward()
+    moved = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+    linears = {name for name in moved if ".lora_" in name}
+    assert len(linears) == 2 * 2 * 7  # A and B, two layers, seven linears
+    projector = "model.multi_modal_projector.modules_to_save.default.linear_"
+    assert moved - linears == {f"{projector}{index}.{leaf}" for index in (1, 2) for leaf in ("weight", "bias")}
+
+
+def test_routers_are_no_linears():
+    """llama4's router subclasses nn.Linear and returns a tuple; LoRA's sum with it would fail in the first forward."""
+    model = meta_model("llama4")
+    router = model.get_submodule("language_model.model.layers.1.feed_forward.router")
+    assert isinstance(router, nn.Linear)
+    peft_model = get_peft_model(
+        model, LoraConfig(r=1, target_modules=lora_target_regex(model)), low_cpu_mem_usage=True
+    )
+    assert all(base is not router for base in lora_bases(peft_model))
+
+
+@pytest.mark.parametrize("model_type", LINEARS)
+def test_sft_obstacle(model_type):
+    obstacle = sft_obstacle(meta_model(model_type))
+    assert (obstacle is not None) == (model_type in {"blip-2", "instructblip", "llama4", "florence2"})
+
+
+LLAMA4 = {
+    "text_config": {
+        "vocab_size": 16,
+        "hidden_size": 8,
+        "intermediate_size": 8,
+        "intermediate_size_mlp": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+        "num_key_value_heads": 1,
+        "head_dim": 8,
+        "num_local_experts": 2,
+        "pad_token_id": 0,
+    },
+    "vision_config": {"num_hidden_layers": 1, "hidden_size": 16, "num_attention_heads": 1, "intermediate_size": 64},
+    "image_token_index": 9,
+}
+FLORENCE2 = {
+    "text_config": {
+        "model_type": "bart",
+        "vocab_size": 16,
+        "d_model": 8,
+        "encoder_layers": 1,
+        "decoder_layers": 1,
+        "encoder_attention_heads": 1,
+        "decoder_attention_heads": 1,
+        "encoder_ffn_dim": 8,
+        "decoder_ffn_dim": 8,
+    },
+    "vision_config": {"depths": [1, 1, 1, 1], "projection_dim": 8},
+    "image_token_id": 9,
+}
+
+
+@pytest.mark.parametrize(
+    ("model_type", "overrides", "error"),
+    [("llama4", LLAMA4, AttributeError), ("florence2", FLORENCE2, RuntimeError)],
+)
+def test_trl_really_fails_where_sft_obstacle_says_so(model_type, overrides, error):
+    """The model's own loss works, TRL's fused head does not. When this fails, TRL has learnt it: drop the obstacle."""
+    model = AutoModelForImageTextToText.from_config(AutoConfig.for_model(model_type, **overrides))
+    assert sft_obstacle(model) is not None
+    ids = torch.tensor([[1, 2, 3, 4]])
+    assert model(input_ids=ids, labels=ids).loss.isfinite()
+    add_fused_lm_head(model)
+    with pytest.raises(error):
+        model(input_ids=ids, labels=ids, fused_lm_head=True)
+
+
+def test_sft_obstacle_looks_below_peft():
+    model, _ = tiny_llava()
+    assert sft_obstacle(get_peft_model(model, LoraConfig(target_modules=lora_target_regex(model)))) is None

@@ -1,0 +1,110 @@
+import contextlib
+import io
+import time
+
+from transformers import TrainerControl, TrainerState
+
+from fedvlm_hf.progress import ClientProgress, RoundProgress, evaluation_bar, round_line
+from records import HISTORY, drive, record
+
+
+LINES = [
+    "round 0/2 | vqa 0.500 | grounding 0.250 | 4.5 s",
+    "round 1/2 | loss 1.500 | 4.0 MB up | 4.5 s",
+    "round 2/2 | vqa 0.750 +0.250 | grounding 0.500 +0.250 | loss 1.000 | 4.0 MB up | 4.5 s",
+]
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def on_terminal(function, *args, **kwargs) -> str:
+    """What a call writes to a terminal's standard error."""
+    with contextlib.redirect_stderr(Terminal()) as terminal:
+        function(*args, **kwargs)
+    return terminal.getvalue()
+
+
+def train(callback, num_steps=30, first_step=0):
+    state, control = TrainerState(max_steps=num_steps, global_step=first_step), TrainerControl()
+    callback.on_train_begin(None, state, control)
+    for step in range(first_step, num_steps):
+        state.global_step = step + 1
+        callback.on_step_end(None, state, control)
+        callback.on_log(None, state, control, logs={"loss": 1.25, "grad_norm": 3.0})
+    callback.on_train_end(None, state, control)
+    callback.on_log(None, state, control, logs={"train_loss": 1.25})
+
+
+def test_one_line_a_round_and_nothing_else_in_a_log_file(capsys):
+    drive(RoundProgress(), HISTORY)
+    captured = capsys.readouterr()
+    assert captured.out.splitlines() == LINES
+    assert captured.err == ""
+
+
+def test_lines_remain_without_bars(capsys):
+    assert on_terminal(drive, RoundProgress(disable=True), HISTORY) == ""
+    assert capsys.readouterr().out.splitlines() == LINES
+
+
+def test_the_bar_counts_rounds(capsys):
+    shown = on_terminal(drive, RoundProgress(), HISTORY)
+    assert "| 0/2 [" in shown
+    assert "| 2/2 [" in shown
+    assert "left]" in shown
+    assert capsys.readouterr().out.splitlines() == LINES
+
+
+def test_a_resumed_bar_goes_on(capsys):
+    shown = on_terminal(drive, RoundProgress(), HISTORY, first=2)
+    assert "| 0/2 [" not in shown
+    assert "| 1/2 [" in shown
+    assert "| 2/2 [" in shown
+    assert capsys.readouterr().out.splitlines() == LINES[2:]
+
+
+def test_a_line_names_its_evaluation_sets_if_there_are_several():
+    line = record(12, 0.75)
+    line.evaluations["held_out"] = HISTORY[0].evaluations["test"]
+    assert round_line(line, 100, HISTORY[0]) == (
+        "round  12/100 | test: | vqa 0.750 +0.250 | grounding 0.250 +0.000 "
+        "| held_out: | vqa 0.500 | grounding 0.250 | 4.5 s"
+    )
+
+
+def test_the_client_at_work_is_shown_and_goes():
+    callback = ClientProgress()
+    callback.start("client_07", 3)
+    shown = on_terminal(train, callback)
+    assert "round 3, client_07 |" in shown
+    assert "| 0/30 [" in shown
+    bar, wiped = shown.replace("\x1b[A", "").split("\r")[-2:]
+    assert wiped == " " * len(bar.rstrip("\n"))
+
+
+def test_a_continuous_client_counts_this_round_only():
+    """Its trainer stands at step 20 of 30 when the round starts, so ten are left to do."""
+    callback = ClientProgress()
+    callback.start("central", 3)
+    assert "| 0/10 [" in on_terminal(train, callback, first_step=20)
+
+
+def test_the_client_bar_can_be_off(capsys):
+    callback = ClientProgress(disable=True)
+    callback.start("client_07", 3)
+    assert on_terminal(train, callback) == ""
+    assert capsys.readouterr().out == ""
+
+
+def test_an_evaluation_of_more_than_a_second_counts_its_rows():
+    def evaluate(seconds, disable=False):
+        with evaluation_bar(40, disable) as bar:
+            time.sleep(seconds)
+            bar.update(32)
+
+    assert "| 32/40 [" in on_terminal(evaluate, 1.1)
+    assert "/40" not in on_terminal(evaluate, 0.0)
+    assert on_terminal(evaluate, 1.1, disable=True) == ""
