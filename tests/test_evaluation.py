@@ -310,3 +310,28 @@ def test_errors_come_before_anything_is_generated(model_and_processor, change, a
     _, processor = model_and_processor
     with pytest.raises(ValueError, match=message):
         PreparedEvaluation(change(tiny.tiny_rows(3)), processor, **arguments)
+
+
+@pytest.mark.parametrize("autocast_dtype", [None, torch.bfloat16])
+def test_each_client_is_answered_with_its_own_weights(model_and_processor, rows, autocast_dtype):
+    """Autocast keeps bf16 copies of trainable weights while it is open: a client would get the last one's answers."""
+    model, processor = model_and_processor
+    clients = [("a", "b", "c")[row % 3] for row in range(len(rows))]
+    rows = rows.add_column("client_id", clients)
+    weight = model.model.language_model.layers[0].mlp.up_proj.weight
+    original = weight.detach().clone()
+
+    @torch.no_grad()
+    def load(client_id: str) -> None:
+        weight.copy_(original * {"a": 1.0, "b": -2.0, "c": 5.0}[client_id])
+
+    evaluation = PreparedEvaluation(rows, processor, batch_size=4, by_client=True)
+    together = answers(evaluation.run(model, autocast_dtype=autocast_dtype, load_client=load))
+    for client_id in "abc":
+        load(client_id)
+        alone = answers(evaluation.run(model, autocast_dtype=autocast_dtype))
+        mine = [row for row, name in enumerate(clients) if name == client_id]
+        assert [together[row] for row in mine] == [alone[row] for row in mine]
+    load("a")
+    first = answers(evaluation.run(model, autocast_dtype=autocast_dtype))
+    assert together != first  # the clients' weights do matter

@@ -228,7 +228,8 @@ class FederatedMixin(ClientRunMixin):
             method=run["method"],
             tuning=self.tuning,
             clients=self._client_rows,
-            config=run["config"],
+            config=self.run_args.to_dict(),
+            transforms=run["transforms"],
         )
 
     def _export(self, folder: Path, tensors: TensorDict) -> None:

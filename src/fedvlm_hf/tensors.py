@@ -44,8 +44,10 @@ class TensorDict(Mapping[str, torch.Tensor]):
                 f"{tuple(flat.shape)} on {flat.device}."
             )
         self.flat = flat
-        chunks = flat.split(sizes) if sizes else ()
-        self._views = {n: c.view(s) for (n, s), c in zip(shapes.items(), chunks, strict=True)}
+        chunks = torch.split(flat, sizes) if sizes else ()
+        self._views: dict[str, torch.Tensor] = {
+            name: chunk.view(shape) for (name, shape), chunk in zip(shapes.items(), chunks, strict=True)
+        }
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, torch.Tensor]) -> Self:

@@ -133,11 +133,13 @@ def resolve_method(
                 if valid
                 else f"`method_kwargs` has {key!r}, but method {method!r} has no knobs."
             )
-    client_half, server_half = (half(**{k: v for k, v in kwargs.items() if k in knobs[half]}) for half in knobs)
-    return Method(client_half, server_half)
+    return Method(
+        client(**{key: value for key, value in kwargs.items() if key in knobs[client]}),
+        strategy(**{key: value for key, value in kwargs.items() if key in knobs[strategy]}),
+    )
 
 
-def _half(method: str, registry: Registry) -> Any:
+def _half(method: str, registry: Registry[Any]) -> Any:
     names = method.split("+")
     for name in names:
         if CLIENT_METHODS.get(name) is None and STRATEGIES.get(name) is None:

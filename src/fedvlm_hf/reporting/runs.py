@@ -1,0 +1,116 @@
+"""Reading runs: the records that a run left, what its scores are called, and the runs that it may be compared with."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers.utils import logging
+
+from ..metrics import PRIMARY
+from ..types import EvalResult, RoundRecord
+
+
+logger = logging.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of some method.
+
+    Args:
+        method (`str`):
+            The method's name, such as `fedavg`, `local` or `central`.
+        history (`Sequence[RoundRecord]`):
+            Its records, round 0 first.
+    """
+
+    method: str
+    history: Sequence[RoundRecord]
+
+    def first(self, evaluation: str) -> EvalResult | None:
+        """The result of `evaluation` before training, if it was taken."""
+        results = [record.evaluations.get(evaluation) for record in self.history if record.round_idx == 0]
+        return results[0] if results else None
+
+    def last(self, evaluation: str) -> EvalResult | None:
+        """The result of `evaluation` at the last round that has it: no score ever chooses a round."""
+        results = [record.evaluations[evaluation] for record in self.history if evaluation in record.evaluations]
+        return results[-1] if results else None
+
+    def last_round(self, evaluation: str) -> int | None:
+        """The round of `last`."""
+        rounds = [record.round_idx for record in self.history if evaluation in record.evaluations]
+        return rounds[-1] if rounds else None
+
+
+def evaluation_names(history: Iterable[RoundRecord]) -> list[str]:
+    """The names of the evaluation sets in `history`, in the order they first came."""
+    return list(dict.fromkeys(name for record in history for name in record.evaluations))
+
+
+def primary_scores(scores: Mapping[str, float]) -> dict[str, float]:
+    """Task to primary metric, such as `{"vqa": 0.61}`, for the tasks that `scores` has."""
+    return {task: scores[f"{task}_{metric}"] for task, metric in PRIMARY.items() if f"{task}_{metric}" in scores}
+
+
+def split_name(score: str) -> tuple[str, str]:
+    """A score's task and metric: `grounding_mean_iou` is `("grounding", "mean_iou")`."""
+    for task in PRIMARY:
+        if score.startswith(f"{task}_"):
+            return task, score.removeprefix(f"{task}_")
+    task, _, metric = score.partition("_")
+    return task, metric
+
+
+def client_mean(record: RoundRecord, metric: str) -> float | None:
+    """Mean of a local metric over the cohort, each client counting once; `None` where no client has it."""
+    values = [metrics[metric] for metrics in record.clients.values() if metric in metrics]
+    return sum(values) / len(values) if values else None
+
+
+def read_history(path: str | os.PathLike[str]) -> list[RoundRecord]:
+    """Read a `metrics.jsonl`."""
+    lines = Path(path).read_text(encoding="utf-8").splitlines()
+    return [RoundRecord.from_json(json.loads(line)) for line in lines]
+
+
+def comparable_runs(output_dir: str | os.PathLike[str]) -> dict[str, Run]:
+    """Find the runs beside `output_dir` that started from the same point and were scored on the same rows.
+
+    These are the folders next to `output_dir` whose `run.json` has the same `comparable` (a digest of the base model,
+    the data and the evaluation) and the same `seed` as its own. A run before its first record is left out, and so is,
+    with a warning, what cannot be read.
+
+    Args:
+        output_dir (`str` or `os.PathLike`):
+            Folder of a run. Without a `run.json` there is nothing to compare.
+
+    Returns:
+        `dict[str, Run]`: Label to run. The label is the method, with the folder's name in brackets where another run,
+        the one in `output_dir` included, has the same method.
+    """
+    output_dir = Path(output_dir).resolve()
+    if not (output_dir / "run.json").is_file():
+        return {}
+    own = json.loads((output_dir / "run.json").read_text(encoding="utf-8"))
+    found = {}
+    for path in sorted(output_dir.parent.glob("*/run.json")):
+        metrics = path.with_name("metrics.jsonl")
+        if path.parent == output_dir or not metrics.is_file():
+            continue
+        try:
+            other = json.loads(path.read_text(encoding="utf-8"))
+            if all(other[key] == own[key] for key in ("comparable", "seed")):
+                found[path.parent.name] = Run(other["method"], read_history(metrics))
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            logger.warning_once(
+                f"The report leaves out the run in '{path.parent.name}', beside `output_dir`: its run.json or "
+                f"metrics.jsonl cannot be read ({type(error).__name__}: {error}). Move it to stop this warning."
+            )
+    methods = Counter([own["method"], *(run.method for run in found.values())])
+    return {
+        run.method if methods[run.method] == 1 else f"{run.method} ({folder})": run for folder, run in found.items()
+    }

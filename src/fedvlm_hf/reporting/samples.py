@@ -1,0 +1,135 @@
+"""A sheet of test images with what was asked, what the model said and what was right."""
+
+import os
+import textwrap
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from ..metrics.box_iou.box_iou import parse_box
+from ..types import Generation
+from .canvas import COLOURS, DPI, GRID, INK, MUTED, new_figure, save
+
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+NUM_COLUMNS = 4
+# inches, but for the font size, which is in points
+CELL, GAP, HEAD, LINE, FONT_SIZE = 2.3, 0.3, 0.38, 0.14, 7.5
+WRAP = 39  # characters that fit the width of a cell
+SAID, RIGHT = COLOURS[1], COLOURS[2]
+# how many lines of the question, of the answer and of the reference are shown
+MAX_LINES = (3, 6, 6)
+Cell = tuple[Generation, Image.Image, list[list[str]]]
+
+
+def pick(generations: Sequence[Generation]) -> list[list[Generation]]:
+    """Choose the rows of the sheet: a few of each task, evenly spaced, not hand-picked, the same at every round."""
+    tasks: dict[str, list[Generation]] = {}
+    for generation in generations:
+        tasks.setdefault(generation.task, []).append(generation)
+    lines = []
+    for own in tasks.values():
+        count = min(len(own), NUM_COLUMNS * max(1, 3 // len(tasks)))
+        chosen = [own[place * len(own) // count] for place in range(count)]
+        lines += [chosen[start : start + NUM_COLUMNS] for start in range(0, count, NUM_COLUMNS)]
+    return lines
+
+
+def sample_sheet(
+    generations: Sequence[Generation],
+    rows: Sequence[Mapping[str, Any]],
+    path: str | os.PathLike[str],
+    title: str,
+) -> None:
+    """Draw the sheet. Nothing is written where there are no generations.
+
+    Args:
+        generations (`Sequence[Generation]`):
+            Answers of one evaluation set.
+        rows (`Sequence[Mapping[str, Any]]`):
+            The evaluation set: `rows[generation.row]` has `images` (PIL) and `prompt` (messages).
+        path (`str` or `os.PathLike`):
+            The PNG.
+        title (`str`):
+            Heading of the sheet.
+    """
+    lines = [[_describe(generation, rows[generation.row]) for generation in line] for line in pick(generations)]
+    if not lines:
+        return
+    tasks = [line[0][0].task for line in lines]
+    heads = [HEAD if place == 0 or task != tasks[place - 1] else 0.0 for place, task in enumerate(tasks)]
+    heights = [head + CELL + LINE * (3 + max(map(_num_lines, line))) for head, line in zip(heads, lines, strict=True)]
+    width, height = NUM_COLUMNS * (CELL + GAP) + GAP, sum(heights) + HEAD + GAP
+    figure = new_figure(width, height)
+    figure.set_layout_engine("none")
+    bold = {"x": GAP / width, "va": "top", "fontweight": "bold", "parse_math": False}
+    figure.text(y=1 - GAP / height, s=title, fontsize=12, color=INK, **bold)
+    top = height - GAP - HEAD
+    for task, head, line, line_height in zip(tasks, heads, lines, heights, strict=True):
+        if head:
+            figure.text(y=(top - 0.12) / height, s=task, fontsize=10, color=MUTED, **bold)
+        for column, (generation, image, texts) in enumerate(line):
+            left = GAP + column * (CELL + GAP)
+            _draw_image(figure, left, top - head, image, generation)
+            _draw_texts(figure, left, top - head - CELL - LINE / 2, texts)
+        top -= line_height
+    with warnings.catch_warnings():
+        # an untrained model may say anything; a character that the font lacks is drawn as a box
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        save(figure, path)
+
+
+def _describe(generation: Generation, row: Mapping[str, Any]) -> Cell:
+    """The generation with its image, small enough to draw quickly, and the wrapped question, answer and reference."""
+    image = row["images"][0].convert("RGB")
+    image.thumbnail((int(2 * CELL * DPI), int(2 * CELL * DPI)))
+    more = f" (1 of {len(generation.references)})" if len(generation.references) > 1 else ""
+    texts = (
+        row["prompt"][-1]["content"],
+        f"model: {generation.prediction.strip() or '(no answer)'}",
+        f"reference{more}: {generation.references[0]}",
+    )
+    return generation, image, [_wrap(text, num_lines) for text, num_lines in zip(texts, MAX_LINES, strict=True)]
+
+
+def _wrap(text: str, num_lines: int) -> list[str]:
+    printable = "".join(letter if letter.isprintable() else " " for letter in text)
+    return textwrap.wrap(printable, WRAP, max_lines=num_lines, placeholder=" …")
+
+
+def _num_lines(cell: Cell) -> int:
+    return sum(len(text) for text in cell[2])
+
+
+def _draw_image(figure: "Figure", left: float, top: float, image: Image.Image, generation: Generation) -> None:
+    """The image in 0-1 coordinates, those of the boxes, at the top of its cell."""
+    from matplotlib.patches import Rectangle
+
+    width, height = figure.get_size_inches()
+    axes = figure.add_axes((left / width, (top - CELL) / height, CELL / width, CELL / height), anchor="NW")
+    smooth = max(image.size) > CELL * DPI / 3
+    axes.imshow(
+        image,
+        extent=(0, 1, 1, 0),
+        aspect=image.height / image.width,
+        interpolation="antialiased" if smooth else "nearest",
+    )
+    axes.set(xticks=[], yticks=[], xlim=(0, 1), ylim=(1, 0))
+    axes.spines[:].set_color(GRID)
+    for text, colour, style in ((generation.references[0], RIGHT, "-"), (generation.prediction, SAID, "--")):
+        if box := parse_box(text):
+            size = (box.x2 - box.x1, box.y2 - box.y1)
+            axes.add_patch(Rectangle(box[:2], *size, fill=False, edgecolor=colour, linewidth=2, linestyle=style))
+
+
+def _draw_texts(figure: "Figure", left: float, top: float, texts: Sequence[Sequence[str]]) -> None:
+    width, height = figure.get_size_inches()
+    for text, colour in zip(texts, (INK, SAID, RIGHT), strict=True):
+        for line in text:
+            figure.text(left / width, top / height, line, fontsize=FONT_SIZE, color=colour, va="top", parse_math=False)
+            top -= LINE
+        top -= LINE / 3

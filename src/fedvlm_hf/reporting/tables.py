@@ -1,0 +1,169 @@
+"""The report's tables, as Markdown."""
+
+from collections.abc import Mapping, Sequence
+
+from ..metrics import PRIMARY
+from ..types import EvalResult, RoundRecord
+from .runs import Run, client_mean, evaluation_names, primary_scores, split_name
+
+
+MISSING = "-"
+PLACES = {"local": 0, "central": 2}
+"""Where the baselines stand: no sharing left of the federated runs (1), one pool right of them."""
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], num_labels: int = 1) -> str:
+    """A Markdown table with padded columns.
+
+    Args:
+        header (`Sequence[str]`):
+            Column titles.
+        rows (`Sequence[Sequence[str]]`):
+            One cell a column.
+        num_labels (`int`, *optional*, defaults to 1):
+            How many columns at the left are words; the others are numbers and stand to the right.
+    """
+    table = [[" ".join(cell.split()).replace("|", "\\|") for cell in row] for row in [header, *rows]]
+    columns = []
+    for place, cells in enumerate(zip(*table, strict=True)):
+        width = max(3, *map(len, cells))
+        if place < num_labels:
+            padded, rule = [cell.ljust(width) for cell in cells], "-" * width
+        else:
+            padded, rule = [cell.rjust(width) for cell in cells], "-" * (width - 1) + ":"
+        columns.append([padded[0], rule, *padded[1:]])
+    return "".join(f"| {' | '.join(line)} |\n" for line in zip(*columns, strict=True))
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """`value` with a fixed number of decimals, or a dash."""
+    return MISSING if value is None else f"{value:.{digits}f}"
+
+
+def significant(value: float | None, digits: int = 3) -> str:
+    """`value` with a fixed number of significant digits, or a dash."""
+    return MISSING if value is None else f"{value:.{digits}g}"
+
+
+def megabytes(num_bytes: float) -> str:
+    """Bytes as MB (10^6 bytes)."""
+    return f"{num_bytes / 1e6:.2f}"
+
+
+def flat_scores(result: EvalResult | None) -> dict[tuple[str, str], float]:
+    """Scores by (task, metric), primary metrics first in their task; a subset is `task (subset)`, below the whole."""
+    if result is None:
+        return {}
+    tasks = list(PRIMARY)
+
+    def place(name: str) -> tuple[int, bool]:
+        task, metric = split_name(name)
+        return (tasks.index(task) if task in tasks else len(tasks)), metric != PRIMARY.get(task)
+
+    flat = {}
+    for suffix, scores in [("", result.scores), *((f" ({name})", part) for name, part in result.subsets.items())]:
+        for name in sorted(scores, key=place):
+            task, metric = split_name(name)
+            flat[task + suffix, metric] = scores[name]
+    return flat
+
+
+def results_table(run: Run, others: Mapping[str, Run], evaluation: str) -> str:
+    """Round 0, local, the federated runs and central side by side, each at its last evaluated round.
+
+    Args:
+        run (`Run`):
+            The run that is reported; its column is bold.
+        others (`Mapping[str, Run]`):
+            Label to run, as `comparable_runs` finds them.
+        evaluation (`str`):
+            The evaluation set.
+    """
+    runs = {label: other for label, other in others.items() if other.last(evaluation) is not None}
+    runs[f"**{run.method}**"] = run
+    runs = dict(sorted(runs.items(), key=lambda item: PLACES.get(item[1].method, 1)))
+    columns = {label: flat_scores(other.last(evaluation)) for label, other in runs.items()}
+    header = ["task", "metric", "round 0", *columns]
+    own, start, central = columns[f"**{run.method}**"], flat_scores(run.first(evaluation)), columns.get("central")
+    rows = [[*key, number(start.get(key)), *(number(scores.get(key)) for scores in columns.values())] for key in own]
+    if central:
+        header.append("share of central")
+        for row, (key, value) in zip(rows, own.items(), strict=True):
+            row.append(f"{value / central[key]:.0%}" if central.get(key, 0.0) > 0 else MISSING)
+    table = markdown_table(header, rows, num_labels=2)
+    rounds = ", ".join(f"{label} {other.last_round(evaluation)}" for label, other in runs.items())
+    return f"{table}\nEach run at its last evaluated round: {rounds}.\n"
+
+
+def rounds_table(history: Sequence[RoundRecord]) -> str:
+    """One line per round: primary metric per task and evaluation set, mean client loss, traffic, time."""
+    names = evaluation_names(history)
+    scores = [
+        {(name, task): value for name in names if name in record.evaluations
+         for task, value in primary_scores(record.evaluations[name].scores).items()}
+        for record in history
+    ]  # fmt: skip
+    keys = list(dict.fromkeys(key for line in scores for key in line))
+    titles = [f"{task} {PRIMARY[task]}" + (f" ({name})" if len(names) > 1 else "") for name, task in keys]
+    header = ["round", *titles, "mean client loss", "learning rate", "MB down", "MB up", "seconds"]
+    rows = [
+        [
+            str(record.round_idx),
+            *(number(line.get(key)) for key in keys),
+            number(client_mean(record, "train_loss")),
+            significant(client_mean(record, "learning_rate")),
+            megabytes(record.bytes_down),
+            megabytes(record.bytes_up),
+            number(record.seconds.get("total"), 1),
+        ]
+        for record, line in zip(history, scores, strict=True)
+    ]
+    return markdown_table(header, rows)
+
+
+def clients_table(history: Sequence[RoundRecord]) -> str:
+    """One line per client: weight, rounds it took part in, first and last loss, mean time; below it the traffic."""
+    header = ["client", "weight", "rounds", "first loss", "last loss", "seconds a round"]
+    trained = [record for record in history if record.clients]
+    rows = []
+    for client_id in sorted({client_id for record in trained for client_id in record.clients}):
+        metrics = [record.clients[client_id] for record in trained if client_id in record.clients]
+        seconds = [line["seconds"] for line in metrics if "seconds" in line]
+        rows.append(
+            [
+                client_id,
+                number(metrics[-1].get("num_samples"), 0),
+                str(len(metrics)),
+                number(metrics[0].get("train_loss")),
+                number(metrics[-1].get("train_loss")),
+                number(sum(seconds) / len(seconds) if seconds else None, 1),
+            ]
+        )
+    table = markdown_table(header, rows)
+    if not trained:
+        return table
+    num_runs = sum(len(record.clients) for record in trained)
+    down, up = sum(record.bytes_down for record in trained), sum(record.bytes_up for record in trained)
+    return (
+        f"{table}\nOn average a client receives {megabytes(down / num_runs)} MB and sends {megabytes(up / num_runs)} "
+        f"MB a round; {megabytes(down + up)} MB travelled in all.\n"
+    )
+
+
+def client_scores_table(run: Run, evaluation: str) -> str:
+    """Primary metrics by client at round 0 and at the last evaluated round; below it the lowest score of each task."""
+    first, last = run.first(evaluation), run.last(evaluation)
+    scores = {client_id: primary_scores(part) for client_id, part in sorted(last.clients.items())} if last else {}
+    rows, lowest = [], []
+    for task, metric in PRIMARY.items():
+        own = {client_id: line[task] for client_id, line in scores.items() if task in line}
+        for client_id, value in own.items():
+            start = primary_scores(first.clients.get(client_id, {})).get(task) if first else None
+            rows.append([client_id, task, metric, number(start), number(value)])
+        if len(own) > 1:
+            worst = min(own, key=own.__getitem__)
+            lowest.append(f"Lowest {task} {metric}: {worst}, {number(own[worst])}.\n")
+    table = markdown_table(
+        ["client", "task", "metric", "round 0", f"round {run.last_round(evaluation)}"], sorted(rows), 3
+    )
+    return "\n".join([table, *lowest]) if rows else ""

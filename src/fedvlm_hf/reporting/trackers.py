@@ -1,0 +1,87 @@
+"""TrackerCallback: the whole federated run as one run in TensorBoard, Weights & Biases and the like."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.integrations import TensorBoardCallback
+
+from ..callbacks import RoundCallback, RoundEnd
+from ..types import RoundRecord
+from .runs import client_mean
+
+
+class TrackerCallback(RoundCallback):
+    """Drives the integrations behind `report_to` with the round as their step.
+
+    A resumed run goes on in the same TensorBoard folder, `runs/` in `output_dir`; other trackers have variables of
+    their own to continue a run, such as `WANDB_RUN_ID` with `WANDB_RESUME=must`.
+
+    Args:
+        reporters (`Sequence[TrainerCallback]`):
+            The integrations' callbacks, as `transformers.integrations.get_reporting_integration_callbacks` names them.
+            They must not be called by the client runs too.
+        args ([`~transformers.TrainingArguments`]):
+            Arguments of the run, which trackers store.
+        model (`torch.nn.Module`, *optional*):
+            The model, whose configuration trackers store.
+    """
+
+    def __init__(self, reporters: Sequence[TrainerCallback], args: TrainingArguments, model: Any = None):
+        self.reporters, self.args, self.model = list(reporters), args, model
+        self._state, self._control = TrainerState(), TrainerControl()
+        for reporter in self.reporters:
+            # the default is a new folder each time, named after the machine
+            if isinstance(reporter, TensorBoardCallback) and reporter.logging_dir is None:
+                reporter.logging_dir = str(Path(args.output_dir) / "runs")
+
+    def on_start(self, history: Sequence[RoundRecord], num_rounds: int) -> None:
+        """Open the run. The last known round is logged again: it may have been saved but not logged before a kill."""
+        self._state.max_steps = num_rounds
+        self._call("on_train_begin")
+        if history:
+            self._log(history[-1])
+
+    def on_round_end(self, end: RoundEnd) -> None:
+        """Log the round."""
+        self._log(end.record)
+
+    def on_end(self, history: Sequence[RoundRecord]) -> None:
+        """Close the run."""
+        self._call("on_train_end")
+
+    def _log(self, record: RoundRecord) -> None:
+        self._state.global_step = record.round_idx
+        self._state.epoch = float(record.round_idx)
+        self._call("on_log", logs=round_logs(record))
+
+    def _call(self, event: str, **kwargs: Any) -> None:
+        for reporter in self.reporters:
+            getattr(reporter, event)(self.args, self._state, self._control, model=self.model, **kwargs)
+
+
+def round_logs(record: RoundRecord) -> dict[str, float]:
+    """What a round logs, named as Trainer names its logs.
+
+    The integrations turn the prefixes `test_` and `eval_` into `test/` and `eval/` and put everything else below
+    `train/` (`rewrite_logs` in transformers), so that names have one slash in the end: `test/vqa_accuracy`,
+    `test/client_00_vqa_accuracy`, `eval/validation_vqa_accuracy`, `train/loss`, `train/client_00_loss`.
+
+    Args:
+        record (`RoundRecord`):
+            The round.
+    """
+    logs: dict[str, float] = {}
+    for name, result in record.evaluations.items():
+        prefix = name if name.split("_")[0] in ("test", "eval") else f"eval_{name}"
+        logs.update({f"{prefix}_{score}": value for score, value in result.scores.items()})
+        for part, scores in [*result.clients.items(), *result.subsets.items()]:
+            logs.update({f"{prefix}_{part}_{score}": value for score, value in scores.items()})
+    for client_id, metrics in record.clients.items():
+        if "train_loss" in metrics:
+            logs[f"{client_id}_loss"] = metrics["train_loss"]
+    means = {"loss": client_mean(record, "train_loss"), "learning_rate": client_mean(record, "learning_rate")}
+    logs.update({name: value for name, value in means.items() if value is not None})
+    logs.update({f"seconds_{part}": value for part, value in record.seconds.items()})
+    return {**logs, "bytes_down": record.bytes_down, "bytes_up": record.bytes_up, "peak_memory": record.peak_memory}

@@ -1,0 +1,87 @@
+"""Where the time of the default run goes, from import to report.
+
+python tests/benchmarks/where_time_goes.py [any argument of recipes/fed_nature.py]
+"""
+
+import time
+
+
+_BEGAN = time.perf_counter()
+
+import os  # noqa: E402
+import platform  # noqa: E402
+import sys  # noqa: E402
+import tempfile  # noqa: E402
+from datetime import date  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
+
+import torch  # noqa: E402
+from transformers import TrainerCallback  # noqa: E402
+from trl import TrlParser  # noqa: E402
+
+from fedvlm_hf import FederatedConfig, FederatedTrainer, RoundCallback  # noqa: E402
+from fedvlm_hf.launch import DataArguments, use_threads  # noqa: E402
+from fedvlm_hf.mini import base_model, fed_nature  # noqa: E402
+
+
+CONFIG = Path(__file__).parents[2] / "recipes" / "configs" / "fed_nature_mini.yaml"
+
+
+class Clock(TrainerCallback, RoundCallback):
+    """Adds up the time between the first and the last step of each client run."""
+
+    def __init__(self) -> None:
+        self.steps = self.num_steps = self.num_runs = 0.0
+        self.records: list[Any] = []
+
+    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
+        self._began = time.perf_counter()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.steps += time.perf_counter() - self._began
+        self.num_steps += state.global_step
+        self.num_runs += 1
+
+    def on_round_end(self, end: Any) -> None:
+        self.records.append(end.record)
+
+
+def main() -> None:
+    parts = {"import": time.perf_counter() - _BEGAN}
+    with tempfile.TemporaryDirectory() as folder:
+        argv = ["--config", str(CONFIG), "--output_dir", folder, *sys.argv[1:]]
+        data_args, args = TrlParser((DataArguments, FederatedConfig)).parse_args_and_config(argv)
+        use_threads(data_args.num_threads)
+        began = time.perf_counter()
+        data = fed_nature()
+        parts["data"] = time.perf_counter() - began
+        clock = Clock()
+        began = time.perf_counter()
+        trainer = FederatedTrainer(base_model("llava"), args, data, callbacks=[clock])
+        trainer.add_callback(clock)
+        parts["build (model, adapter, checks)"] = time.perf_counter() - began
+        began = time.perf_counter()
+        trainer.train()
+        whole = time.perf_counter() - began
+    seconds = {
+        name: sum(r.seconds.get(name, 0.0) for r in clock.records) for name in ("clients", "aggregate", "evaluate")
+    }
+    parts["local steps, data loading included"] = clock.steps
+    parts["fixed cost of client runs"] = seconds["clients"] - clock.steps
+    parts["aggregation"] = seconds["aggregate"]
+    parts["evaluation"] = seconds["evaluate"]
+    parts["saving, report, card"] = whole - sum(seconds.values())
+    total = sum(parts.values())
+    print(f"\n{date.today()}, {platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, "
+          f"{torch.get_num_threads()} threads")  # fmt: skip
+    print(f"{int(clock.num_runs)} client runs, {int(clock.num_steps)} steps, "
+          f"peak memory {clock.records[-1].peak_memory / 2**30:.2f} GiB\n")  # fmt: skip
+    print("| part | seconds | share |\n|---|---:|---:|")
+    for name, value in [*parts.items(), ("total", total)]:
+        print(f"| {name} | {value:.1f} | {value / total:.1%} |")
+    print(f"\nFixed cost of a client run: {1000 * parts['fixed cost of client runs'] / clock.num_runs:.0f} ms")
+
+
+if __name__ == "__main__":
+    main()

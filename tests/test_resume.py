@@ -1,0 +1,145 @@
+"""Going on with a run: same bits, refusals, what is kept. `kill_and_resume.py` kills processes at twenty moments."""
+
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from federation import federated, weights
+from fedvlm_hf import RoundCallback
+from fedvlm_hf.checkpoint import RunMismatchError, round_folder, whole_rounds
+from tiny import tiny_federation
+
+
+class StopAfter(RoundCallback):
+    """Ends a run after a round, as a kill between two rounds would."""
+
+    def __init__(self, round_idx: int):
+        self.round_idx = round_idx
+
+    def on_round_end(self, end):
+        return end.record.round_idx == self.round_idx
+
+
+@pytest.mark.parametrize("method", ["fedavg", "central", "local"])
+def test_a_resumed_run_ends_in_the_same_bits(tmp_path, method):
+    whole = federated(tmp_path / "whole", num_rounds=4, method=method, clients_per_round=1)
+    whole.train()
+    stop = {"callbacks": [StopAfter(2)]}
+    federated(tmp_path / "cut", num_rounds=4, method=method, clients_per_round=1, trainer_kwargs=stop).train()
+    resumed = federated(tmp_path / "cut", num_rounds=4, method=method, clients_per_round=1)
+    assert resumed.train(resume_from_checkpoint=True).global_step == 4
+    assert resumed._global.digest() == whole._global.digest()
+    assert weights(resumed.adapter) == weights(whole.adapter)
+    for client_id in whole.clients if method == "local" else ():
+        mine, other = resumed._store.load(client_id), whole._store.load(client_id)
+        assert {k: v.digest() for k, v in mine.items()} == {k: v.digest() for k, v in other.items()}
+
+
+def test_a_longer_run_goes_on_under_a_constant_rate(tmp_path):
+    federated(tmp_path / "a", num_rounds=1).train()
+    longer = federated(tmp_path / "a", num_rounds=2)
+    longer.train(resume_from_checkpoint=True)
+    whole = federated(tmp_path / "b", num_rounds=2)
+    whole.train()
+    assert longer._global.digest() == whole._global.digest()
+
+
+def test_under_a_cosine_a_longer_run_is_another_run(tmp_path):
+    federated(tmp_path, num_rounds=1, round_lr_scheduler_type="cosine").train()
+    with pytest.raises(RunMismatchError, match=r"config.num_rounds: 1 in `output_dir`, 2 now"):
+        federated(tmp_path, num_rounds=2, round_lr_scheduler_type="cosine").train(resume_from_checkpoint=True)
+
+
+def test_a_finished_run_has_nothing_to_do(tmp_path):
+    federated(tmp_path).train()
+    before = (tmp_path / "metrics.jsonl").read_text()
+    assert federated(tmp_path).train(resume_from_checkpoint=True).global_step == 2
+    assert (tmp_path / "metrics.jsonl").read_text() == before
+
+
+def test_resuming_where_nothing_is_starts(tmp_path):
+    assert federated(tmp_path / "a").train(resume_from_checkpoint=True).global_step == 2
+    assert federated(tmp_path / "b", resume_from_checkpoint="true").train().global_step == 2
+
+
+@pytest.mark.parametrize("resume", [None, False, "false"])
+def test_a_folder_with_rounds_is_not_overwritten(tmp_path, resume):
+    federated(tmp_path, num_rounds=1).train()
+    before = sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*"))
+    with pytest.raises(ValueError, match=r"`output_dir` .* holds a run, up to round 1"):
+        federated(tmp_path, num_rounds=1).train(resume_from_checkpoint=resume)
+    assert sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("changed", "difference"),
+    [
+        ({"learning_rate": 0.5}, "config.learning_rate: 0.01 in `output_dir`, 0.5 now"),
+        ({"method": "local"}, "method: 'fedavg' in `output_dir`, 'local' now"),
+        ({"seed": 7}, "seed: 42 in `output_dir`, 7 now"),
+        ({"tuning": "llm"}, "config.tuning: 'joint' in `output_dir`, 'llm' now"),
+        ({"data": tiny_federation({"client_00": 6, "client_01": 3}, test_rows=4)}, "clients.client_01:"),
+        ({"data": tiny_federation({"client_00": 6}, test_rows=4)}, "clients.client_01:"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_another_run_is_refused_and_the_difference_named(tmp_path, changed, difference):
+    federated(tmp_path, num_rounds=1).train()
+    with pytest.raises(RunMismatchError) as error:
+        federated(tmp_path, **{"num_rounds": 1, **changed}).train(resume_from_checkpoint=True)
+    assert difference in str(error.value)
+
+
+def test_what_changes_no_bit_may_change(tmp_path):
+    federated(tmp_path, num_rounds=1).train()
+    federated(tmp_path, num_rounds=2, eval_every=2, logging_steps=1).train(resume_from_checkpoint=True)
+    assert whole_rounds(tmp_path) == [0, 1, 2]
+
+
+def test_another_number_of_threads_is_said(tmp_path, caplog, monkeypatch):
+    federated(tmp_path, num_rounds=1).train()
+    run = json.loads((tmp_path / "run.json").read_text())
+    assert run["environment"]["num_threads"] == torch.get_num_threads()
+    run["environment"]["num_threads"] = 77
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    with caplog.at_level(logging.WARNING):
+        federated(tmp_path, num_rounds=2).train(resume_from_checkpoint=True)
+    assert f"num_threads: 77 in `output_dir`, {torch.get_num_threads()} now" in caplog.text
+
+
+def test_a_path_elsewhere_is_refused(tmp_path):
+    federated(tmp_path / "a", num_rounds=1).train()
+    trainer = federated(tmp_path / "b", num_rounds=1)
+    with pytest.raises(ValueError, match="its own `output_dir`"):
+        trainer.train(resume_from_checkpoint=str(tmp_path / "a"))
+    last = str(round_folder(tmp_path / "a", 1))
+    assert federated(tmp_path / "a", num_rounds=2).train(resume_from_checkpoint=last).global_step == 2
+
+
+def test_old_rounds_and_states_are_deleted_on_request(tmp_path):
+    federated(tmp_path, num_rounds=3, method="local", clients_per_round=1, save_total_limit=2).train()
+    assert whole_rounds(tmp_path) == [2, 3]
+    kept = {
+        (client_id, version)
+        for round_idx in (2, 3)
+        for client_id, version in json.loads(
+            (round_folder(tmp_path, round_idx) / "federated_state" / "state.json").read_text()
+        )["client_versions"].items()
+    }
+    found = {(p.parent.name, int(p.name[6:])) for p in (tmp_path / "client_state").glob("*/round-*")}
+    assert found == kept
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 4
+
+
+def test_killed_runs_end_in_the_same_bits():
+    """The whole script: 21 kills of a FedAvg run."""
+    script = Path(__file__).parent / "kill_and_resume.py"
+    result = subprocess.run([sys.executable, str(script), "fedavg"], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "21 of 21 killed runs ended in the same bits" in result.stdout

@@ -1,0 +1,128 @@
+"""The server loop, with clients that are functions: no trainer, no model."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from fedvlm_hf.callbacks import RoundCallback
+from fedvlm_hf.engines.in_process import InProcessEngine
+from fedvlm_hf.methods.fedavg import FedAvg
+from fedvlm_hf.rounds import RoundStart, UpdateError, run_rounds
+from fedvlm_hf.tensors import TensorDict
+from fedvlm_hf.transforms import Transform
+from fedvlm_hf.types import ClientTask, ClientUpdate, EvalResult, RoundRecord, ServerState
+
+
+START = TensorDict.from_tensors({"w": torch.tensor([1.0, 2.0])})
+MOVES = {"a": (1, [4.0, 0.0]), "b": (3, [0.0, -4.0])}
+
+
+def train(task: ClientTask) -> ClientUpdate:
+    """Client a has one row and adds (4, 0); client b has three and adds (0, -4)."""
+    num_samples, move = MOVES[task.client_id]
+    moved = task.tensors.with_flat(task.tensors.flat + torch.tensor(move))
+    return ClientUpdate(task.round_idx, task.client_id, moved, num_samples, {"train_loss": 1.0})
+
+
+def rounds(**kwargs):
+    arguments = {
+        "start": RoundStart(START, ServerState()),
+        "num_rounds": 2,
+        "strategy": FedAvg(),
+        "engine": InProcessEngine(train),
+        "cohort": lambda round_idx: ["b", "a"],
+        "evaluate": lambda round_idx, tensors: {"test": EvalResult({"vqa_accuracy": tensors.flat[0].item()})},
+    }
+    return run_rounds(**{**arguments, **kwargs})
+
+
+def test_two_rounds_by_hand():
+    """Each round moves by (1 * (4, 0) + 3 * (0, -4)) / 4 = (1, -3): from (1, 2) over (2, -1) to (3, -4)."""
+    end = rounds()
+    assert end.tensors["w"].tolist() == [3.0, -4.0]
+    assert [record.evaluations["test"].scores["vqa_accuracy"] for record in end.history] == [1.0, 2.0, 3.0]
+    assert [record.round_idx for record in end.history] == [0, 1, 2]
+
+
+def test_bytes_and_clients_are_counted():
+    """Two clients, two fp32 values each: 16 bytes down and 16 up in each round, none in round 0."""
+    history = rounds().history
+    assert [(r.bytes_down, r.bytes_up) for r in history] == [(0, 0), (16, 16), (16, 16)]
+    assert history[1].clients["b"] == {"num_samples": 3, "train_loss": 1.0}
+    assert set(history[1].seconds) == {"clients", "aggregate", "evaluate", "total"}
+    assert history[2].peak_memory > 0
+
+
+def test_going_on_from_a_round():
+    first = rounds(num_rounds=1)
+    end = rounds(start=first)
+    assert end.tensors["w"].tolist() == [3.0, -4.0]
+    assert [record.round_idx for record in end.history] == [0, 1, 2]
+
+
+def test_callbacks_all_run_and_any_may_stop():
+    calls = []
+
+    class Note(RoundCallback):
+        def __init__(self, name, stops):
+            self.name, self.stops = name, stops
+
+        def on_start(self, history, num_rounds):
+            calls.append((self.name, "start", len(history), num_rounds))
+
+        def on_round_end(self, end):
+            calls.append((self.name, end.record.round_idx, end.tensors["w"].tolist()))
+            return self.stops
+
+        def on_end(self, history):
+            calls.append((self.name, "end", len(history)))
+
+    rounds(callbacks=[Note("x", True), Note("y", None)])
+    assert calls == [
+        ("x", "start", 0, 2), ("y", "start", 0, 2), ("x", 0, [1.0, 2.0]), ("y", 0, [1.0, 2.0]),
+        ("x", "end", 1), ("y", "end", 1),
+    ]  # fmt: skip
+
+
+class Scale(Transform):
+    """Multiplies at the client and adds at the server, so that the order of both shows."""
+
+    def __init__(self, factor, plus):
+        self.factor, self.plus = factor, plus
+
+    def on_client(self, update):
+        return replace(update, tensors=update.tensors.with_flat(update.tensors.flat * self.factor + 1))
+
+    def on_server(self, delta, num_clients):
+        return delta.with_flat(delta.flat * self.plus + num_clients)
+
+
+def test_transforms_see_deltas_in_order_and_the_server_in_reverse():
+    """Delta of a (4, 0): times 2 plus 1 = (9, 1), times 10 plus 1 = (91, 11). Of b (0, -4): (1, -7), (11, -69).
+    Mean with weights 1 and 3: ((91 + 33) / 4, (11 - 207) / 4) = (31, -49). Server, second first: times 1 plus 2 =
+    (33, -47), then times 3 plus 2 = (101, -139). Added to (1, 2): (102, -137)."""
+    end = rounds(num_rounds=1, transforms=[Scale(2, 3), Scale(10, 1)])
+    assert end.tensors["w"].tolist() == [102.0, -137.0]
+
+
+def test_an_update_that_is_not_finite_stops_the_round():
+    def diverges(task):
+        update = train(task)
+        update.tensors.flat[1] = float("nan")
+        return update
+
+    seen = []
+
+    class Note(RoundCallback):
+        def on_round_end(self, end):
+            seen.append(end.record.round_idx)
+
+    with pytest.raises(UpdateError, match=r"client 'a' in round 1 has tensor 'w' with values that are not finite"):
+        rounds(engine=InProcessEngine(diverges), callbacks=[Note()])
+    assert seen == [0]
+
+
+def test_a_record_survives_json():
+    record = rounds().history[1]
+    assert RoundRecord.from_json(record.to_json()) == record
