@@ -21,10 +21,10 @@ Any VLM on any dataset whose splits are client_00, client_01, ... and test:
 import sys
 from pathlib import Path
 
-from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
+from trl import get_peft_config, get_quantization_config
 
-from fedvlm_hf import FederatedConfig, FederatedTrainer
-from fedvlm_hf.launch import DataArguments, load_federation, print_results, use_threads
+from fedvlm_hf import FederatedTrainer
+from fedvlm_hf.launch import DataArguments, load_federation, parse_recipe, print_results
 from fedvlm_hf.mini import base_model, fed_nature
 
 
@@ -32,24 +32,13 @@ DEFAULTS = Path(__file__).parent / "configs" / "fed_nature_mini.yaml"
 
 
 def main(argv: list[str]) -> None:
-    parser = TrlParser((DataArguments, FederatedConfig, ModelConfig), description=__doc__)
-    if "--config" not in argv and "--model_name_or_path" not in argv:
-        argv = ["--config", str(DEFAULTS), *argv]
-    data_args, args, model_args = parser.parse_args_and_config(argv)
-    use_threads(data_args.num_threads)
-
-    # Model
-    args.model_init_kwargs = args.model_init_kwargs or {
-        "revision": model_args.model_revision,
-        "dtype": model_args.dtype,
-        "attn_implementation": model_args.attn_implementation,
-    }
+    data_args, args, model_args = parse_recipe(argv, DataArguments, __doc__, DEFAULTS)
 
     # Data
     is_default = data_args.dataset_name is None
     dataset = fed_nature() if is_default else load_federation(data_args.dataset_name, data_args.dataset_config)
 
-    # Train
+    # Model and training
     trainer = FederatedTrainer(
         model=model_args.model_name_or_path or base_model("llava"),
         args=args,

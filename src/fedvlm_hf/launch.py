@@ -1,11 +1,16 @@
 """What scripts share: where the data come from, how many threads work, and a readable end."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from datasets import DatasetDict, load_dataset, load_from_disk
+from trl import ModelConfig, TrlParser
+
+from .config import FederatedConfig
 
 
 @dataclass
@@ -33,6 +38,40 @@ class DataArguments:
         default=None,
         metadata={"help": "CPU threads for torch. All cores by default: `accelerate launch` would leave one."},
     )
+
+
+D = TypeVar("D", bound=DataArguments)
+
+
+def parse_recipe(
+    argv: Sequence[str], data_class: type[D], description: str, defaults: str | os.PathLike[str]
+) -> tuple[D, FederatedConfig, ModelConfig]:
+    """Parse a recipe's command line, and let torch use the threads that it asks for.
+
+    Args:
+        argv (`Sequence[str]`):
+            Arguments without the program's name. `--config file.yaml` sets defaults, which other arguments override.
+        data_class (`type`):
+            The recipe's own arguments.
+        description (`str`):
+            What `--help` says first.
+        defaults (`str` or `os.PathLike`):
+            The configuration of the embedded model, taken where neither `--config` nor a model is given.
+
+    Returns:
+        `tuple`: the recipe's arguments; the run's, with `model_init_kwargs` set from the model's; the model's.
+    """
+    if "--config" not in argv and "--model_name_or_path" not in argv:
+        argv = ["--config", str(defaults), *argv]
+    parser = TrlParser((data_class, FederatedConfig, ModelConfig), description=description)
+    data_args, args, model_args = parser.parse_args_and_config(argv)
+    use_threads(data_args.num_threads)
+    args.model_init_kwargs = args.model_init_kwargs or {
+        "revision": model_args.model_revision,
+        "dtype": model_args.dtype,
+        "attn_implementation": model_args.attn_implementation,
+    }
+    return data_args, args, model_args
 
 
 def load_federation(name: str, config: str | None = None) -> DatasetDict:

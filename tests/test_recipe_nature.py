@@ -1,0 +1,108 @@
+"""recipes/fed_nature.py as a user runs it: defaults, any model, any dataset folder, help, resume, refusals."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fedvlm_hf import FederatedConfig, FederatedTrainer
+from fedvlm_hf.launch import DataArguments, load_federation
+from fedvlm_hf.mini import base_model, fed_nature
+from tiny import save_tiny, tiny_federation
+
+
+ROOT = Path(__file__).parents[1]
+CPU = ["--use_cpu", "true", "--bf16", "false", "--report_to", "none", "--num_threads", "1"]
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    spec = importlib.util.spec_from_file_location("fed_nature", ROOT / "recipes" / "fed_nature.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def data_folder(tmp_path) -> str:
+    tiny_federation({"client_00": 4, "client_01": 4}, test_rows=2).save_to_disk(tmp_path / "data")
+    return str(tmp_path / "data")
+
+
+def test_any_model_on_any_dataset_folder(recipe, tmp_path, data_folder, capsys):
+    arguments = ["--model_name_or_path", save_tiny(tmp_path / "base"), "--dataset_name", data_folder, *CPU]
+    arguments += ["--output_dir", str(tmp_path / "out"), "--num_rounds", "1", "--max_steps", "1"]
+    recipe.main(arguments)
+    printed = capsys.readouterr().out
+    assert "| task | metric   | round 0 | **fedavg** |" in printed
+    left = {path.name for path in (tmp_path / "out").iterdir()}
+    assert left == {"rounds", "report", "README.md", "metrics.jsonl", "run.json"}
+    with pytest.raises(ValueError, match="holds a run"):
+        recipe.main(arguments)
+    recipe.main([*arguments, "--num_rounds", "2", "--resume_from_checkpoint", "true"])
+    assert len((tmp_path / "out" / "metrics.jsonl").read_text().splitlines()) == 3
+
+
+def test_a_dataset_in_the_hubs_layout(tmp_path):
+    """Parquet files and a card whose `configs` name the splits, as `push_to_hub` leaves them."""
+    card = ["---", "configs:"]
+    for config, sizes in {"iid": {"client_00": 2, "client_01": 2}, "noniid": {"client_00": 3, "client_01": 1}}.items():
+        card += [f"- config_name: {config}", "  data_files:"]
+        for split, rows in tiny_federation(sizes, test_rows=1).items():
+            if "client_id" not in rows.column_names:  # the Hub's configurations have the same columns in every split
+                rows = rows.add_column("client_id", [split] * len(rows))
+            rows.to_parquet(tmp_path / f"{config}-{split}.parquet")
+            card += [f"  - split: {split}", f"    path: {config}-{split}.parquet"]
+    (tmp_path / "README.md").write_text("\n".join([*card, "---", ""]))
+    assert {k: len(v) for k, v in load_federation(str(tmp_path), "noniid").items()} == {
+        "client_00": 3, "client_01": 1, "validation": 2, "test": 2
+    }  # fmt: skip
+
+
+def test_the_default_configuration_trains_the_mini(recipe, tmp_path):
+    """One step a client on the embedded data and model, with every argument of the default but the amount of work."""
+    from trl import TrlParser
+
+    parser = TrlParser((DataArguments, FederatedConfig))
+    arguments = ["--config", str(recipe.DEFAULTS), "--output_dir", str(tmp_path), "--num_rounds", "1"]
+    _, args = parser.parse_args_and_config([*arguments, "--max_steps", "1", "--disable_tqdm", "true"])
+    data = fed_nature()
+    data["test"] = data["test"].select(range(0, len(data["test"]), 100))
+    FederatedTrainer(base_model(), args, data).train()
+    first, last = (json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines())
+    assert sorted(last["clients"]) == ["client_00", "client_01", "client_02", "client_03"]
+    assert set(first["evaluations"]["test"]["clients"]) == set(last["clients"])
+    assert last["bytes_up"] == last["bytes_down"] > 0
+
+
+def test_runs_to_compare_lie_side_by_side(recipe):
+    from trl import TrlParser
+
+    parser = TrlParser((DataArguments, FederatedConfig))
+    for method in ("fedavg", "central"):
+        _, args = parser.parse_args_and_config(["--config", str(recipe.DEFAULTS), "--method", method, "--seed", "7"])
+        assert args.output_dir == f"out/fed_nature/{method}-seed7"
+
+
+def test_help_explains_every_option_of_ours():
+    done = subprocess.run(
+        [sys.executable, "recipes/fed_nature.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for option in ("dataset_name", "num_rounds", "clients_per_round", "tuning", "eval_every", "model_name_or_path"):
+        assert f"--{option}" in done.stdout
+    assert "accelerate launch recipes/fed_nature.py" in done.stdout
+
+
+def test_several_processes_are_refused_in_plain_words(tmp_path, data_folder):
+    """A real launch of two processes on the CPU."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "recipes/fed_nature.py"]
+    command += ["--ddp_backend", "gloo", "--model_name_or_path", save_tiny(tmp_path / "base")]
+    command += ["--dataset_name", data_folder, "--output_dir", str(tmp_path / "out"), *CPU]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "launched with 2 processes" in done.stderr
+    assert "--num_processes 1" in done.stderr
+    assert not (tmp_path / "out" / "rounds").exists()
