@@ -1,6 +1,8 @@
 """The invariants of a federated run, on a tiny LLaVA trained for real."""
 
 import json
+import weakref
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -10,9 +12,10 @@ from transformers import TrainerCallback
 
 from federation import config, federated, plain_sft, weights
 from fedvlm_hf import FederatedTrainer, RoundCallback
-from fedvlm_hf.adapters import complete_config
+from fedvlm_hf.adapters import complete_config, keep_batch_norms_fixed
 from fedvlm_hf.checkpoint import round_folder
-from fedvlm_hf.models.vlm import lora_target_regex
+from fedvlm_hf.methods import ClientMethod
+from fedvlm_hf.models.vlm import lora_target_regex, vlm_parts
 from fedvlm_hf.sampling import client_seed
 from fedvlm_hf.tensors import WeightedMean
 from fedvlm_hf.types import ClientTask
@@ -375,3 +378,51 @@ def test_export_does_not_ask_the_hub(tmp_path, monkeypatch):
     trainer.adapter.export(tmp_path / "x")
     assert (tmp_path / "x" / "adapter_model.safetensors").exists()
     assert not asked
+
+
+def test_trackers_see_one_run_with_the_round_as_step(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    federated(tmp_path, report_to="tensorboard", trainer_kwargs={"eval_dataset": None}).train()
+    events = list(tmp_path.rglob("events.out.tfevents*"))
+    assert len(events) == 1
+    log = EventAccumulator(str(events[0])).Reload()
+    assert [event.step for event in log.Scalars("test/vqa_accuracy")] == [0, 1, 2]
+    assert [event.step for event in log.Scalars("train/client_01_loss")] == [1, 2]
+
+
+def test_updates_are_summed_one_by_one_and_the_model_is_never_copied(tmp_path):
+    """Invariant 7: when a client begins, the update of the one before the last is gone, whatever their number."""
+    data = tiny_federation({f"client_{k:02d}": 2 for k in range(8)}, test_rows=2)
+    alive, most = [], []
+
+    @dataclass(frozen=True)
+    class Watch(ClientMethod):
+        def on_start(self, model, task):
+            most.append((sum(ref() is not None for ref in alive), id(model), id(task.tensors.flat)))
+
+        def on_finish(self, update, task):
+            alive.append(weakref.ref(update.tensors))
+            return update
+
+    trainer = federated(tmp_path, data, method=Watch(), num_rounds=1, max_steps=1)
+    trainer.train()
+    assert len(most) == 8
+    assert max(count for count, _, _ in most) <= 1
+    assert {(model, flat) for _, model, flat in most} == {(id(trainer.model), id(trainer._initial_shared.flat))}
+
+
+def test_a_frozen_image_tokenizers_batch_norms_do_not_drift(tmp_path):
+    """Trap (Emu3): Trainer calls `model.train()` before each step, which would move frozen statistics."""
+    model, _ = tiny_llava()
+    model.model.vision_tower.norm = torch.nn.BatchNorm1d(3)
+    peft_model = get_peft_model(model, complete_config(None, model))
+    parts = replace(vlm_parts(model), image_tokenizer="model.vision_tower")
+    values = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
+    for guard, moves in ((False, True), (True, False)):
+        if guard:
+            keep_batch_norms_fixed(peft_model, parts)
+        norm = peft_model.train().get_base_model().model.vision_tower.norm
+        before = norm.running_mean.clone()
+        norm(values)
+        assert torch.equal(before, norm.running_mean) != moves

@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils._pytree import tree_leaves, tree_map
 from transformers import PreTrainedModel
 
-from .models.vlm import lora_target_regex, vlm_parts
+from .models.vlm import VLMParts, lora_target_regex, vlm_parts
 from .tensors import TensorDict
 
 
@@ -154,12 +154,16 @@ def _cast_around(module: nn.Module) -> None:
     module.register_forward_hook(after)
 
 
-def keep_batch_norms_fixed(model: PeftModel) -> None:
+def keep_batch_norms_fixed(model: PeftModel, parts: VLMParts) -> None:
     """Keep a frozen image tokenizer's BatchNorms (Emu3) in `eval()`, whatever mode the model is put in.
 
     Trainer calls `model.train()` before each step; their running statistics would drift, and image tokens with them.
     """
-    path = vlm_parts(model).image_tokenizer
+    path = parts.image_tokenizer
     for module in model.get_base_model().get_submodule(path).modules() if path else ():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.register_forward_pre_hook(lambda norm, _: norm.eval())
+            module.register_forward_pre_hook(_put_in_eval)
+
+
+def _put_in_eval(module: nn.Module, _: tuple) -> None:
+    module.eval()  # and nothing returned: a hook's value would replace the input

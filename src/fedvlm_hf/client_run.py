@@ -18,6 +18,7 @@ from transformers.trainer_utils import set_seed
 from .adapters import Adapter, keep_batch_norms_fixed
 from .config import FederatedConfig
 from .methods import Method
+from .models.vlm import vlm_parts
 from .progress import ClientProgress
 from .sampling import client_seed
 from .state import ClientStore
@@ -54,7 +55,7 @@ class ClientRunMixin:
     def _choose_tensors(self, tuning: str) -> None:
         """Set what trains, what of it travels, and what stays with each client."""
         self.adapter.set_tuning(tuning)
-        keep_batch_norms_fixed(self.model)
+        keep_batch_norms_fixed(self.model, vlm_parts(self.model))
         trainable = self.adapter.trainable()
         self._shared = [name for name in trainable if self.method.client.is_shared(name)]
         self._private = [name for name in trainable if not self.method.client.is_shared(name)]

@@ -60,8 +60,8 @@ class PreparedEvaluation:
     Example:
 
     ```python
-    >>> evaluation = PreparedEvaluation(dataset["test"], processor)
-    >>> evaluation.run(model).scores
+    >>> evaluation = PreparedEvaluation(dataset["test"], processor)  # doctest: +SKIP
+    >>> evaluation.run(model).scores  # doctest: +SKIP
     {'vqa_accuracy': 0.61, 'grounding_mean_iou': 0.42, 'grounding_accuracy_at_50': 0.38}
     ```
     """

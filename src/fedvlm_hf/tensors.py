@@ -113,7 +113,7 @@ class WeightedMean:
 
     def __init__(self) -> None:
         self._sum: torch.Tensor | None = None
-        self._like: TensorDict | None = None
+        self._shapes: dict[str, torch.Size] = {}  # not the first client's tensors, which would stay in memory
         self.total = 0
 
     def add(self, tensors: TensorDict, weight: int) -> None:
@@ -124,10 +124,10 @@ class WeightedMean:
         """
         if not isinstance(weight, int) or weight < 1:
             raise ValueError(f"`weight` must be a positive integer so that the mean is exact, got {weight!r}.")
-        if self._sum is None or self._like is None:
-            self._like = tensors
+        if self._sum is None:
+            self._shapes = tensors.shapes
             self._sum = torch.zeros(tensors.flat.shape, dtype=torch.float64)
-        elif list(self._like.shapes.items()) != list(tensors.shapes.items()):
+        elif list(self._shapes.items()) != list(tensors.shapes.items()):
             raise ValueError("`tensors` has other names, shapes or order than the updates before it: not averaged.")
         self._sum.add_(tensors.flat, alpha=weight)
         self.total += weight
@@ -138,6 +138,6 @@ class WeightedMean:
         Raises:
             `ValueError`: if nothing was added.
         """
-        if self._sum is None or self._like is None:
+        if self._sum is None:
             raise ValueError("`updates` is empty: there is nothing to average. A round needs at least one client.")
-        return self._like.with_flat((self._sum / self.total).float())
+        return TensorDict(self._shapes, (self._sum / self.total).float())
