@@ -138,8 +138,9 @@ def test_old_rounds_and_states_are_deleted_on_request(tmp_path):
 
 
 def test_killed_runs_end_in_the_same_bits():
-    """The whole script: 21 kills of a FedAvg run."""
+    """One kill of each kind; the script alone does all twenty-one, and those of the baselines."""
     script = Path(__file__).parent / "kill_and_resume.py"
-    result = subprocess.run([sys.executable, str(script), "fedavg"], capture_output=True, text=True, check=False)
+    command = [sys.executable, str(script), "--quick", "fedavg"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "21 of 21 killed runs ended in the same bits" in result.stdout
+    assert "8 of 8 killed runs ended in the same bits" in result.stdout
