@@ -1,0 +1,235 @@
+"""From what a user hands in to `{client_id: Dataset}`, checked before any training."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import Dataset, DatasetDict, IterableDataset
+from tqdm.auto import tqdm
+from transformers import ProcessorMixin
+from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
+
+from .spec import CLIENT_COLUMNS, EVALUATION_COLUMNS, check_columns, check_rows
+
+
+CLIENT_PREFIX = "client_"
+HELD_OUT = ("validation", "test")
+"""Splits that are never clients."""
+
+_DIGESTED = ("id", "prompt", "completion", "task", "references")
+# Ids become file, branch and metric names; git refuses branches with ".." or a dot at the end.
+_CLIENT_ID = re.compile(r"\w[\w-]*(\.[\w-]+)*")
+
+
+def client_datasets(train_dataset: Mapping[str, Dataset]) -> dict[str, Dataset]:
+    """The clients of a federated dataset, in the order of their ids, checked as far as no row need be read.
+
+    Args:
+        train_dataset (`DatasetDict` or `Mapping[str, Dataset]`):
+            In a `DatasetDict` the splits `client_*` are the clients; in a plain mapping every key is. `validation` and
+            `test` are held out in both.
+
+    Returns:
+        `dict[str, Dataset]`: the clients by id. The order of the mapping does not matter to a run.
+
+    Raises:
+        `ValueError`: if there is no client, a split is neither client nor held out, an id cannot be a file name, a
+            client is empty, streamed or not a `Dataset`, or its columns are not those of the row format or of the
+            other clients.
+    """
+    if not isinstance(train_dataset, Mapping):
+        raise ValueError(
+            f"`train_dataset` is a {type(train_dataset).__name__}; federated training needs one dataset a client. "
+            "Pass a DatasetDict with splits client_00, client_01, ... or a mapping {client_id: Dataset}."
+        )
+    names = [name for name in train_dataset if name not in HELD_OUT]
+    if isinstance(train_dataset, DatasetDict):
+        leftovers = [name for name in names if not name.startswith(CLIENT_PREFIX)]
+        if leftovers:
+            raise ValueError(
+                f"`train_dataset` has the splits {leftovers}, which are neither clients (`{CLIENT_PREFIX}*`) nor "
+                f"{' or '.join(HELD_OUT)}: rename or drop them, so that no rows are left out unnoticed."
+            )
+    if not names:
+        raise ValueError(
+            f"`train_dataset` has no client; its keys are {list(train_dataset)}. In a DatasetDict the splits "
+            f"`{CLIENT_PREFIX}*` are clients, in a plain mapping every key but {' and '.join(HELD_OUT)}."
+        )
+    clients = {name: train_dataset[name] for name in sorted(names)}
+    _check_datasets(clients, "train_dataset", "client", CLIENT_COLUMNS)
+    _check_same_columns(clients)
+    return clients
+
+
+def evaluation_datasets(
+    train_dataset: Mapping[str, Dataset], eval_dataset: Dataset | Mapping[str, Dataset] | None = None
+) -> dict[str, Dataset]:
+    """The evaluation sets of a run by name, checked as far as no row need be read.
+
+    Args:
+        train_dataset (`DatasetDict` or `Mapping[str, Dataset]`):
+            Where the split `test` is looked for if `eval_dataset` is `None`.
+        eval_dataset (`Dataset` or `Mapping[str, Dataset]`, *optional*):
+            A dataset is evaluated under the name `test`; a mapping gives one evaluation each.
+
+    Returns:
+        `dict[str, Dataset]`: empty if there is nothing to evaluate on.
+
+    Raises:
+        `ValueError`: as [`client_datasets`], naming the evaluation set.
+    """
+    if eval_dataset is None:
+        evaluations = {name: train_dataset[name] for name in train_dataset if name == "test"}
+    elif isinstance(eval_dataset, Mapping):
+        evaluations = dict(eval_dataset)
+    else:
+        evaluations = {"test": eval_dataset}
+    _check_datasets(evaluations, "eval_dataset", "evaluation set", EVALUATION_COLUMNS)
+    return evaluations
+
+
+def check_content(clients: Mapping[str, Dataset], evaluations: Mapping[str, Dataset]) -> None:
+    """Reads every row once: texts, tasks, references, and each distinct image decoded once.
+
+    Long looks show a progress bar. Memory does not grow with the number of rows.
+
+    Args:
+        clients (`Mapping[str, Dataset]`):
+            What [`client_datasets`] returned.
+        evaluations (`Mapping[str, Dataset]`):
+            What [`evaluation_datasets`] returned.
+
+    Raises:
+        `ValueError`: naming the client or evaluation set, the row, the column, and what is wrong.
+    """
+    work = [(_where("train_dataset", "client", name), data, CLIENT_COLUMNS) for name, data in clients.items()]
+    for name, data in evaluations.items():
+        work.append((_where("eval_dataset", "evaluation set", name), data, EVALUATION_COLUMNS))
+    seen: set[bytes] = set()
+    with _progress(sum(dataset.num_rows for _, dataset, _ in work), "Checking rows") as bar:
+        for where, dataset, columns in work:
+            for num_rows in check_rows(dataset, where, columns, seen):
+                bar.update(num_rows)
+
+
+def check_max_length(
+    clients: Mapping[str, Dataset], processor: ProcessorMixin, max_length: int | None, batch_size: int = 8
+) -> None:
+    """Refuses a `max_length` that would cut an answer.
+
+    TRL's vision collator truncates rows from the right without a word: a row whose answer is cut off has no label
+    left, a loss of 0, and counts as trained. The rows are collated as in training, so lengths include image tokens.
+
+    Args:
+        clients (`Mapping[str, Dataset]`):
+            What [`client_datasets`] returned.
+        processor (`ProcessorMixin`):
+            The model's processor, with its chat template.
+        max_length (`int`, *optional*):
+            The limit in tokens. `None` cuts nothing, and nothing is checked.
+        batch_size (`int`, *optional*, defaults to `8`):
+            Rows collated together.
+
+    Raises:
+        `ValueError`: naming the client and row of the longest sequence, and the length it needs.
+    """
+    if max_length is None:
+        return
+    collator = DataCollatorForVisionLanguageModeling(processor)
+    longest, longest_id, longest_row, num_cut = 0, "", 0, 0
+    with _progress(sum(dataset.num_rows for dataset in clients.values()), "Checking lengths") as bar:
+        for client_id, dataset in clients.items():
+            for row, length in enumerate(_sequence_lengths(dataset, collator, batch_size)):
+                num_cut += length > max_length
+                if length > longest:
+                    longest, longest_id, longest_row = length, client_id, row
+                bar.update()
+    if num_cut:
+        raise ValueError(
+            f"`max_length={max_length}` would cut the answer of {num_cut} rows, so that they train on nothing. The "
+            f"longest, client {longest_id!r} row {longest_row}, needs {longest} tokens. Use `max_length=None`, or "
+            f"{longest} and more."
+        )
+
+
+def dataset_digest(dataset: Dataset) -> str:
+    """A fingerprint of a client's or evaluation set's rows that is the same in every process.
+
+    Covers the number of rows, the column names, ids and texts in order, and the size in bytes of each image; not the
+    pixels, whose reading would cost as much as a round.
+
+    Args:
+        dataset (`Dataset`):
+            The rows.
+
+    Returns:
+        `str`: 32 hexadecimal digits.
+    """
+    digest = hashlib.blake2b(json.dumps([dataset.num_rows, sorted(dataset.column_names)]).encode(), digest_size=16)
+    texts = [column for column in _DIGESTED if column in dataset.column_names]
+    for batch in dataset.select_columns([*texts, "images"]).with_format("arrow").iter(1000):
+        content = [batch[column].to_pylist() for column in texts]
+        content.append(_image_sizes(batch["images"]))
+        digest.update(json.dumps(content, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def _sequence_lengths(
+    dataset: Dataset, collator: DataCollatorForVisionLanguageModeling, batch_size: int
+) -> Iterator[int]:
+    for start in range(0, dataset.num_rows, batch_size):
+        stop = min(start + batch_size, dataset.num_rows)
+        batch = collator([dataset[row] for row in range(start, stop)])
+        yield from batch["attention_mask"].sum(dim=1).tolist()
+
+
+def _image_sizes(images: pa.ChunkedArray) -> list[int | None]:
+    """Encoded bytes of each image in row order; `None` where only a path is stored. Reads offsets, not the bytes."""
+    sizes = pc.binary_length(pc.struct_field(pc.list_flatten(images), "bytes"))
+    return sizes.to_pylist()
+
+
+def _where(argument: str, kind: str, name: str) -> str:
+    return f"`{argument}`: {kind} {name!r}"
+
+
+def _progress(total: int, description: str) -> tqdm:
+    # Shown only where the work takes longer than a breath, and gone when it is done.
+    return tqdm(total=total, desc=description, unit="row", delay=2, leave=False)
+
+
+def _check_datasets(datasets: Mapping[str, Any], argument: str, kind: str, columns: tuple[str, ...]) -> None:
+    for name, dataset in datasets.items():
+        where = _where(argument, kind, name)
+        if not isinstance(name, str) or not _CLIENT_ID.fullmatch(name):
+            raise ValueError(
+                f"{where} cannot be named so: ids become file and branch names. Use letters, digits, `_`, `-` and "
+                "single dots."
+            )
+        if isinstance(dataset, IterableDataset):
+            raise ValueError(
+                f"{where} is an IterableDataset. Its number of rows is unknown, and clients weigh by it: load it "
+                "without `streaming=True`, or use `Dataset.from_generator`."
+            )
+        if not isinstance(dataset, Dataset):
+            raise ValueError(
+                f"{where} is a {type(dataset).__name__}, not a datasets.Dataset. Use `Dataset.from_list(rows)`."
+            )
+        check_columns(dataset, where, columns)
+
+
+def _check_same_columns(clients: Mapping[str, Dataset]) -> None:
+    (first_id, first), *others = clients.items()
+    expected = set(first.column_names)
+    for client_id, dataset in others:
+        columns = set(dataset.column_names)
+        if columns != expected:
+            raise ValueError(
+                f"{_where('train_dataset', 'client', client_id)} has other columns than client {first_id!r}: "
+                f"missing {sorted(expected - columns)}, extra {sorted(columns - expected)}. Clients must have the "
+                "same columns, or rows cannot be pooled and compared: use `remove_columns` or `add_column`."
+            )

@@ -1,0 +1,177 @@
+"""The row format in one place: TRL's prompt-completion rows with images, plus what scoring needs.
+
+| column | type | needed |
+|---|---|---|
+| `images` | list of images | always |
+| `prompt` | list of chat messages, `{"role": str, "content": str}`, one of them the user's | always |
+| `completion` | the same; the answer that is trained on | by clients |
+| `task` | one of `TASKS` | to score |
+| `references` | list of accepted answers; for boxes the text `[x1, y1, x2, y2]`, 0-1 of the stored image | to score |
+| `id` | string | |
+| `client_id`, `subset` | string; scores are also given per value | |
+
+Contents are plain strings: TRL's collator puts the image placeholders before the first user message.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from datasets import Dataset, Features, Image, LargeList, List, Value
+
+
+TASKS = ("vqa", "classification", "caption", "report", "grounding", "detection")
+CLIENT_COLUMNS = ("images", "prompt", "completion")
+EVALUATION_COLUMNS = ("images", "prompt", "task", "references")
+ROLES = ("system", "user", "assistant", "tool")
+
+FEATURES = Features(
+    {
+        "id": Value("string"),
+        "images": List(Image()),
+        "prompt": List({"role": Value("string"), "content": Value("string")}),
+        "completion": List({"role": Value("string"), "content": Value("string")}),
+        "task": Value("string"),
+        "references": List(Value("string")),
+    }
+)
+"""Types of the columns that every row of ours has; builders add their own columns."""
+
+# Rows looked at together: enough to make Arrow's overhead small, few enough that large images do not pile up.
+_BATCH_ROWS = 32
+
+
+def check_columns(dataset: Dataset, where: str, columns: tuple[str, ...]) -> None:
+    """Checks the columns of a dataset without reading a row.
+
+    Args:
+        dataset (`Dataset`):
+            The rows.
+        where (`str`):
+            How the error names the dataset, such as `client 'client_01'`.
+        columns (`tuple[str, ...]`):
+            The columns that must be there: `CLIENT_COLUMNS` or `EVALUATION_COLUMNS`.
+
+    Raises:
+        `ValueError`: if there are no rows, a column is missing, or `images` is not a list of decoded images.
+    """
+    if not dataset.num_rows:
+        raise ValueError(f"{where} is empty. Leave it out, or give it rows.")
+    missing = [column for column in columns if column not in dataset.column_names]
+    if missing:
+        raise ValueError(
+            f"{where} has no column `{'`, `'.join(missing)}`; its columns are {sorted(dataset.column_names)}. "
+            f"Rows need {list(columns)}: rename or map the columns (see fedvlm_hf.data.spec)."
+        )
+    feature = dataset.features["images"]
+    image = feature.feature if isinstance(feature, List | LargeList) else None
+    if not isinstance(image, Image) or not image.decode:
+        raise ValueError(
+            f"{where}: column `images` has the type {feature}; rows hold a list of decoded images. "
+            'Use `dataset.cast_column("images", List(Image()))`.'
+        )
+
+
+def check_rows(dataset: Dataset, where: str, columns: tuple[str, ...], seen: set[bytes]) -> Iterator[int]:
+    """Checks every row, a few at a time, and yields how many were looked at in each step.
+
+    Each distinct image is decoded once and dropped, so memory does not grow with the number of rows.
+
+    Args:
+        dataset (`Dataset`):
+            Rows whose columns passed [`check_columns`].
+        where (`str`):
+            How the error names the dataset.
+        columns (`tuple[str, ...]`):
+            The columns to check. `task` is checked wherever it is there.
+        seen (`set[bytes]`):
+            Digests of the images decoded so far; grows. Pass one set for datasets that share images.
+
+    Raises:
+        `ValueError`: naming the dataset, the row, the column and what is wrong with it.
+    """
+    if "task" in dataset.column_names:
+        columns = tuple({**dict.fromkeys(columns), "task": None})
+    checks: dict[str, Callable[[Any], str | None]] = {**_CHECKS, "images": _image_check(dataset, seen)}
+    row = 0
+    for batch in dataset.select_columns(list(columns)).with_format("arrow").iter(_BATCH_ROWS):
+        for column in columns:
+            for offset, value in enumerate(batch[column].to_pylist()):
+                problem = checks[column](value)
+                if problem:
+                    raise ValueError(f"{where}, row {row + offset}, column `{column}`: {problem}")
+        row += batch.num_rows
+        yield batch.num_rows
+
+
+def _check_messages(messages: Any) -> str | None:
+    if not messages:
+        return "there is no message; write [{'role': ..., 'content': ...}]."
+    if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
+        return (
+            f"expected a list of chat messages, got {str(messages)[:80]!r}; write [{{'role': ..., 'content': ...}}]."
+        )
+    for message in messages:
+        if message.get("role") not in ROLES:
+            return f"a message has the role {message.get('role')!r}; roles are {list(ROLES)}."
+        if not isinstance(message.get("content"), str):
+            return "a message's `content` is not a string; images go in the column `images`, not in the message."
+    return None
+
+
+def _check_prompt(messages: Any) -> str | None:
+    problem = _check_messages(messages)
+    if problem is None and not any(message["role"] == "user" for message in messages):
+        problem = "there is no user message, before which the image would be placed."
+    return problem
+
+
+def _check_completion(messages: Any) -> str | None:
+    problem = _check_messages(messages)
+    if problem is None and not all(message["content"].strip() for message in messages):
+        problem = "the answer is empty: nothing to learn from. Drop the row, or give it an answer."
+    return problem
+
+
+def _check_task(task: Any) -> str | None:
+    return None if task in TASKS else f"unknown task {task!r}; tasks are {list(TASKS)}."
+
+
+def _check_references(references: Any) -> str | None:
+    if not isinstance(references, list) or not references:
+        return "there is no reference to score against; write a list with at least one answer."
+    if not all(isinstance(reference, str) and reference.strip() for reference in references):
+        return f"a reference is not a non-empty string: {references!r}."
+    return None
+
+
+_CHECKS = {
+    "prompt": _check_prompt,
+    "completion": _check_completion,
+    "task": _check_task,
+    "references": _check_references,
+}
+
+
+def _image_check(dataset: Dataset, seen: set[bytes]) -> Callable[[Any], str | None]:
+    """Decodes with the dataset's own feature, as training will, unless an equal image was decoded before."""
+    feature = dataset.features["images"].feature
+
+    def check(images: Any) -> str | None:
+        if not images:
+            return "there is no image."
+        for image in images:
+            if image is None:
+                return "an image is missing (null)."
+            content = image["bytes"] if image["bytes"] is not None else str(image["path"]).encode()
+            digest = hashlib.blake2b(content, digest_size=16).digest()
+            if digest in seen:
+                continue
+            try:
+                feature.decode_example(image)
+            except Exception as error:  # Pillow: OSError, SyntaxError, ValueError, struct.error, ... by image format
+                return f"the image {image['path'] or ''} does not decode ({type(error).__name__}: {error})."
+            seen.add(digest)
+        return None
+
+    return check

@@ -1,0 +1,58 @@
+"""What a model is asked: the wordings of each task, filled in by the builders and written nowhere else."""
+
+from string import Formatter
+
+
+TEMPLATES = {
+    "vqa": {
+        # LLaVA-1.5's for short answers (https://huggingface.co/papers/2310.03744, table 7): pretrained models know it
+        "short": "{question}\nAnswer the question using a single word or phrase.",
+        "plain": "{question}",
+    },
+}
+"""Task to its wordings by name; the first is the default."""
+
+
+def chat(task: str, answer: str, wording: str | None = None, **fields: str) -> dict[str, list[dict[str, str]]]:
+    """The `prompt` and `completion` of a row.
+
+    Args:
+        task (`str`):
+            A key of `TEMPLATES`.
+        answer (`str`):
+            The completion.
+        wording (`str`, *optional*):
+            One of the task's wordings; the first by default.
+        **fields (`str`):
+            What the wording asks for, such as `question`.
+
+    Returns:
+        `dict[str, list[dict[str, str]]]`: chat messages under `prompt` and `completion`.
+
+    Raises:
+        `ValueError`: if the task or wording is unknown, or a field is missing or too many.
+
+    Example:
+
+    ```python
+    >>> from fedvlm_hf.data.templates import chat
+
+    >>> chat("vqa", "yes", question="Is the heart enlarged?")["completion"]
+    [{'role': 'assistant', 'content': 'yes'}]
+    ```
+    """
+    if task not in TEMPLATES:
+        raise ValueError(f"`task={task!r}` has no instruction template; templates exist for {sorted(TEMPLATES)}.")
+    wordings = TEMPLATES[task]
+    wording = wording or next(iter(wordings))
+    if wording not in wordings:
+        raise ValueError(f"`wording={wording!r}` is unknown for `task={task!r}`; choose one of {list(wordings)}.")
+    needed = {name for _, name, _, _ in Formatter().parse(wordings[wording]) if name}
+    if needed != set(fields):
+        raise ValueError(
+            f"The wording {wording!r} of {task!r} needs the fields {sorted(needed)}, got {sorted(fields)}."
+        )
+    return {
+        "prompt": [{"role": "user", "content": wordings[wording].format(**fields)}],
+        "completion": [{"role": "assistant", "content": answer}],
+    }

@@ -1,0 +1,139 @@
+"""Stage 2 of pretraining: connector and language model learn to read the frozen tower.
+
+Two losses beside the answers' one teach to look things up by content ("find red"), which the answers alone had not
+taught in 1,500 steps. Each image token, as it enters the language model, names its digit, color and size: words and
+patches come into one space. And each color or digit in a question says what it stands for in the scene ("red" ->
+"3", "red 3" -> "top", "left" or "big"), which takes one step of attention where an answer takes two.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+from transformers import CLIPVisionModel, LlavaForConditionalGeneration, PreTrainedTokenizerFast
+
+from .architecture import build_model
+from .curriculum import CurriculumConfig, public_turns
+from .packing import IGNORED, Packed, PackedScenes, collate_packed, name_tokens, segment_mask
+from .pretrain_loop import LoopConfig, fit
+from .pretrain_tower import NO_DIGIT, normalize
+from .scenes import make_scene
+from .tokenizer import train_tokenizer
+
+
+_NUM_TOKENIZER_SCENES = 1500
+_AUXILIARY_WEIGHT = 0.5
+
+
+@dataclass(frozen=True)
+class LmStage:
+    """One stretch of training.
+
+    Args:
+        name (`str`): Of its checkpoint.
+        loop ([`LoopConfig`]): Steps, batch size and rate.
+        curriculum ([`CurriculumConfig`]): The mix.
+    """
+
+    name: str
+    loop: LoopConfig
+    curriculum: CurriculumConfig
+
+
+LM_STAGES = (
+    LmStage("lm_commands", LoopConfig(1500, 32, 1.5e-3), CurriculumConfig(client_dose=0.06)),
+    # Short, as all skills are there by now: it is about finding them from a sentence as well as from a command.
+    LmStage("lm_questions", LoopConfig(600, 32, 1.0e-3, warmup_steps=50), CurriculumConfig(client_dose=0.25)),
+)
+
+
+def public_tokenizer(seed: int, config: CurriculumConfig) -> PreTrainedTokenizerFast:
+    """The tokenizer, trained on the curriculum's own text (a second of work)."""
+    texts = []
+    for index in range(_NUM_TOKENIZER_SCENES):
+        scene, rng = make_scene("public", seed, index), np.random.default_rng([seed, index])
+        texts += [text for turn in public_turns(scene, rng, config) for text in turn]
+    return train_tokenizer(texts)
+
+
+def packed_losses(
+    model: LlavaForConditionalGeneration, batch: Packed, names: tuple[list[int], ...]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Mean cross entropies of a packed batch.
+
+    Args:
+        model (`LlavaForConditionalGeneration`): The model.
+        batch ([`Packed`]): The batch.
+        names (`tuple[list[int], ...]`): From [`name_tokens`].
+
+    Returns:
+        `tuple[torch.Tensor, torch.Tensor, torch.Tensor]`: of the answers' tokens; of the hints; of the digit and color
+        of each image token that shows one, read off by the model's own final norm and head before any layer.
+    """
+    with torch.no_grad():
+        features = model.model.vision_tower(normalize(batch.pixels)).last_hidden_state[:, 1:]
+    embeds = model.get_input_embeddings()(batch.input_ids)
+    is_image = batch.input_ids == model.config.image_token_id
+    image = model.model.multi_modal_projector(features).to(embeds.dtype)
+    decoder = model.model.language_model
+    hidden = decoder(
+        inputs_embeds=embeds.masked_scatter(is_image[..., None], image),
+        attention_mask=segment_mask(batch.segments, embeds.dtype),
+        position_ids=batch.position_ids,
+        use_cache=False,
+    ).last_hidden_state
+
+    def next_token_loss(labels: torch.Tensor) -> torch.Tensor:
+        chosen = labels[:, 1:] != IGNORED
+        return F.cross_entropy(model.lm_head(hidden[:, :-1][chosen]).float(), labels[:, 1:][chosen])
+
+    shows_digit = batch.facts[..., 0] != NO_DIGIT
+    read, facts = model.lm_head(decoder.norm(image[shows_digit])).float(), batch.facts[shows_digit]
+    naming = sum(F.cross_entropy(read[:, ids], facts[:, column]) for column, ids in enumerate(names))
+    return next_token_loss(batch.labels), next_token_loss(batch.hints), naming
+
+
+def pretrain_lm(
+    tower: CLIPVisionModel, work_dir: Path, seed: int, stages: tuple[LmStage, ...] = LM_STAGES
+) -> tuple[LlavaForConditionalGeneration, PreTrainedTokenizerFast]:
+    """Train connector and language model on public scenes, or load them where `work_dir` already holds them.
+
+    Args:
+        tower (`CLIPVisionModel`): The trained tower, which stays frozen.
+        work_dir (`Path`): Holds a checkpoint for each stage, from which a stopped run continues.
+        seed (`int`): Seed of the initial weights, the scenes and the questions.
+        stages (`tuple[LmStage, ...]`, *optional*): What to train on, in this order.
+
+    Returns:
+        `tuple[LlavaForConditionalGeneration, PreTrainedTokenizerFast]`: the model in eval mode, fp32, and its
+        tokenizer.
+    """
+    tokenizer = public_tokenizer(seed, stages[0].curriculum)
+    torch.manual_seed(seed)
+    model = build_model(tokenizer)
+    model.model.vision_tower.load_state_dict(tower.state_dict())
+    model.model.vision_tower.requires_grad_(False)
+    names = name_tokens(tokenizer)
+
+    def compute_loss(batch: Packed) -> torch.Tensor:
+        answers, hints, naming = packed_losses(model, batch, names)
+        return answers + _AUXILIARY_WEIGHT * (hints + naming)
+
+    for number, stage in enumerate(stages, start=1):
+        # Each stage has scenes of its own: the tower's are those of stream `seed`, these of the streams that follow.
+        batches_from = partial(_batches, tokenizer, seed + number, stage)
+        earlier = {"after": [asdict(other) for other in stages[: number - 1]]} if number > 1 else {}
+        recipe = {"seed": seed} | asdict(stage.curriculum) | earlier
+        fit(model, batches_from, compute_loss, stage.loop, work_dir / f"{stage.name}.pt", recipe)
+    return model.eval(), tokenizer
+
+
+def _batches(tokenizer: PreTrainedTokenizerFast, seed: int, stage: LmStage, first_step: int) -> Iterator[Packed]:
+    size = stage.loop.batch_size
+    scenes = PackedScenes(tokenizer, seed, first_step * size, stage.loop.num_steps * size, stage.curriculum)
+    return iter(DataLoader(scenes, size, num_workers=1, prefetch_factor=4, collate_fn=collate_packed))

@@ -1,0 +1,129 @@
+"""The training loop of both pretraining stages: AdamW, cosine, bf16 autocast, and a checkpoint to continue from."""
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """Knobs of one stage.
+
+    Args:
+        num_steps (`int`): Optimizer steps.
+        batch_size (`int`): Scenes a step.
+        learning_rate (`float`): Peak rate; linear warm-up, then cosine to zero.
+        warmup_steps (`int`, *optional*, defaults to `100`): Steps of warm-up.
+        weight_decay (`float`, *optional*, defaults to `0.02`): AdamW's decay, on matrices only.
+        save_steps (`int`, *optional*, defaults to `200`): Steps between checkpoints.
+    """
+
+    num_steps: int
+    batch_size: int
+    learning_rate: float
+    warmup_steps: int = 100
+    weight_decay: float = 0.02
+    save_steps: int = 200
+
+
+def fit(
+    model: nn.Module,
+    batches_from: Callable[[int], Iterable[Any]],
+    compute_loss: Callable[[Any], torch.Tensor],
+    config: LoopConfig,
+    checkpoint: Path,
+    recipe: dict[str, Any],
+) -> list[float]:
+    """Train `model` in place, continuing from `checkpoint` where it exists.
+
+    Args:
+        model (`nn.Module`): What trains: its parameters that require gradients.
+        batches_from (`Callable`): Step number -> the batches from that step on. Batches must depend on nothing but
+            their step.
+        compute_loss (`Callable`): Batch -> scalar loss.
+        config ([`LoopConfig`]): The knobs.
+        checkpoint (`Path`): File with weights, optimizer and step, rewritten every `save_steps` steps and at the end.
+        recipe (`dict`): What else the result depends on (seeds, the mix), to tell another run's checkpoint from this
+            one's.
+
+    Returns:
+        `list[float]`: the loss of every step run, those before a restart included.
+
+    Raises:
+        `ValueError`: `checkpoint` holds a run with other knobs.
+    """
+    recipe = recipe | asdict(config)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [p for p in trained if p.ndim >= 2], "weight_decay": config.weight_decay},
+            {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+        ],
+        lr=config.learning_rate,
+        betas=(0.9, 0.98),
+    )
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, config))
+    losses = _load(checkpoint, recipe, model, optimizer, scheduler)
+    model.train()
+    name = checkpoint.stem
+    with tqdm(total=config.num_steps, initial=len(losses), desc=f"pretraining {name}", unit="step") as bar:
+        # zip asks its first argument first: with the batches second, none is drawn beyond the last step.
+        for _, batch in zip(range(len(losses), config.num_steps), batches_from(len(losses)), strict=False):
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                loss = compute_loss(batch)
+            loss.backward()
+            nn.utils.clip_grad_norm_(trained, 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            scheduler.step()
+            losses.append(loss.item())
+            bar.update()
+            if len(losses) % 20 == 0:
+                bar.set_postfix(loss=f"{sum(losses[-20:]) / 20:.3f}")
+            if len(losses) % config.save_steps == 0 or len(losses) == config.num_steps:
+                _save(checkpoint, recipe, model, optimizer, scheduler, losses)
+    return losses
+
+
+def _rate(step: int, config: LoopConfig) -> float:
+    if step < config.warmup_steps:
+        return (step + 1) / config.warmup_steps
+    progress = (step - config.warmup_steps) / max(config.num_steps - config.warmup_steps, 1)
+    return 0.5 * (1 + torch.cos(torch.tensor(progress * torch.pi)).item())
+
+
+def _save(path: Path, recipe: dict, model: nn.Module, optimizer: Any, scheduler: Any, losses: list[float]) -> None:
+    state = {
+        "recipe": recipe,
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "scheduler": scheduler.state_dict(),
+        "losses": losses,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    os.replace(partial, path)
+
+
+def _load(path: Path, recipe: dict, model: nn.Module, optimizer: Any, scheduler: Any) -> list[float]:
+    if not path.exists():
+        return []
+    state = torch.load(path, weights_only=True)
+    made_with = state["recipe"]
+    other = {key: (made_with.get(key), value) for key, value in recipe.items() if made_with.get(key) != value}
+    if other:
+        raise ValueError(
+            f"`checkpoint` {path} was made with other knobs (there, here): {other}. Going on from it would "
+            "give a model that no setting describes: take another work folder, or delete this file."
+        )
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    scheduler.load_state_dict(state["scheduler"])
+    return state["losses"]
