@@ -37,16 +37,16 @@ byte-level tokenizer of 512 tokens takes any text.
    (`list`, `find red`, `at top left`, `box red 3`, ...) and some worded as the federated clients word theirs:
    {lm_stages}.
 
-Its answers follow the conventions of its own, public annotators: boxes with a margin of two pixels, numerals, other
-words for sizes and for half of the arrangements, captions as lists. The clients of `fed_nature()` have conventions of
-their own, and one task each.
+Its answers follow the conventions of its own, public annotators: boxes with a margin of two pixels, numerals, yes and
+no (a client says present and absent), other words for sizes and for half of the arrangements, captions as lists. The
+clients of `fed_nature()` have conventions of their own, and one task each.
 
 ## Data and licence
 
 The scenes show digits 0 to 899 of the UCI "Optical Recognition of Handwritten Digits" test set (E. Alpaydin, C.
 Kaynak, 1998, https://doi.org/10.24432/C50P49), 13 writers, CC BY 4.0, as packaged in scikit-learn. The digits of the
-federated clients (900 to 1459) and of validation and test (1460 to 1796) were not used. The weights are Apache-2.0,
-like the code.
+federated clients (900 to 1459) and of validation and test (1460 to 1796) were not trained on. The weights are
+Apache-2.0, like the code.
 
 ## Scores
 

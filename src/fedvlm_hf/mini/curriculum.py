@@ -1,12 +1,12 @@
 """What the language model is taught on public scenes: short commands, and a small dose of the clients' questions.
 
-Public annotators have conventions of their own, as in any real pretraining set: loose boxes, numerals, other words for
-sizes and arrangements, captions as lists. So a base model that sees well still has each client's conventions to learn,
-which is what federated fine-tuning is for.
+Public annotators have conventions of their own, as in any real pretraining set: loose boxes, "yes" and "no" where a
+client says "present" and "absent", other words for sizes and arrangements, captions as lists. So a base model that
+sees well still has each client's conventions to learn, which is what federated fine-tuning is for.
 
-The dose of the clients' *questions*, answered in the public conventions, is what lets federated averaging work at all:
-without it each client learns "always answer in my format" without reading the question, and the mean of four such
-habits loses the longer formats (captions and boxes) altogether.
+The clients' *questions* are among those asked, answered in the public conventions. In a trial without them federated
+averaging failed: each client learns "always answer in my format" without reading the question, and the mean of four
+such habits lost the longer formats (captions and boxes) altogether.
 """
 
 import string

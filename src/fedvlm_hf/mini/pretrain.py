@@ -61,12 +61,11 @@ def pretrain_mini(
     tower = _timed("tower", work_dir, lambda: pretrain_tower(work_dir, config.seed, config.tower))
     model, tokenizer = _timed("lm", work_dir, lambda: pretrain_lm(tower, work_dir, config.seed, config.lm_stages))
     processor = build_processor(tokenizer)
-    # Stored in bf16, which halves the folder; scores are of what is stored.
-    model = model.to(torch.bfloat16).float()
-    scores = score_base(model, processor, num_score_scenes)
     with _replacing(output_dir) as folder:
+        # In bf16, which halves the folder. Before the scores, as padding a batch leaves its mark on the tokenizer.
         model.to(torch.bfloat16).save_pretrained(folder)
         processor.save_pretrained(folder)
+        scores = score_base(model.float(), processor, num_score_scenes)
         write_card(folder / "README.md", scores, num_score_scenes, _minutes(work_dir), config)
     return scores
 
