@@ -25,12 +25,12 @@ from math import fsum
 from pathlib import Path
 
 from datasets import Dataset, DatasetDict
-from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
+from trl import get_peft_config, get_quantization_config
 
-from fedvlm_hf import FederatedConfig, FederatedTrainer
+from fedvlm_hf import FederatedTrainer
 from fedvlm_hf.data.builders import vqa_rad
 from fedvlm_hf.data.templates import TEMPLATES
-from fedvlm_hf.launch import DataArguments, load_federation, use_threads
+from fedvlm_hf.launch import DataArguments, load_federation, parse_recipe
 from fedvlm_hf.metrics import score_examples
 from fedvlm_hf.mini import base_model
 from fedvlm_hf.reporting.runs import Run, read_history
@@ -115,23 +115,12 @@ def load_data(args: VqaRadArguments) -> tuple[DatasetDict, dict[str, Dataset]]:
 
 
 def main(argv: list[str]) -> None:
-    parser = TrlParser((VqaRadArguments, FederatedConfig, ModelConfig), description=__doc__)
-    if "--config" not in argv and "--model_name_or_path" not in argv:
-        argv = ["--config", str(DEFAULTS), *argv]
-    data_args, args, model_args = parser.parse_args_and_config(argv)
-    use_threads(data_args.num_threads)
-
-    # Model
-    args.model_init_kwargs = args.model_init_kwargs or {
-        "revision": model_args.model_revision,
-        "dtype": model_args.dtype,
-        "attn_implementation": model_args.attn_implementation,
-    }
+    data_args, args, model_args = parse_recipe(argv, VqaRadArguments, __doc__, DEFAULTS)
 
     # Data
     dataset, tests = load_data(data_args)
 
-    # Train
+    # Model and training
     trainer = FederatedTrainer(
         model=model_args.model_name_or_path or base_model("llava"),
         args=args,

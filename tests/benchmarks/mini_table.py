@@ -58,6 +58,9 @@ def print_table(runs: dict[str, list[dict[str, float]]], blind: dict[str, float]
         values = {name: [run[task] for run in group] for name, group in runs.items()}
         cells = [f"{blind[task]:.3f}" if task in blind else "-"]
         for name in ("round 0", *METHODS):
+            if not values[name]:
+                cells.append("-")
+                continue
             low, high = min(values[name]), max(values[name])
             spread = f" ({low:.3f} to {high:.3f})" if high > low else ""
             cells.append(f"{mean(values[name]):.3f}{spread}")
@@ -88,10 +91,13 @@ def failed_gates(runs: dict[str, list[dict[str, float]]], blind: dict[str, float
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[42, 43, 44])
+    parser.add_argument("--local_seeds", type=int, nargs="*", help="Seeds of `local` alone; all of them by default.")
     parser.add_argument("--folder", type=Path, default=ROOT / "out" / "mini_table", help="Where the runs are kept.")
     parser.add_argument("--jobs", type=int, default=1, help="Runs at a time.")
     args, extra = parser.parse_known_args()
-    todo = [(method, seed) for method in ("fedavg", "central", "local") for seed in args.seeds]
+    local_seeds = args.seeds if args.local_seeds is None else args.local_seeds
+    todo = [(method, seed) for method in ("fedavg", "central") for seed in args.seeds]
+    todo += [("local", seed) for seed in local_seeds]
     with ThreadPoolExecutor(args.jobs) as pool:
         work = [pool.submit(run, method, seed, args.folder.resolve(), extra) for method, seed in todo]
         folders = [job.result() for job in tqdm(work, desc="runs", unit="run")]

@@ -1,6 +1,6 @@
 """What the metrics share."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import fsum
 
 import datasets
@@ -37,3 +37,19 @@ def check_references(references: Sequence[Sequence[str]]) -> None:
                 f"`references` must be a list of one or more strings a row, got {texts!r} in row {row}: an answer is "
                 "right when it agrees with one of them."
             )
+
+
+def exact_matches(
+    predictions: Sequence[str], references: Sequence[Sequence[str]], normalize: Callable[[str], str]
+) -> dict[str, list[float]]:
+    """`accuracy` of each row: 1 where the normalized answer is not empty and equals a normalized reference, else 0.
+
+    Raises:
+        `ValueError`: if there are no rows, or a row has no reference.
+    """
+    check_references(references)
+    correct = []
+    for prediction, texts in zip(predictions, references, strict=True):
+        answer = normalize(prediction)
+        correct.append(float(bool(answer) and answer in {normalize(text) for text in texts}))
+    return {"accuracy": correct}

@@ -20,12 +20,7 @@ def check_references(references: Sequence[Sequence[str]]) -> None:
 
 def score_examples(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, list[float]]:
     """`accuracy` of each row, 0 or 1. An empty answer is never right."""
-    check_references(references)
-    correct = []
-    for prediction, texts in zip(predictions, references, strict=True):
-        label = normalize_label(prediction)
-        correct.append(float(bool(label) and label in {normalize_label(text) for text in texts}))
-    return {"accuracy": correct}
+    return base.exact_matches(predictions, references, normalize_label)
 
 
 class ClassificationAccuracy(evaluate.Metric):

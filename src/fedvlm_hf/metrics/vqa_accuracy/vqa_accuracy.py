@@ -52,12 +52,7 @@ def check_references(references: Sequence[Sequence[str]]) -> None:
 
 def score_examples(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, list[float]]:
     """`accuracy` of each row, 0 or 1. An answer with no words is never right."""
-    check_references(references)
-    correct = []
-    for prediction, texts in zip(predictions, references, strict=True):
-        answer = normalize_answer(prediction)
-        correct.append(float(bool(answer) and answer in {normalize_answer(text) for text in texts}))
-    return {"accuracy": correct}
+    return base.exact_matches(predictions, references, normalize_answer)
 
 
 class VqaAccuracy(evaluate.Metric):
