@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from trl import get_peft_config
 
-from fedvlm_hf import FederatedConfig, FederatedTrainer
-from fedvlm_hf.launch import DataArguments, load_federation
+from fedvlm_hf import FederatedTrainer
+from fedvlm_hf.launch import DataArguments, load_federation, parse_recipe
 from fedvlm_hf.mini import base_model, fed_nature
 from tiny import save_tiny, tiny_federation
 
@@ -64,26 +65,23 @@ def test_a_dataset_in_the_hubs_layout(tmp_path):
 
 def test_the_default_configuration_trains_the_mini(recipe, tmp_path):
     """One step a client on the embedded data and model, with every argument of the default but the amount of work."""
-    from trl import TrlParser
-
-    parser = TrlParser((DataArguments, FederatedConfig))
-    arguments = ["--config", str(recipe.DEFAULTS), "--output_dir", str(tmp_path), "--num_rounds", "1"]
-    _, args = parser.parse_args_and_config([*arguments, "--max_steps", "1", "--disable_tqdm", "true"])
+    arguments = ["--output_dir", str(tmp_path), "--num_rounds", "1", "--max_steps", "1", "--num_threads", "1"]
+    _, args, model_args = parse_recipe(arguments, DataArguments, "", recipe.DEFAULTS)
     data = fed_nature()
     data["test"] = data["test"].select(range(0, len(data["test"]), 100))
-    FederatedTrainer(base_model(), args, data).train()
+    FederatedTrainer(base_model(), args, data, peft_config=get_peft_config(model_args)).train()
     first, last = (json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines())
     assert sorted(last["clients"]) == ["client_00", "client_01", "client_02", "client_03"]
     assert set(first["evaluations"]["test"]["clients"]) == set(last["clients"])
     assert last["bytes_up"] == last["bytes_down"] > 0
+    adapter = json.loads((tmp_path / "rounds" / "round-0001" / "adapter_config.json").read_text())
+    assert (adapter["r"], adapter["lora_alpha"], adapter["lora_dropout"]) == (8, 32, 0.0)
 
 
 def test_runs_to_compare_lie_side_by_side(recipe):
-    from trl import TrlParser
-
-    parser = TrlParser((DataArguments, FederatedConfig))
     for method in ("fedavg", "central"):
-        _, args = parser.parse_args_and_config(["--config", str(recipe.DEFAULTS), "--method", method, "--seed", "7"])
+        arguments = ["--method", method, "--seed", "7", "--num_threads", "1"]
+        _, args, _ = parse_recipe(arguments, DataArguments, "", recipe.DEFAULTS)
         assert args.output_dir == f"out/fed_nature/{method}-seed7"
 
 

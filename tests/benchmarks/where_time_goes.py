@@ -18,10 +18,10 @@ from typing import Any  # noqa: E402
 
 import torch  # noqa: E402
 from transformers import TrainerCallback  # noqa: E402
-from trl import TrlParser  # noqa: E402
+from trl import get_peft_config  # noqa: E402
 
-from fedvlm_hf import FederatedConfig, FederatedTrainer, RoundCallback  # noqa: E402
-from fedvlm_hf.launch import DataArguments, use_threads  # noqa: E402
+from fedvlm_hf import FederatedTrainer, RoundCallback  # noqa: E402
+from fedvlm_hf.launch import DataArguments, parse_recipe  # noqa: E402
 from fedvlm_hf.mini import base_model, fed_nature  # noqa: E402
 
 
@@ -50,15 +50,16 @@ class Clock(TrainerCallback, RoundCallback):
 def main() -> None:
     parts = {"import": time.perf_counter() - _BEGAN}
     with tempfile.TemporaryDirectory() as folder:
-        argv = ["--config", str(CONFIG), "--output_dir", folder, *sys.argv[1:]]
-        data_args, args = TrlParser((DataArguments, FederatedConfig)).parse_args_and_config(argv)
-        use_threads(data_args.num_threads)
+        arguments = ["--output_dir", folder, *sys.argv[1:]]
+        _, args, model_args = parse_recipe(arguments, DataArguments, __doc__, CONFIG)
         began = time.perf_counter()
         data = fed_nature()
         parts["data"] = time.perf_counter() - began
         clock = Clock()
         began = time.perf_counter()
-        trainer = FederatedTrainer(base_model("llava"), args, data, callbacks=[clock])
+        trainer = FederatedTrainer(
+            base_model("llava"), args, data, callbacks=[clock], peft_config=get_peft_config(model_args)
+        )
         trainer.add_callback(clock)
         parts["build (model, adapter, checks)"] = time.perf_counter() - began
         began = time.perf_counter()
