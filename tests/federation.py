@@ -60,7 +60,7 @@ def plain_sft(output_dir: Path, rows: Dataset, tuning: str = "joint", seed: int 
     )
     trainer = SFTTrainer(model, args, train_dataset=rows, processing_class=processor)
     adapter = Adapter(trainer.model)
-    adapter.set_tuning(tuning)
+    adapter.set_trainable(tuning)
     trainer.train()
     return adapter
 

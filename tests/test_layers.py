@@ -15,10 +15,10 @@ ROOT = Path(__file__).parents[1] / "src" / PACKAGE
 FACE = "__init__"
 LAYERS = {
     0: {"tensors", "types", "registry", "sampling", "files"},
-    1: {"adapters", "state", "data", "models", "metrics", "transforms", "methods"},
+    1: {"adapters", "tuning", "state", "data", "models", "metrics", "transforms", "methods"},
     2: {"evaluation", "engines", "rounds", "callbacks"},
     3: {"config", "client_run", "federated", "trainer", "mini", "checkpoint", "hub", "reporting", "progress"},
-    4: {"cli", "launch", FACE},
+    4: {"cli", "launch", "testing", FACE},
 }
 LAYER_OF = {room: layer for layer, rooms in LAYERS.items() for room in rooms}
 

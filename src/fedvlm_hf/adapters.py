@@ -16,10 +16,6 @@ from .models.vlm import VLMParts, lora_target_regex, vlm_parts
 from .tensors import TensorDict
 
 
-TUNINGS = {"connector": (False, True), "llm": (True, False), "joint": (True, True)}
-"""Tuning mode -> whether LoRA trains, whether the connector trains (F-C, F-L, F-CL of FedVLMBench)."""
-
-
 def complete_config(config: LoraConfig | None, model: PreTrainedModel) -> LoraConfig:
     """A PEFT configuration that reaches the language model and holds the connector, so that each export has it.
 
@@ -39,24 +35,6 @@ def complete_config(config: LoraConfig | None, model: PreTrainedModel) -> LoraCo
         config.target_modules = lora_target_regex(model)
     config.modules_to_save = [*(config.modules_to_save or []), *vlm_parts(model).connector] or None
     return config
-
-
-def resolve_tuning(tuning: str | None, has_connector: bool) -> str:
-    """The tuning mode of a run: `joint` by default, or `llm` where the adapter holds no connector.
-
-    Raises:
-        `ValueError`: on an unknown mode, or a mode that trains a connector that is not there.
-    """
-    if tuning is None:
-        return "joint" if has_connector else "llm"
-    if tuning not in TUNINGS:
-        raise ValueError(f"`tuning` must be one of {', '.join(TUNINGS)}, got {tuning!r}.")
-    if TUNINGS[tuning][1] and not has_connector:
-        raise ValueError(
-            f"`tuning` {tuning!r} trains the connector, but this model has none in its adapter. Use `tuning='llm'`, "
-            "or, for a PeftModel of your own, list the connector in its `modules_to_save`."
-        )
-    return tuning
 
 
 class Adapter:
@@ -83,6 +61,7 @@ class Adapter:
         }
         self._check_complete()
         self.connector = self._names_under(vlm_parts(model).connector)
+        self._is_cast = False
 
     def _check_complete(self) -> None:
         """PEFT leaves out every key that holds another adapter's name: one called "0" loses layer 0 without a word."""
@@ -102,19 +81,20 @@ class Adapter:
         prefixes = tuple(f"base_model.model.{path}." for path in paths)
         return frozenset(name for name in self.parameters if prefixes and name.startswith(prefixes))
 
-    def set_tuning(self, tuning: str) -> None:
-        """Let LoRA, the connector or both train, and keep what trains in fp32, as the base may be bf16.
+    def set_trainable(self, trains: str) -> None:
+        """Let LoRA (`"llm"`), the connector or both (`"joint"`) train, and keep what trains in fp32.
 
-        A bf16 connector would lose most of its small updates, and PEFT copies it in the base's dtype.
+        The base may be bf16: a bf16 connector would lose most of its small updates, and PEFT copies it in the base's
+        dtype. What has trained once stays fp32, also in a later stage in which it is frozen.
         """
-        lora, connector = TUNINGS[tuning]
         for name, parameter in self.parameters.items():
-            parameter.requires_grad_(connector if name in self.connector else lora)
+            parameter.requires_grad_(trains in ("joint", "connector" if name in self.connector else "llm"))
             if parameter.requires_grad and parameter.dtype != torch.float32:
                 parameter.data = parameter.data.float()
-        if connector:
+        if trains != "llm" and not self._is_cast:
             for path in vlm_parts(self.model).connector:
                 _cast_around(self.model.get_base_model().get_submodule(path))
+            self._is_cast = True
 
     def trainable(self) -> list[str]:
         """Names of the parameters that train, in the export's order."""

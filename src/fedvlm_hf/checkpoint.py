@@ -289,6 +289,13 @@ def load_last_round(output_dir: str | os.PathLike[str], store: ClientStore) -> R
     return RoundStart(tensors, server, round_idx, history)
 
 
+def load_export(output_dir: str | os.PathLike[str], round_idx: int) -> TensorDict:
+    """Every tensor of a round's export, by the names that `Adapter` has, in any dtype as fp32."""
+    from safetensors.torch import load_file
+
+    return TensorDict.from_tensors(load_file(round_folder(output_dir, round_idx) / "adapter_model.safetensors"))
+
+
 def _read_json(output_dir: str | os.PathLike[str], round_idx: int) -> dict[str, Any]:
     path = round_folder(output_dir, round_idx) / "federated_state" / "state.json"
     return json.loads(path.read_text(encoding="utf-8"))

@@ -5,7 +5,7 @@ optimizer, scheduler, random state, counters. The trainer object itself is built
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from .progress import ClientProgress
 from .sampling import client_seed
 from .state import ClientStore
 from .tensors import TensorDict
-from .types import ClientTask, ClientUpdate
+from .tuning import Stage
+from .types import ClientTask, ClientUpdate, State
 
 
 class ClientRunMixin:
@@ -40,6 +41,8 @@ class ClientRunMixin:
             Clients in each round, and in all (also where a baseline pools them into one).
         adapter ([`Adapter`]):
             The parameters that are exchanged or kept.
+        stages (`Sequence[Stage]`):
+            What trains in which rounds.
     """
 
     run_args: FederatedConfig
@@ -48,20 +51,32 @@ class ClientRunMixin:
     cohort_size: int
     num_clients: int
     adapter: Adapter
+    stages: Sequence[Stage]
     _store: ClientStore
     _client_progress: ClientProgress
     _task: ClientTask | None = None
 
-    def _choose_tensors(self, tuning: str) -> None:
-        """Set what trains, what of it travels, and what stays with each client."""
-        self.adapter.set_tuning(tuning)
+    def _prepare_tensors(self, stages: Sequence[Stage]) -> None:
+        """Note what may train in any stage, and with which values the run starts."""
         keep_batch_norms_fixed(self.model, vlm_parts(self.model))
+        trainable: dict[str, None] = {}
+        for stage in stages:
+            self.adapter.set_trainable(stage.trains)
+            trainable.update(dict.fromkeys(self.adapter.trainable()))
+        self.stages = stages
+        self._private = [name for name in trainable if not self.method.client.is_shared(name)]
+        self._initial = self.adapter.read(trainable)
+        self._initial_private = self.adapter.read(self._private)
+        self._enter(stages[0])
+
+    def _enter(self, stage: Stage) -> None:
+        """Set what trains in a stage and what of it travels, starting from what the model holds."""
+        self._stage = stage
+        self.adapter.set_trainable(stage.trains)
         trainable = self.adapter.trainable()
         self._shared = [name for name in trainable if self.method.client.is_shared(name)]
-        self._private = [name for name in trainable if not self.method.client.is_shared(name)]
         self._trainable_parameters = {name: self.adapter.parameters[name] for name in trainable}
         self._initial_shared = self.adapter.read(self._shared)
-        self._initial_private = self.adapter.read(self._private)
 
     def run_client(self, task: ClientTask) -> ClientUpdate:
         """Run one client: load its tensors, train, read them back.
@@ -74,7 +89,7 @@ class ClientRunMixin:
             `ClientUpdate`: what travels; what stays is saved before it is returned.
         """
         began = time.perf_counter()
-        task = replace(task, state=self._store.load(task.client_id))
+        task = replace(task, state=self._client_state(task.client_id))
         self._load_tensors(task.tensors, task.state)
         resume = self._begin_client(task)
         self.method.client.on_start(self.model, task)
@@ -102,6 +117,13 @@ class ClientRunMixin:
         self._store.save(task.client_id, task.round_idx, update.state)
         return update
 
+    def _client_state(self, client_id: str) -> State:
+        """What a client kept. At a stage's start only its tensors: the method starts afresh, as the server does."""
+        state = self._store.load(client_id)
+        if self._store.versions.get(client_id, 0) < self._stage.first_round:
+            return {group: tensors for group, tensors in state.items() if group == "private"}
+        return state
+
     def _load_tensors(self, shared: TensorDict, state: Mapping[str, TensorDict]) -> None:
         """Put the model where a client stands: the shared tensors, and the client's own or their initial values."""
         self.adapter.write(shared)
@@ -127,10 +149,11 @@ class ClientRunMixin:
     def _extend_run(self, task: ClientTask) -> str | None:
         """Let a continuous client train up to where one run of so many rounds would be, from where it stopped."""
         steps, epochs = self.run_args.max_steps, self.run_args.num_train_epochs
-        self.args.max_steps = steps * self.cohort_size * task.round_idx if steps > 0 else -1
-        self.args.num_train_epochs = epochs * task.round_idx * self.cohort_size / self.num_clients
-        version = self._store.versions.get(task.client_id)
-        return None if version is None else str(self._store.folder(task.client_id, version))
+        num_rounds = task.round_idx - self._stage.first_round + 1
+        self.args.max_steps = steps * self.cohort_size * num_rounds if steps > 0 else -1
+        self.args.num_train_epochs = epochs * num_rounds * self.cohort_size / self.num_clients
+        version = self._store.versions.get(task.client_id, 0)
+        return None if version < self._stage.first_round else str(self._store.folder(task.client_id, version))
 
     def reset_counters(self) -> None:
         """Hook: reset counters that the trainer keeps from one `train()` to the next."""

@@ -44,8 +44,11 @@ class FederatedConfig(SFTConfig):
         method_kwargs (`dict[str, Any]`, *optional*):
             The method's own knobs.
         tuning (`str`, *optional*):
-            What trains: `"connector"`, `"llm"` (LoRA on the language model) or `"joint"` (both). Joint by default, or
-            llm where the model has no connector.
+            What trains: `"connector"`, `"llm"` (LoRA on the language model), `"joint"` (both) or `"two_stage"` (the
+            connector in the first rounds, LoRA in the others). Joint by default, or llm where the model has no
+            connector.
+        stage_rounds (`int`, *optional*):
+            Rounds of the first of two stages. By default half of `num_rounds`, rounded down.
 
         > Parameters of the evaluation
 
@@ -113,7 +116,13 @@ class FederatedConfig(SFTConfig):
     )
     tuning: str | None = field(
         default=None,
-        metadata={"help": "What trains: 'connector', 'llm' or 'joint' (default where the model has a connector)."},
+        metadata={
+            "help": "What trains: 'connector', 'llm', 'joint' (default if there is a connector) or 'two_stage'."
+        },
+    )
+    stage_rounds: int | None = field(
+        default=None,
+        metadata={"help": "With two_stage: rounds in which the connector trains, before LoRA does. Half by default."},
     )
 
     # Evaluation

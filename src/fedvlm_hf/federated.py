@@ -13,9 +13,9 @@ from transformers.integrations import get_reporting_integration_callbacks
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import TrainOutput
 
-from .adapters import Adapter, resolve_tuning
+from .adapters import Adapter
 from .callbacks import RoundCallback
-from .checkpoint import CheckpointCallback, describe_run, start_run
+from .checkpoint import CheckpointCallback, describe_run, load_export, start_run
 from .client_run import ClientRunMixin
 from .config import FederatedConfig
 from .data.clients import check_content, client_datasets, dataset_digest, evaluation_datasets
@@ -31,7 +31,8 @@ from .sampling import cohort_size, sample_cohort
 from .state import ClientStore
 from .tensors import TensorDict
 from .transforms import Transform
-from .types import EvalResult
+from .tuning import resolve_tuning, stage_at, tuning_stages
+from .types import EvalResult, ServerState
 
 
 class FederatedMixin(ClientRunMixin):
@@ -90,7 +91,7 @@ class FederatedMixin(ClientRunMixin):
         self._take_over_display()
         self.adapter = Adapter(self.model)
         self.tuning = resolve_tuning(args.tuning, bool(self.adapter.connector))
-        self._choose_tensors(self.tuning)
+        self._prepare_tensors(tuning_stages(self.tuning, args.num_rounds, args.stage_rounds))
         self._check_personalised()
         self._global = self._initial_shared
         self._store = ClientStore(Path(args.output_dir) / "client_state")
@@ -115,10 +116,15 @@ class FederatedMixin(ClientRunMixin):
         """
         if resume_from_checkpoint is None:
             resume_from_checkpoint = self.run_args.resume_from_checkpoint
-        self._load_tensors(self._initial_shared, {})
+        self.adapter.write(self._initial)
+        self._enter(self.stages[0])
         run = self._describe()
         fresh = RoundStart(self._initial_shared, self.method.strategy.init(self._initial_shared))
         start = start_run(self.run_args.output_dir, run, resume_from_checkpoint, self._store, fresh)
+        if (stage := stage_at(self.stages, start.round_idx)) != self._stage:
+            # what an earlier stage trained is fixed now, and only in the export
+            self.adapter.write(load_export(self.run_args.output_dir, start.round_idx))
+            self._enter(stage)
         gc.collect()
         gc.freeze()  # each Trainer.train() collects garbage, and need not walk the frozen model's objects
         try:
@@ -129,6 +135,7 @@ class FederatedMixin(ClientRunMixin):
                 engine=InProcessEngine(self.run_client),
                 cohort=self._cohort,
                 evaluate=self._evaluate_round,
+                begin_round=self._begin_round,
                 callbacks=self._all_round_callbacks(run),
                 transforms=self.transforms,
             )
@@ -194,6 +201,15 @@ class FederatedMixin(ClientRunMixin):
     def _load_client(self, client_id: str) -> None:
         self.adapter.write(self._store.load(client_id).get("private", self._initial_private))
 
+    def _begin_round(self, round_idx: int, tensors: TensorDict, state: ServerState) -> tuple[TensorDict, ServerState]:
+        """Where a new stage begins, other tensors train and travel, and the server starts afresh with them."""
+        stage = stage_at(self.stages, round_idx)
+        if stage == self._stage:
+            return tensors, state
+        self._load_tensors(tensors, {})
+        self._enter(stage)
+        return self._initial_shared, self.method.strategy.init(self._initial_shared)
+
     def _cohort(self, round_idx: int) -> list[str]:
         sizes = {name: len(dataset) for name, dataset in self.clients.items()}
         size = min(self.cohort_size, len(sizes))
@@ -204,7 +220,12 @@ class FederatedMixin(ClientRunMixin):
         return describe_run(
             method=self.run_args.method_name,
             base_model=self.model.get_base_model().config._name_or_path,
-            config=self.run_args.to_dict() | {"method": repr(self.method), "tuning": self.tuning},
+            config=self.run_args.to_dict()
+            | {
+                "method": repr(self.method),
+                "tuning": self.tuning,
+                "stage_rounds": [stage.first_round - 1 for stage in self.stages[1:]],
+            },
             adapter=self.adapter.read(self.adapter.parameters).digest(),
             clients=self._client_digests,
             evaluations={name: dataset_digest(dataset) for name, dataset in self.evaluation_sets.items()},

@@ -108,6 +108,7 @@ def run_rounds(
     engine: Engine,
     cohort: Callable[[int], Sequence[str]],
     evaluate: Callable[[int, TensorDict], dict[str, EvalResult]],
+    begin_round: Callable[[int, TensorDict, ServerState], tuple[TensorDict, ServerState]] | None = None,
     callbacks: Sequence[RoundCallback] = (),
     transforms: Sequence[Transform] = (),
 ) -> RoundStart:
@@ -126,6 +127,8 @@ def run_rounds(
             The clients of a round.
         evaluate (`Callable[[int, TensorDict], dict[str, EvalResult]]`):
             Scores the global tensors after a round; empty where the round is not evaluated.
+        begin_round (`Callable[[int, TensorDict, ServerState], tuple[TensorDict, ServerState]]`, *optional*):
+            What the round starts from, given what the last one left: other tensors where a new stage begins.
         callbacks (`Sequence[RoundCallback]`, *optional*):
             Called after each round, in order; the run ends after a round in which one returns `True`.
         transforms (`Sequence[Transform]`, *optional*):
@@ -142,6 +145,8 @@ def run_rounds(
         callback.on_start(history, num_rounds)
     for round_idx in range(start.round_idx + 1, num_rounds + 1):
         began = time.perf_counter()
+        if begin_round is not None:
+            tensors, state = begin_round(round_idx, tensors, state)
         parts: dict[str, float] = {}
         ledger = _Ledger(tensors, transforms, round_idx)
         bytes_down = 0

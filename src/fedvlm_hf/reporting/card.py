@@ -166,8 +166,9 @@ def card_data(info: RunInfo, history: Sequence[RoundRecord], name: str) -> Model
 
 
 def _summary(info: RunInfo, run: Run) -> str:
-    parts = {"connector": "the connector", "llm": "a LoRA adapter of the language model"}
-    trained = parts.get(info.tuning, "a LoRA adapter of the language model and the connector")
+    lora = "a LoRA adapter of the language model"
+    parts = {"connector": "the connector", "llm": lora, "two_stage": f"the connector and then {lora}"}
+    trained = parts.get(info.tuning, f"{lora} and the connector")
     base = f"`{public_name(info.base_model)}`"
     if is_hub_id(info.base_model):
         base = f"[{info.base_model}](https://huggingface.co/{info.base_model})"
