@@ -12,7 +12,8 @@ from fedvlm_hf import RoundCallback
 from fedvlm_hf.checkpoint import load_export, round_folder
 from fedvlm_hf.state import load_state
 from fedvlm_hf.tuning import Stage, resolve_tuning, stage_at, tuning_stages
-from tiny import save_tiny, tiny_llava
+from fedvlm_hf.types import ServerState
+from tiny import save_tiny, tiny_federation, tiny_llava
 
 
 class Keep(RoundCallback):
@@ -90,15 +91,17 @@ def test_the_first_stage_is_a_connector_run(tmp_path):
 
 
 def test_lora_learns_over_the_connector_that_was_learned(tmp_path):
-    """The second stage over the first one's connector is not the second stage over the initial one."""
-    two_stage(tmp_path / "two", stage_rounds=1, num_rounds=2, seed=1).train()
-    trainer = federated(tmp_path / "llm", tuning="llm", num_rounds=2, seed=1)
-    end = trainer.run_client  # the same round of the same clients, over the initial connector
-    updates = [
-        end(task) for task in trainer.method.strategy.configure(2, ["client_00"], trainer._initial_shared, None)
-    ]
+    """One client, so that a round is its update: round 2 of an llm run over round 1's connector and the base's."""
+    data = tiny_federation({"client_00": 6}, test_rows=2)
+    two_stage(tmp_path / "two", data=data, num_rounds=2).train()
+    trainer = federated(tmp_path / "llm", data=data, tuning="llm", num_rounds=2)
+    (task,) = trainer.method.strategy.configure(2, ["client_00"], trainer._initial_shared, ServerState())
+    over_initial = trainer.run_client(task).tensors
+    trainer.adapter.write(load_export(tmp_path / "two", 1))
+    over_learned = trainer.run_client(task).tensors
     after = load_export(tmp_path / "two", 2)
-    assert any(not torch.equal(after[name], tensor) for name, tensor in updates[0].tensors.items())
+    assert all(torch.equal(after[name], tensor) for name, tensor in over_learned.items())
+    assert not all(torch.equal(after[name], tensor) for name, tensor in over_initial.items())
 
 
 def test_the_server_optimizer_starts_afresh_at_the_switch(tmp_path):
@@ -164,7 +167,7 @@ def load_private(trainer, client_id, round_idx):
 
 
 def test_central_is_two_runs_and_counts_its_steps_anew(tmp_path):
-    """3 steps a round, 2 clients: 6 central steps a round, so rounds 1 to 4 end at 6, 12, 6, 12 steps of their stage."""
+    """3 steps and 2 clients make 6 central steps a round, so rounds end at 6, 12, 6, 12 of their stage."""
     trainer = two_stage(tmp_path, method="central", save_total_limit=None)
     trainer.train()
     ends = [

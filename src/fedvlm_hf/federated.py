@@ -73,6 +73,11 @@ class FederatedMixin(ClientRunMixin):
         args.check_launch(kwargs)
         self.run_args = args
         self.method = resolve_method(args.method, args.method_kwargs)
+        if args.fp16 and self.method.client.adjusts_gradients:
+            raise ValueError(
+                f"`fp16` cannot be used with `method` {args.method_name!r}: the method changes gradients, and with fp16 "
+                "they are multiplied by a loss scale at that moment. Use `bf16`."
+            )
         datasets = client_datasets(train_dataset)
         self.evaluation_sets = evaluation_datasets(train_dataset, eval_dataset)
         self.num_clients = len(datasets)

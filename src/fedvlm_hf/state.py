@@ -72,8 +72,9 @@ def save_state(path: Path, state: State) -> None:
 
     tensors = {f"{group}:{name}": tensor for group, values in state.items() for name, tensor in values.items()}
     partial = path.with_suffix(".partial")
-    # safetensors orders tensors by size and name; the layout is kept beside them
-    save_file({key: tensor.clone() for key, tensor in tensors.items()}, partial, {"layout": "\n".join(tensors)})
+    # safetensors orders tensors by size and name; the layout is kept beside them, empty groups too
+    layout = "\n".join(f"{group}:{name}" for group, values in state.items() for name in values or [""])
+    save_file({key: tensor.clone() for key, tensor in tensors.items()}, partial, {"layout": layout})
     partial.replace(path)
 
 
@@ -85,5 +86,7 @@ def load_state(path: Path) -> State:
     with safe_open(path, framework="pt") as file:
         for key in filter(None, file.metadata()["layout"].split("\n")):
             group, name = key.split(":", 1)
-            groups.setdefault(group, {})[name] = file.get_tensor(key)
+            tensors = groups.setdefault(group, {})
+            if name:
+                tensors[name] = file.get_tensor(key)
     return {group: TensorDict.from_tensors(tensors) for group, tensors in groups.items()}

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
+from math import inf
 from typing import Any
 
 import torch
@@ -58,6 +59,16 @@ class ClientMethod:
         """Whether a client's optimizer, data order and random state go on from round to round."""
         return False
 
+    @property
+    def takes_strategy(self) -> bool:
+        """Whether a server half other than the mean has a meaning beside this client half."""
+        return True
+
+    @property
+    def adjusts_gradients(self) -> bool:
+        """Whether `adjust_gradients` is overridden. Then gradients must not be scaled, as fp16 training does."""
+        return type(self).adjust_gradients is not ClientMethod.adjust_gradients
+
     def is_shared(self, name: str) -> bool:
         """Whether a tensor travels. What is not shared stays at the client between its rounds."""
         return True
@@ -79,10 +90,61 @@ class ClientMethod:
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """A whole method: what clients do and what the server does."""
+    """A whole method: what clients do and what the server does.
+
+    Raises:
+        `ValueError`: if the client half takes no server half but the mean, and another one is given.
+    """
 
     client: ClientMethod
     strategy: Strategy
+
+    def __post_init__(self) -> None:
+        from .fedavg import FedAvg
+
+        client, strategy = type(self.client).__name__, type(self.strategy).__name__
+        if not self.client.takes_strategy and type(self.strategy) not in (Strategy, FedAvg):
+            raise ValueError(
+                f"`method` joins {client} and {strategy}, but {client} has no clients whose changes a server joins. "
+                f"Use {client} alone, or {strategy} with a federated client half."
+            )
+
+
+def check_knob(
+    name: str, value: Any, *, at_least: float = -inf, above: float = -inf, below: float = inf, why: str = ""
+) -> None:
+    """Check a number that a method is given.
+
+    Args:
+        name (`str`):
+            The knob.
+        value (`Any`):
+            What was given for it.
+        at_least (`float`, *optional*), above (`float`, *optional*), below (`float`, *optional*):
+            Its range.
+        why (`str`, *optional*):
+            What happens outside of it, for the message.
+
+    Raises:
+        `ValueError`: if the value is not a finite number in this range.
+
+    Example:
+
+    ```python
+    >>> from fedvlm_hf.methods import check_knob
+
+    >>> check_knob("mu", -1, at_least=0, why="a negative one drives clients apart")
+    Traceback (most recent call last):
+    ValueError: `mu` must be a finite number at least 0, got -1: a negative one drives clients apart.
+    ```
+    """
+    if not isinstance(value, int | float):
+        raise ValueError(f"`{name}` must be a number, got {value!r}. In YAML, 1e-3 is text: write 0.001 or 1.0e-3.")
+    if at_least <= value < below and above < value < inf:
+        return
+    bounds = {"at least": at_least, "above": above, "below": below}
+    valid = " and ".join(f"{word} {bound:g}" for word, bound in bounds.items() if abs(bound) != inf)
+    raise ValueError(f"`{name}` must be a finite number {valid}, got {value!r}{': ' + why if why else ''}.")
 
 
 def resolve_method(
@@ -100,7 +162,8 @@ def resolve_method(
         `Method`: with FedAvg as the half that is not named.
 
     Raises:
-        `ValueError`: on an unknown name or knob, two halves of one kind, or knobs beside an object.
+        `ValueError`: on an unknown name or knob, a knob out of its range, two halves of one kind, a server half beside
+            a baseline, or knobs beside an object.
 
     Example:
 

@@ -25,3 +25,8 @@ class Central(ClientMethod):
     def is_continuous(self) -> bool:
         """One run: the optimizer is never reset."""
         return True
+
+    @property
+    def takes_strategy(self) -> bool:
+        """One run: a server would change its weights behind its optimizer's back."""
+        return False

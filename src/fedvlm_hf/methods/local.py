@@ -16,3 +16,8 @@ class Local(ClientMethod):
     def is_shared(self, name: str) -> bool:
         """No tensor travels."""
         return False
+
+    @property
+    def takes_strategy(self) -> bool:
+        """No tensor travels, so a server has nothing to combine."""
+        return False
