@@ -183,11 +183,6 @@ class FederatedConfig(SFTConfig):
             )
         if trainer_kwargs.get("compute_metrics") is not None:
             raise ValueError("`compute_metrics` cannot be passed: scores come from generated answers.")
-        if self.method == "central" and not self.lr_scheduler_type.value.startswith("constant"):
-            raise ValueError(
-                f"`method='central'` is one run cut into rounds, so `lr_scheduler_type` must be constant, got "
-                f"{self.lr_scheduler_type.value!r}. Use `round_lr_scheduler_type` to change the rate between rounds."
-            )
 
     def _check_rounds(self) -> None:
         for name in ("num_rounds", "eval_every"):

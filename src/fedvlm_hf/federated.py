@@ -73,11 +73,7 @@ class FederatedMixin(ClientRunMixin):
         args.check_launch(kwargs)
         self.run_args = args
         self.method = resolve_method(args.method, args.method_kwargs)
-        if args.fp16 and self.method.client.adjusts_gradients:
-            raise ValueError(
-                f"`fp16` cannot be used with `method` {args.method_name!r}: the method changes gradients, and with fp16 "
-                "they are multiplied by a loss scale at that moment. Use `bf16`."
-            )
+        self._check_method()
         datasets = client_datasets(train_dataset)
         self.evaluation_sets = evaluation_datasets(train_dataset, eval_dataset)
         self.num_clients = len(datasets)
@@ -270,6 +266,19 @@ class FederatedMixin(ClientRunMixin):
         self._reporters = [reporter for reporter in popped if reporter is not None]
         self._client_progress = ClientProgress(disable=self.args.disable_tqdm)
         self.add_callback(self._client_progress)
+
+    def _check_method(self) -> None:
+        args, client = self.run_args, self.method.client
+        if args.fp16 and client.adjusts_gradients:
+            raise ValueError(
+                f"`fp16` cannot be used with `method` {args.method_name!r}: it changes gradients, and with fp16 they "
+                "are multiplied by a loss scale at that moment. Use `bf16`."
+            )
+        if client.is_continuous and not args.lr_scheduler_type.value.startswith("constant"):
+            raise ValueError(
+                f"`method` {args.method_name!r} is one run cut into rounds, so `lr_scheduler_type` must be constant, "
+                f"got {args.lr_scheduler_type.value!r}. Use `round_lr_scheduler_type` to change the rate between rounds."
+            )
 
     def _check_personalised(self) -> None:
         for name, dataset in self.evaluation_sets.items() if self._private else ():

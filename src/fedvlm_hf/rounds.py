@@ -148,8 +148,7 @@ def run_rounds(
         if begin_round is not None:
             tensors, state = begin_round(round_idx, tensors, state)
         parts: dict[str, float] = {}
-        ledger = _Ledger(tensors, transforms, round_idx)
-        bytes_down = 0
+        ledger, bytes_down = _Ledger(tensors, transforms, round_idx), 0
         if round_idx > 0:
             tasks = strategy.configure(round_idx, cohort(round_idx), tensors, state)
             bytes_down = sum(_payload(task) for task in tasks)
