@@ -277,7 +277,7 @@ class FederatedMixin(ClientRunMixin):
         if client.is_continuous and not args.lr_scheduler_type.value.startswith("constant"):
             raise ValueError(
                 f"`method` {args.method_name!r} is one run cut into rounds, so `lr_scheduler_type` must be constant, "
-                f"got {args.lr_scheduler_type.value!r}. Use `round_lr_scheduler_type` to change the rate between rounds."
+                f"got {args.lr_scheduler_type.value!r}. `round_lr_scheduler_type` changes the rate between rounds."
             )
 
     def _check_personalised(self) -> None:
