@@ -10,6 +10,12 @@ The baselines, then the table of all three side by side:
     accelerate launch recipes/fed_nature.py --method central
     accelerate launch recipes/fed_nature.py --method local
 
+A paper's method, tuning and connector (as in FedVLMBench's tables 3 to 6; a new connector starts untrained):
+
+    accelerate launch recipes/fed_nature.py --method fedyogi --method_kwargs '{"server_lr": 0.01}'
+    accelerate launch recipes/fed_nature.py --tuning two_stage --run_name fed_nature_two_stage
+    accelerate launch recipes/fed_nature.py --connector mlp6x --run_name fed_nature_mlp6x
+
 Any VLM on any dataset whose splits are client_00, client_01, ... and test:
 
     accelerate launch recipes/fed_nature.py \
@@ -19,6 +25,7 @@ Any VLM on any dataset whose splits are client_00, client_01, ... and test:
 """
 
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from trl import get_peft_config, get_quantization_config
@@ -26,21 +33,56 @@ from trl import get_peft_config, get_quantization_config
 from fedvlm_hf import FederatedTrainer
 from fedvlm_hf.launch import DataArguments, load_federation, parse_recipe, print_results
 from fedvlm_hf.mini import base_model, fed_nature
+from fedvlm_hf.models import base_with_connector
 
 
 DEFAULTS = Path(__file__).parent / "configs" / "fed_nature_mini.yaml"
 
 
+@dataclass
+class NatureArguments(DataArguments):
+    """
+    [`DataArguments`], and the connector between vision tower and language model.
+
+    Parameters:
+        connector (`str`, *optional*):
+            Put another connector into a LLaVA: `"linear"`, `"mlp2x"` or `"mlp6x"`, from random weights that all three
+            share layer by layer. By default the model's own.
+        pretrained_connector (`bool`, *optional*, defaults to `False`):
+            Keep the model's own connector, which must be of the kind that `connector` names.
+    """
+
+    connector: str | None = field(
+        default=None,
+        metadata={"help": "Another connector for a LLaVA, from random weights: linear, mlp2x or mlp6x."},
+    )
+    pretrained_connector: bool = field(
+        default=False, metadata={"help": "Keep the model's own connector, which must be of the kind of `connector`."}
+    )
+
+
 def main(argv: list[str]) -> None:
-    data_args, args, model_args = parse_recipe(argv, DataArguments, __doc__, DEFAULTS)
+    data_args, args, model_args = parse_recipe(argv, NatureArguments, __doc__, DEFAULTS)
 
     # Data
     is_default = data_args.dataset_name is None
     dataset = fed_nature() if is_default else load_federation(data_args.dataset_name, data_args.dataset_config)
 
-    # Model and training
+    # Model
+    model = model_args.model_name_or_path or base_model("llava")
+    if data_args.connector:
+        model = base_with_connector(
+            model,
+            data_args.connector,
+            Path(args.output_dir) / "base",  # an export names its base, which has to be there
+            seed=args.seed,
+            pretrained=data_args.pretrained_connector,
+            revision=model_args.model_revision,
+        )
+
+    # Training
     trainer = FederatedTrainer(
-        model=model_args.model_name_or_path or base_model("llava"),
+        model=model,
         args=args,
         train_dataset=dataset,
         peft_config=get_peft_config(model_args),

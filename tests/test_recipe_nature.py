@@ -2,16 +2,22 @@
 
 import importlib.util
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForImageTextToText
 from trl import get_peft_config
 
+from federation import federated
 from fedvlm_hf import FederatedTrainer
 from fedvlm_hf.launch import DataArguments, load_federation, parse_recipe
 from fedvlm_hf.mini import base_model, fed_nature
+from fedvlm_hf.models import base_with_connector
 from tiny import save_tiny, tiny_federation
 
 
@@ -47,6 +53,43 @@ def test_any_model_on_any_dataset_folder(recipe, tmp_path, data_folder, capsys):
     assert len((tmp_path / "out" / "metrics.jsonl").read_text().splitlines()) == 3
 
 
+@pytest.mark.parametrize("connector", ["linear", "mlp2x", "mlp6x"])
+def test_another_connector(recipe, tmp_path, data_folder, connector):
+    """The base that the exports name lies in the run's folder, and stock PEFT loads a round on it."""
+    arguments = ["--model_name_or_path", save_tiny(tmp_path / "base"), "--dataset_name", data_folder, *CPU]
+    arguments += ["--output_dir", str(tmp_path / "out"), "--num_rounds", "1", "--max_steps", "1"]
+    recipe.main([*arguments, "--connector", connector])
+    base = tmp_path / "out" / "base"
+    export = tmp_path / "out" / "rounds" / "round-0001"
+    assert json.loads((export / "adapter_config.json").read_text())["base_model_name_or_path"] == str(base)
+    model = AutoModelForImageTextToText.from_pretrained(base)
+    assert (
+        type(model).__name__ == ("LlavaForCond" if connector == "mlp2x" else "FedLlavaForCond") + "itionalGeneration"
+    )
+    projector = PeftModel.from_pretrained(model, export).base_model.model.model.multi_modal_projector
+    trained, original = projector.modules_to_save["default"].linear_1.weight, projector.original_module.linear_1.weight
+    assert not torch.equal(trained, original)
+    recipe.main([*arguments, "--connector", connector, "--num_rounds", "2", "--resume_from_checkpoint", "true"])
+
+
+def test_only_the_models_own_connector_can_be_kept(recipe, tmp_path, data_folder):
+    arguments = ["--model_name_or_path", save_tiny(tmp_path / "base"), "--dataset_name", data_folder, *CPU]
+    arguments += ["--output_dir", str(tmp_path / "out"), "--num_rounds", "1", "--max_steps", "1"]
+    with pytest.raises(ValueError, match="which is 'mlp2x', but `connector` is 'linear'"):
+        recipe.main([*arguments, "--connector", "linear", "--pretrained_connector"])
+    assert not (tmp_path / "out").exists()
+    recipe.main([*arguments, "--connector", "mlp2x", "--pretrained_connector"])
+    assert not (tmp_path / "out" / "base").exists()
+
+
+def test_lora_over_an_untrained_connector_is_warned_of(tmp_path, caplog):
+    logging.getLogger("transformers").propagate = True
+    base = base_with_connector(save_tiny(tmp_path / "base"), "linear", tmp_path / "linear", seed=0)
+    for tuning in ("llm", "two_stage"):
+        federated(tmp_path / tuning, model=base, tuning=tuning)
+    assert caplog.text.count("over a connector with random weights") == 1
+
+
 def test_a_dataset_in_the_hubs_layout(tmp_path):
     """Parquet files and a card whose `configs` name the splits, as `push_to_hub` leaves them."""
     card = ["---", "configs:"]
@@ -75,7 +118,7 @@ def test_the_default_configuration_trains_the_mini(recipe, tmp_path):
     assert set(first["evaluations"]["test"]["clients"]) == set(last["clients"])
     assert last["bytes_up"] == last["bytes_down"] > 0
     adapter = json.loads((tmp_path / "rounds" / "round-0001" / "adapter_config.json").read_text())
-    assert (adapter["r"], adapter["lora_alpha"], adapter["lora_dropout"]) == (8, 32, 0.0)
+    assert (adapter["r"], adapter["lora_alpha"], adapter["lora_dropout"]) == (16, 64, 0.0)
 
 
 def test_runs_to_compare_lie_side_by_side(recipe):

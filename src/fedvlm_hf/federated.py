@@ -12,6 +12,7 @@ from transformers import TrainerCallback
 from transformers.integrations import get_reporting_integration_callbacks
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import TrainOutput
+from transformers.utils import logging
 
 from .adapters import Adapter
 from .callbacks import RoundCallback
@@ -22,6 +23,7 @@ from .data.clients import check_content, client_datasets, dataset_digest, evalua
 from .engines.in_process import InProcessEngine
 from .evaluation import PreparedEvaluation
 from .methods import resolve_method
+from .models import untrained_connector
 from .progress import ClientProgress, RoundProgress, evaluation_bar
 from .reporting.card import CardCallback, RunInfo
 from .reporting.report import ReportCallback
@@ -33,6 +35,9 @@ from .tensors import TensorDict
 from .transforms import Transform
 from .tuning import resolve_tuning, stage_at, tuning_stages
 from .types import EvalResult, ServerState
+
+
+logger = logging.get_logger(__name__)
 
 
 class FederatedMixin(ClientRunMixin):
@@ -94,6 +99,11 @@ class FederatedMixin(ClientRunMixin):
         self.tuning = resolve_tuning(args.tuning, bool(self.adapter.connector))
         self._prepare_tensors(tuning_stages(self.tuning, args.num_rounds, args.stage_rounds))
         self._check_personalised()
+        if self.tuning == "llm" and untrained_connector(self.model):
+            logger.warning(
+                "`tuning` 'llm' trains the language model over a connector with random weights, which stay as they "
+                "are: it will hardly see the images. Use 'joint' or 'two_stage', or a pretrained connector."
+            )
         self._global = self._initial_shared
         self._store = ClientStore(Path(args.output_dir) / "client_state")
         self._prepared: dict[str, PreparedEvaluation] = {}

@@ -7,7 +7,15 @@ from typing import Any, ClassVar
 
 from datasets import Dataset
 from peft import PeftConfig, PeftModel, get_peft_model
-from transformers import AutoProcessor, PreTrainedModel, ProcessorMixin, set_seed
+from transformers import (
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    AutoConfig,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    PreTrainedModel,
+    ProcessorMixin,
+    set_seed,
+)
 from trl import SFTTrainer
 from trl.trainer.utils import create_model_from_path
 
@@ -119,4 +127,10 @@ def _load(name: str, args: FederatedConfig, quantization_config: Any) -> PreTrai
     if quantization_config is not None:
         kwargs["quantization_config"] = quantization_config
     args.model_init_kwargs = None  # they are used up: SFTTrainer would warn that it ignores them
+    config = AutoConfig.from_pretrained(
+        name, revision=kwargs.get("revision"), trust_remote_code=args.trust_remote_code
+    )
+    # TRL 1.16 looks for the class in transformers alone, and fails on one that was registered from elsewhere
+    if type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        kwargs["architecture"] = AutoModelForImageTextToText
     return create_model_from_path(name, **kwargs)

@@ -27,6 +27,7 @@ LINEARS = {
     "cohere2_vision": (40 * 7, LLAMA),
     "deepseek_vl": (32 * 7, LLAMA),
     "emu3": (32 * 7, LLAMA),
+    "fed_llava": (32 * 7, LLAMA),
     "florence2": (12 * 6 + 12 * 10, BART),  # encoder layers, and decoder layers with cross-attention
     "fuyu": (36 * 4, "query_key_value dense dense_h_to_4h dense_4h_to_h"),
     "gemma3": (26 * 7, LLAMA),

@@ -48,7 +48,7 @@ class LmStage:
 LM_STAGES = (
     LmStage("lm_commands", LoopConfig(1500, 32, 1.5e-3), CurriculumConfig(client_dose=0.06)),
     # Short, as all skills are there by now: it is about finding them from a sentence as well as from a command.
-    LmStage("lm_questions", LoopConfig(600, 32, 1.0e-3, warmup_steps=50), CurriculumConfig(client_dose=0.25)),
+    LmStage("lm_questions", LoopConfig(800, 32, 1.0e-3, warmup_steps=50), CurriculumConfig(client_dose=0.5)),
 )
 
 

@@ -1,6 +1,22 @@
-"""Vision-language models: where each family keeps its parts."""
+"""Vision-language models: where each family keeps its parts, and LLaVA with connectors of any depth."""
 
+from .connectors import replace_connector, untrained_connector
+from .llava import FedLlavaConfig, FedLlavaForConditionalGeneration, FedLlavaModel
+from .saved import base_with_connector
 from .vlm import VLMParts, known_model_types, lora_target_regex, register_vlm, sft_obstacle, vlm_parts
 
 
-__all__ = ["VLMParts", "known_model_types", "lora_target_regex", "register_vlm", "sft_obstacle", "vlm_parts"]
+__all__ = [
+    "FedLlavaConfig",
+    "FedLlavaForConditionalGeneration",
+    "FedLlavaModel",
+    "VLMParts",
+    "base_with_connector",
+    "known_model_types",
+    "lora_target_regex",
+    "register_vlm",
+    "replace_connector",
+    "sft_obstacle",
+    "untrained_connector",
+    "vlm_parts",
+]

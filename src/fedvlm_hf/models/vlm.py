@@ -50,8 +50,8 @@ class VLMParts:
 # it wraps, and a ModuleList cannot be called.
 _LAYOUTS: tuple[tuple[str, VLMParts], ...] = (
     (
-        "llava llava_next llava_onevision vipllava got_ocr2 lfm2_vl mistral3 cohere2_vision aya_vision paligemma "
-        "gemma3 internvl florence2",
+        "llava fed_llava llava_next llava_onevision vipllava got_ocr2 lfm2_vl mistral3 cohere2_vision aya_vision "
+        "paligemma gemma3 internvl florence2",
         VLMParts("model.language_model", "model.vision_tower", ("model.multi_modal_projector",)),
     ),
     ("mllama", VLMParts("model.language_model", "model.vision_model", ("model.multi_modal_projector",))),

@@ -1,0 +1,115 @@
+"""recipes/configs/: every file parses, and FedVLMBench's values are the paper's, line by line of its tables."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from trl import get_peft_config
+
+from fedvlm_hf.adapters import complete_config
+from fedvlm_hf.launch import DataArguments, parse_recipe
+from fedvlm_hf.methods import resolve_method
+from fedvlm_hf.tuning import tuning_stages
+from tiny import tiny_llava
+
+
+CONFIGS = Path(__file__).parents[2] / "recipes" / "configs"
+LLAVA = CONFIGS / "fedvlmbench_llava.yaml"
+
+
+@pytest.fixture(autouse=True)
+def _same_threads():
+    """Parsing a recipe sets torch's threads."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def parse(path: Path, *argv: str):
+    # A CPU cannot be asked for bf16; what the file says of it is read from the file
+    return parse_recipe(["--config", str(path), "--bf16", "false", *argv], DataArguments, "", path)
+
+
+def variations() -> list[str]:
+    """The lines of arguments that the file's comments name."""
+    lines = re.findall(r"^#   (--(?!dataset|config).*)$", LLAVA.read_text(), flags=re.MULTILINE)
+    return [line for line in lines if not line.endswith("\\")]
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("fed*bench*.yaml")), ids=lambda path: path.stem)
+def test_every_file_parses(path):
+    parse(path)
+
+
+def test_the_papers_values():
+    """The table of the paper's encoder-based column and its code; the rest of the file is ours."""
+    _, args, model_args = parse(LLAVA)
+    rounds = (args.num_rounds, args.clients_per_round, args.client_weighting, args.method, args.tuning)
+    assert rounds == (50, None, "num_samples", "fedavg", "joint")
+    local = (args.num_train_epochs, args.max_steps, args.per_device_train_batch_size, args.gradient_accumulation_steps)
+    assert local == (1, -1, 8, 1)
+    assert (args.optim, args.weight_decay, args.seed) == ("adamw_torch", 0, 2025)
+    assert (args.adam_beta1, args.adam_beta2, args.adam_epsilon, args.max_grad_norm) == (0.9, 0.999, 1e-8, 1)
+    assert args.lr_scheduler_type == "constant"
+    assert args.max_length is None
+    assert yaml.safe_load(LLAVA.read_text())["bf16"] is True
+    assert (model_args.dtype, args.model_init_kwargs["dtype"]) == ("bfloat16", "bfloat16")
+    lora = get_peft_config(model_args)
+    assert (lora.r, lora.lora_alpha, lora.lora_dropout, lora.bias) == (8, 32, 0.05, "none")
+    model, _ = tiny_llava()
+    targets = complete_config(lora, model).target_modules
+    assert all(
+        re.fullmatch(targets, f"model.language_model.layers.0.{name}_proj") for name in ("mlp.up", "self_attn.k")
+    )
+    assert not re.fullmatch(targets, "lm_head")
+
+
+def test_the_rate_falls_by_a_cosine_over_the_rounds():
+    """Round r of 50 is at (r - 1) / 50 of the cosine from 1e-4 to 1e-6: round 26 is its half, (1e-4 + 1e-6) / 2."""
+    _, args, _ = parse(LLAVA)
+    assert args.round_learning_rate(1) == pytest.approx(1e-4)
+    assert args.round_learning_rate(26) == pytest.approx(5.05e-5)
+    assert 1e-6 < args.round_learning_rate(50) < 1.2e-6
+
+
+def test_the_comments_name_every_tuning_and_method():
+    said = " ".join(variations())
+    for tuning in ("connector", "llm", "two_stage"):
+        assert f"--tuning {tuning}" in said
+    for method in ("fedprox", "fedavgm", "fedadagrad", "fedadam", "fedyogi", "central", "local"):
+        assert f"--method {method}" in said
+
+
+@pytest.mark.parametrize("line", variations())
+def test_what_a_comment_names_can_be_run(line):
+    _, args, _ = parse(LLAVA, *shlex.split(line))
+    resolve_method(args.method, args.method_kwargs)
+    tuning_stages(args.tuning, args.num_rounds, args.stage_rounds)
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        ("fedprox", {"mu": 0.01}),
+        ("fedavgm", {"server_lr": 1, "server_momentum": 0.9, "variant": "paper"}),
+        ("fedadagrad", {"server_lr": 1e-3, "tau": 1e-3, "v0": None}),
+        ("fedadam", {"server_lr": 1e-3, "beta1": 0.9, "beta2": 0.99, "tau": 1e-3, "v0": None}),
+        ("fedyogi", {"server_lr": 1e-3, "beta1": 0.9, "beta2": 0.99, "tau": 1e-3, "v0": None}),
+    ],
+)
+def test_the_servers_values(method, expected):
+    line = next(line for line in variations() if f"--method {method} " in line)
+    _, args, _ = parse(LLAVA, *shlex.split(line))
+    halves = resolve_method(args.method, args.method_kwargs)
+    knobs = vars(halves.client) | vars(halves.strategy)
+    assert {name: knobs[name] for name in expected} == expected
+
+
+def test_central_is_twenty_epochs():
+    """Its rounds only cut one run: their number times the epochs of each."""
+    line = next(line for line in variations() if "--method central" in line)
+    _, args, _ = parse(LLAVA, *shlex.split(line))
+    assert args.num_rounds * args.num_train_epochs == 20
