@@ -69,6 +69,8 @@ def test_another_connector(recipe, tmp_path, data_folder, connector):
     projector = PeftModel.from_pretrained(model, export).base_model.model.model.multi_modal_projector
     trained, original = projector.modules_to_save["default"].linear_1.weight, projector.original_module.linear_1.weight
     assert not torch.equal(trained, original)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert ("import fedvlm_hf.models" in card) == (connector != "mlp2x")
     recipe.main([*arguments, "--connector", connector, "--num_rounds", "2", "--resume_from_checkpoint", "true"])
 
 

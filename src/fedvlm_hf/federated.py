@@ -262,6 +262,7 @@ class FederatedMixin(ClientRunMixin):
             clients=self._client_rows,
             config=self.run_args.to_dict(),
             transforms=run["transforms"],
+            is_our_class=type(self.model.get_base_model()).__module__.startswith("fedvlm_hf."),
         )
 
     def _export(self, folder: Path, tensors: TensorDict) -> None:

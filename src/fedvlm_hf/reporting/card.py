@@ -39,7 +39,7 @@ class RunInfo:
         method (`str`):
             The method's name.
         tuning (`str`):
-            What was trained: `connector`, `llm` or `joint`.
+            What was trained: `connector`, `llm`, `joint` or `two_stage`.
         clients (`Mapping[str, int]`):
             Client to number of training rows.
         config (`Mapping[str, Any]`):
@@ -54,6 +54,8 @@ class RunInfo:
             What happened to the updates on their way, in words.
         limits (`Sequence[str]`, *optional*):
             Sentences on what the model or its data cannot do, beside the general ones.
+        is_our_class (`bool`, *optional*, defaults to `False`):
+            Whether the base model's class comes with this package, so that loading it takes an import.
     """
 
     base_model: str
@@ -66,6 +68,7 @@ class RunInfo:
     paper: str | None = None
     transforms: Sequence[str] = ()
     limits: Sequence[str] = ()
+    is_our_class: bool = False
 
 
 class CardCallback(RoundCallback):
@@ -200,6 +203,8 @@ def _usage(info: RunInfo, run: Run, name: str) -> str:
     imports, base = "", f'"{public_name(info.base_model)}"'
     if Path(info.base_model).parent == Path(__file__).parents[1] / "mini":
         imports, base = "from fedvlm_hf.mini import base_model\n", f"base_model({base})"
+    elif info.is_our_class:
+        imports = "import fedvlm_hf.models  # registers the base model's class\n"
     return (
         "Every round is a PEFT adapter that holds the connector too; round 0 is the model before training.\n\n"
         f"```python\n{imports}from peft import PeftModel\nfrom transformers import AutoModelForImageTextToText\n\n"
