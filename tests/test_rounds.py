@@ -8,10 +8,10 @@ import torch
 from fedvlm_hf.callbacks import RoundCallback
 from fedvlm_hf.engines.in_process import InProcessEngine
 from fedvlm_hf.methods.fedavg import FedAvg
-from fedvlm_hf.rounds import RoundStart, UpdateError, run_rounds
+from fedvlm_hf.rounds import RoundStart, UpdateError, check_update, run_rounds
 from fedvlm_hf.tensors import TensorDict
 from fedvlm_hf.transforms import Transform
-from fedvlm_hf.types import ClientTask, ClientUpdate, EvalResult, RoundRecord, ServerState
+from fedvlm_hf.types import ClientTask, ClientUpdate, EvalResult, Generation, RoundRecord, ServerState
 
 
 START = TensorDict.from_tensors({"w": torch.tensor([1.0, 2.0])})
@@ -123,6 +123,33 @@ def test_an_update_that_is_not_finite_stops_the_round():
     assert seen == [0]
 
 
+def test_only_the_latest_round_keeps_its_answers():
+    """Their number would grow with the rounds, and Python's collector walks every object in every client run."""
+    answer = Generation(0, "vqa", "yes", ["yes"])
+    history = rounds(evaluate=lambda *_: {"test": EvalResult({"vqa_accuracy": 1.0}, generations=[answer])}).history
+    assert [record.evaluations["test"].generations for record in history] == [[], [], [answer]]
+    assert [record.evaluations["test"].scores for record in history] == [{"vqa_accuracy": 1.0}] * 3
+
+
 def test_a_record_survives_json():
     record = rounds().history[1]
     assert RoundRecord.from_json(record.to_json()) == record
+
+
+def test_an_update_in_another_order_is_refused():
+    """With transforms, deltas are taken by position before the mean would notice."""
+    pair = {"a": torch.zeros(2), "b": torch.ones(2)}
+    expected, swapped = TensorDict.from_tensors(pair), TensorDict.from_tensors(dict(reversed(pair.items())))
+    with pytest.raises(UpdateError, match="client 'x' in round 3 has its tensors in another order"):
+        check_update(swapped, expected, "x", 3)
+    check_update(expected.clone(), expected, "x", 3)
+
+
+def test_large_values_are_finite_even_where_their_sum_is_not():
+    """3e38 + 3e38 is past fp32's 3.4e38, which must not pass for a client that diverged; the mean is in fp64."""
+    end = rounds(num_rounds=1, engine=InProcessEngine(lambda task: replace(train(task), tensors=huge(task.tensors))))
+    assert end.tensors["w"].tolist() == huge(START)["w"].tolist()
+
+
+def huge(tensors):
+    return tensors.with_flat(torch.full_like(tensors.flat, 3e38))

@@ -95,3 +95,41 @@ def test_another_layout_is_refused():
 def test_an_empty_round_is_refused():
     with pytest.raises(ValueError, match="empty"):
         WeightedMean().result()
+
+
+@pytest.mark.parametrize("numel", [1, 7, 100])
+def test_sums_in_blocks_are_the_sums(numel, monkeypatch):
+    """Blocks of 7: a whole one, several and a rest of 2. Beside it the formula, in fp64 and rounded once."""
+    monkeypatch.setattr(WeightedMean, "block_size", 7)
+    generator = torch.Generator().manual_seed(0)
+    clients = [(TensorDict.from_tensors({"w": torch.randn(numel, generator=generator)}), n) for n in (3, 1700, 42)]
+    expected = (sum(n * client.flat.double() for client, n in clients) / 1745).float()
+    assert torch.equal(mean_of(clients).flat, expected)
+
+
+def test_the_sign_of_zero_is_one_of_a_clients_bits():
+    zeros = tensors(-0.0, 0.0)
+    assert mean_of([(zeros, 3)]).digest() == zeros.digest()
+    assert mean_of([(zeros, 3), (zeros, 5)]).digest() == zeros.digest()
+
+
+def test_a_mean_is_made_anew_and_the_sum_can_go_on():
+    mean = WeightedMean()
+    mean.add(tensors(1.0), 1)
+    first = mean.result()
+    mean.add(tensors(4.0), 2)
+    assert (first["w"].item(), mean.result()["w"].item()) == (1.0, 3.0)
+
+
+def test_from_tensors_of_strided_empty_and_mixed_tensors():
+    """Transposed [[0, 1], [2, 3]] is 0, 2, 1, 3."""
+    mixed = {
+        "t": torch.arange(4.0).view(2, 2).T,
+        "none": torch.zeros(0, 3),
+        "half": torch.tensor(0.5, dtype=torch.bfloat16),
+    }
+    copied = TensorDict.from_tensors(mixed)
+    assert copied.flat.tolist() == [0.0, 2.0, 1.0, 3.0, 0.5]
+    assert copied["t"].tolist() == [[0.0, 2.0], [1.0, 3.0]]
+    assert dict(copied.shapes) == {"t": (2, 2), "none": (0, 3), "half": ()}
+    assert TensorDict.from_tensors({}).flat.tolist() == []

@@ -31,11 +31,14 @@ class UpdateError(ValueError):
 
 
 def check_update(tensors: Mapping[str, torch.Tensor], expected: TensorDict, client_id: str, round_idx: int) -> None:
-    """Refuse tensors that are missing, extra, misshapen, of another dtype, or not finite.
+    """Refuse tensors that are missing, extra, misshapen, of another dtype or order, or not finite.
 
     Raises:
         `UpdateError`: naming client, round and tensor.
     """
+    layout = list(expected.shapes.items())
+    if isinstance(tensors, TensorDict) and list(tensors.shapes.items()) == layout and tensors.flat.sum().isfinite():
+        return  # one pass over the buffer; below, tensor by tensor, is found what is wrong, if it is
     who = f"The update of client {client_id!r} in round {round_idx}"
     for name in expected:
         if name not in tensors:
@@ -54,6 +57,8 @@ def check_update(tensors: Mapping[str, torch.Tensor], expected: TensorDict, clie
                 f"{who} has tensor {name!r} with values that are not finite. The client's training diverged: lower "
                 "`learning_rate` or look at its data. The round was stopped before it reached the global model."
             )
+    if list(tensors) != list(expected):
+        raise UpdateError(f"{who} has its tensors in another order than they were sent in; sums go by position.")
 
 
 def peak_memory() -> int:
@@ -162,7 +167,7 @@ def run_rounds(
         record = RoundRecord(
             round_idx, evaluations, ledger.clients, bytes_down, ledger.bytes_up, seconds, peak_memory()
         )
-        history.append(record)
+        history[-1:] = [*(earlier.without_generations() for earlier in history[-1:]), record]
         end = RoundEnd(record, tensors, state, num_rounds)
         stops = [callback.on_round_end(end) for callback in callbacks]  # a list: every callback runs
         if any(stops):

@@ -2,6 +2,8 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from functools import cached_property
+from types import MappingProxyType
 from typing import Self
 
 import torch
@@ -35,41 +37,39 @@ class TensorDict(Mapping[str, torch.Tensor]):
     """
 
     def __init__(self, shapes: Mapping[str, torch.Size], flat: torch.Tensor | None = None):
-        sizes = [shape.numel() for shape in shapes.values()]
+        numel = sum(shape.numel() for shape in shapes.values())
         if flat is None:
-            flat = torch.zeros(sum(sizes), dtype=torch.float32)
-        if flat.shape != (sum(sizes),) or flat.dtype != torch.float32 or flat.device.type != "cpu":
+            flat = torch.zeros(numel, dtype=torch.float32)
+        if flat.shape != (numel,) or flat.dtype != torch.float32 or flat.device.type != "cpu":
             raise ValueError(
-                f"`flat` must be an fp32 CPU vector of {sum(sizes)} elements, got {flat.dtype} of shape "
+                f"`flat` must be an fp32 CPU vector of {numel} elements, got {flat.dtype} of shape "
                 f"{tuple(flat.shape)} on {flat.device}."
             )
         self.flat = flat
-        chunks = torch.split(flat, sizes) if sizes else ()
-        self._views: dict[str, torch.Tensor] = {
-            name: chunk.view(shape) for (name, shape), chunk in zip(shapes.items(), chunks, strict=True)
-        }
+        self.shapes: Mapping[str, torch.Size] = MappingProxyType(dict(shapes))  # in layout order
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, torch.Tensor]) -> Self:
         """Copy tensors of any dtype and device into a new buffer."""
-        new = cls({name: tensor.shape for name, tensor in tensors.items()})
-        for name, view in new.items():
-            view.copy_(tensors[name].detach())
-        return new
+        parts = [tensor.detach().reshape(-1) for tensor in tensors.values()]
+        if len({part.device for part in parts}) != 1:  # a model in parts; else one transfer takes all of them
+            parts = [torch.empty(0), *(part.cpu() for part in parts)]
+        flat = torch.cat(parts).to("cpu", torch.float32)
+        return cls({name: tensor.shape for name, tensor in tensors.items()}, flat)
+
+    @cached_property
+    def _views(self) -> dict[str, torch.Tensor]:
+        # Made when a name is asked for: an update that is only sent and summed never needs them.
+        return dict(zip(self.shapes, split(self.flat, self.shapes), strict=True))
 
     def __getitem__(self, name: str) -> torch.Tensor:
         return self._views[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._views)
+        return iter(self.shapes)
 
     def __len__(self) -> int:
-        return len(self._views)
-
-    @property
-    def shapes(self) -> dict[str, torch.Size]:
-        """Shape of each tensor by name, in layout order."""
-        return {name: view.shape for name, view in self.items()}
+        return len(self.shapes)
 
     @property
     def nbytes(self) -> int:
@@ -89,6 +89,12 @@ class TensorDict(Mapping[str, torch.Tensor]):
         sha = hashlib.sha256(repr([(name, tuple(view.shape)) for name, view in self.items()]).encode())
         sha.update(self.flat.numpy().tobytes())
         return sha.hexdigest()
+
+
+def split(flat: torch.Tensor, shapes: Mapping[str, torch.Size]) -> list[torch.Tensor]:
+    """Views of a flat buffer, one for each shape in order; the buffer may be on any device."""
+    chunks = torch.split(flat, [shape.numel() for shape in shapes.values()]) if shapes else ()
+    return [chunk.view(shape) for chunk, shape in zip(chunks, shapes.values(), strict=True)]
 
 
 class WeightedMean:
@@ -111,9 +117,13 @@ class WeightedMean:
     ```
     """
 
+    # Elements that are summed at a time. An fp64 copy of a whole update costs several times the sum, in fresh pages of
+    # memory alone; smaller blocks lose to the number of calls (tests/benchmarks/aggregation.py).
+    block_size = 2**18
+
     def __init__(self) -> None:
         self._sum: torch.Tensor | None = None
-        self._shapes: dict[str, torch.Size] = {}  # not the first client's tensors, which would stay in memory
+        self._shapes: Mapping[str, torch.Size] = {}  # not the first client's tensors, which would stay in memory
         self.total = 0
 
     def add(self, tensors: TensorDict, weight: int) -> None:
@@ -124,12 +134,18 @@ class WeightedMean:
         """
         if not isinstance(weight, int) or weight < 1:
             raise ValueError(f"`weight` must be a positive integer so that the mean is exact, got {weight!r}.")
+        is_first = self._sum is None
         if self._sum is None:
             self._shapes = tensors.shapes
-            self._sum = torch.zeros(tensors.flat.shape, dtype=torch.float64)
+            self._sum = torch.empty(tensors.flat.shape, dtype=torch.float64)
         elif list(self._shapes.items()) != list(tensors.shapes.items()):
             raise ValueError("`tensors` has other names, shapes or order than the updates before it: not averaged.")
-        self._sum.add_(tensors.flat, alpha=weight)
+        for total, block, exact in self._blocks(self._sum, tensors.flat):
+            exact.copy_(block)
+            if is_first:  # not added to zeros, where -0.0 would lose its sign
+                torch.mul(exact, weight, out=total)
+            else:
+                total.add_(exact, alpha=weight)
         self.total += weight
 
     def result(self) -> TensorDict:
@@ -140,4 +156,17 @@ class WeightedMean:
         """
         if self._sum is None:
             raise ValueError("`updates` is empty: there is nothing to average. A round needs at least one client.")
-        return TensorDict(self._shapes, (self._sum / self.total).float())
+        mean = torch.empty(self._sum.shape, dtype=torch.float32)
+        for total, block, exact in self._blocks(self._sum, mean):
+            torch.div(total, self.total, out=exact)
+            block.copy_(exact)
+        return TensorDict(self._shapes, mean)
+
+    def _blocks(
+        self, total: torch.Tensor, flat: torch.Tensor
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        """Blocks of the fp64 sum and of an fp32 buffer, each with room for it in fp64."""
+        room = torch.empty(min(self.block_size, flat.numel()), dtype=torch.float64)
+        blocks = zip(torch.split(total, self.block_size), torch.split(flat, self.block_size), strict=True)
+        for total_block, block in blocks:
+            yield total_block, block, room[: block.numel()]

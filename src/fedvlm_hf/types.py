@@ -1,7 +1,7 @@
 """What passes between the layers: frozen dataclasses, no behaviour beyond JSON."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from .tensors import TensorDict
@@ -134,6 +134,11 @@ class RoundRecord:
     bytes_up: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     peak_memory: int = 0
+
+    def without_generations(self) -> "RoundRecord":
+        """The record as it stays in memory when the next one is there: its scores, and no longer every answer."""
+        evaluations = {name: replace(result, generations=[]) for name, result in self.evaluations.items()}
+        return replace(self, evaluations=evaluations)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dictionary without the generations: those stay with the report's samples."""

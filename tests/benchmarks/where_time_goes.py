@@ -8,15 +8,13 @@ import time
 
 _BEGAN = time.perf_counter()
 
-import os  # noqa: E402
-import platform  # noqa: E402
 import sys  # noqa: E402
 import tempfile  # noqa: E402
-from datetime import date  # noqa: E402
 from pathlib import Path  # noqa: E402
+from statistics import median  # noqa: E402
 from typing import Any  # noqa: E402
 
-import torch  # noqa: E402
+from bench import print_table  # noqa: E402
 from transformers import TrainerCallback  # noqa: E402
 from trl import get_peft_config  # noqa: E402
 
@@ -29,19 +27,19 @@ CONFIG = Path(__file__).parents[2] / "recipes" / "configs" / "fed_nature_mini.ya
 
 
 class Clock(TrainerCallback, RoundCallback):
-    """Adds up the time between the first and the last step of each client run."""
+    """Notes the time between the first and the last step of each client run."""
 
     def __init__(self) -> None:
-        self.steps = self.num_steps = self.num_runs = 0.0
+        self.runs: list[float] = []
+        self.num_steps = 0
         self.records: list[Any] = []
 
     def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
         self._began = time.perf_counter()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.steps += time.perf_counter() - self._began
+        self.runs.append(time.perf_counter() - self._began)
         self.num_steps += state.global_step
-        self.num_runs += 1
 
     def on_round_end(self, end: Any) -> None:
         self.records.append(end.record)
@@ -68,20 +66,21 @@ def main() -> None:
     seconds = {
         name: sum(r.seconds.get(name, 0.0) for r in clock.records) for name in ("clients", "aggregate", "evaluate")
     }
-    parts["local steps, data loading included"] = clock.steps
-    parts["fixed cost of client runs"] = seconds["clients"] - clock.steps
+    parts["local steps, data loading included"] = sum(clock.runs)
+    parts["fixed cost of client runs"] = seconds["clients"] - sum(clock.runs)
     parts["aggregation"] = seconds["aggregate"]
     parts["evaluation"] = seconds["evaluate"]
     parts["saving, report, card"] = whole - sum(seconds.values())
     total = sum(parts.values())
-    print(f"\n{date.today()}, {platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, "
-          f"{torch.get_num_threads()} threads")  # fmt: skip
-    print(f"{int(clock.num_runs)} client runs, {int(clock.num_steps)} steps, "
-          f"peak memory {clock.records[-1].peak_memory / 2**30:.2f} GiB\n")  # fmt: skip
-    print("| part | seconds | share |\n|---|---:|---:|")
-    for name, value in [*parts.items(), ("total", total)]:
-        print(f"| {name} | {value:.1f} | {value / total:.1%} |")
-    print(f"\nFixed cost of a client run: {1000 * parts['fixed cost of client runs'] / clock.num_runs:.0f} ms")
+    rows = [[name, f"{value:.1f}", f"{value / total:.1%}"] for name, value in [*parts.items(), ("total", total)]]
+    print_table(["part", "seconds", "share"], rows)
+    whole_runs = [client["seconds"] for record in clock.records for client in record.clients.values()]
+    fixed = [1000 * (run - steps) for run, steps in zip(whole_runs, clock.runs, strict=True)]
+    print(f"\n{len(fixed)} client runs, {clock.num_steps} steps, "
+          f"peak memory {clock.records[-1].peak_memory / 2**30:.2f} GiB.")  # fmt: skip
+    print(
+        f"Before and after the steps a client run takes {median(fixed):.1f} ms (median; the first {fixed[0]:.0f} ms)."
+    )
 
 
 if __name__ == "__main__":

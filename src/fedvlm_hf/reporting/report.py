@@ -53,7 +53,7 @@ class ReportCallback(RoundCallback):
 
     def on_round_end(self, end: RoundEnd) -> None:
         """Write what the round changed."""
-        self._history.append(end.record)
+        self._history[-1:] = [*(earlier.without_generations() for earlier in self._history[-1:]), end.record]
         self._write(everything=bool(end.record.evaluations))
 
     def on_end(self, history: Sequence[RoundRecord]) -> None:
