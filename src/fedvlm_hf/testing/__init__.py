@@ -1,0 +1,51 @@
+"""The conformance suite: is a federated method what its paper says, and does it keep the rules of a federated run?"""
+
+from typing import TYPE_CHECKING, Any
+
+
+if TYPE_CHECKING:
+    from .conformance import CHECKS, check_method, inspect_method
+    from .examples import ClientExample, ServerExample, WorkedExample, scalars, sent
+    from .papers import WORKED_EXAMPLES
+    from .report import CheckResult, ConformanceError, Mismatch, Report
+
+__all__ = [
+    "CHECKS",
+    "WORKED_EXAMPLES",
+    "CheckResult",
+    "ClientExample",
+    "ConformanceError",
+    "Mismatch",
+    "Report",
+    "ServerExample",
+    "WorkedExample",
+    "check_method",
+    "inspect_method",
+    "scalars",
+    "sent",
+]
+
+_HOMES = {
+    "CHECKS": "conformance",
+    "WORKED_EXAMPLES": "papers",
+    "CheckResult": "report",
+    "ClientExample": "examples",
+    "ConformanceError": "report",
+    "Mismatch": "report",
+    "Report": "report",
+    "ServerExample": "examples",
+    "WorkedExample": "examples",
+    "check_method": "conformance",
+    "inspect_method": "conformance",
+    "scalars": "examples",
+    "sent": "examples",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: the tiny models of `testing.tiny` need no trainer, whose import takes seconds."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)

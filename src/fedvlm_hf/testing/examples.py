@@ -1,0 +1,173 @@
+"""Worked examples: a paper's formula on a few scalars, worked by hand, in a form that can be checked."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..methods import ClientMethod, Method, Strategy
+from ..tensors import TensorDict
+from ..types import ClientTask, ClientUpdate, ServerState, State
+from .report import Mismatch
+
+
+def scalars(**values: Sequence[float]) -> TensorDict:
+    """A TensorDict of a few numbers, such as `scalars(w=[1.0, -2.0])`."""
+    return TensorDict.from_tensors({name: torch.tensor(numbers) for name, numbers in values.items()})
+
+
+def sent(client_id: str, num_samples: int, control: State | None = None, **values: Sequence[float]) -> ClientUpdate:
+    """What a client of so many samples sends, such as `sent("a", 3, w=[1.0, -2.0])`."""
+    return ClientUpdate(1, client_id, scalars(**values), num_samples, control=control or {})
+
+
+@dataclass(frozen=True)
+class ServerExample:
+    """Rounds of a server half, worked by hand.
+
+    Args:
+        derivation (`str`):
+            How the numbers follow from the paper's formula; shown where they do not come.
+        initial (`TensorDict`):
+            The global tensors before round 1.
+        rounds (`Sequence[tuple[Sequence[ClientUpdate], TensorDict]]`):
+            For each round what the clients send, and the global tensors after it.
+        knobs (`Mapping[str, Any]`, *optional*):
+            The knobs that the numbers were worked with. They are set on the method whatever knobs it came with.
+        tolerance (`float`, *optional*, defaults to `1e-6`):
+            Relative and absolute.
+
+    Example:
+
+    ```python
+    >>> from fedvlm_hf.testing import ServerExample, scalars, sent
+
+    >>> example = ServerExample(
+    ...     "Half of the way to the mean 3: from 1 to 2.",
+    ...     initial=scalars(w=[1.0]),
+    ...     rounds=[([sent("a", 1, w=[0.0]), sent("b", 3, w=[4.0])], scalars(w=[2.0]))],
+    ...     knobs={"server_lr": 0.5},
+    ... )
+    ```
+    """
+
+    derivation: str
+    initial: TensorDict
+    rounds: Sequence[tuple[Sequence[ClientUpdate], TensorDict]]
+    knobs: Mapping[str, Any] = field(default_factory=dict)
+    tolerance: float = 1e-6
+
+    def check(self, method: Method) -> None:
+        """Run the rounds with the method's server half.
+
+        Raises:
+            [`Mismatch`]: if a number is another one.
+        """
+        strategy = replace(method.strategy, **self.knobs)
+        current = self.initial.clone()
+        state = strategy.init(current)
+        for round_idx, (updates, expected) in enumerate(self.rounds, start=1):
+            current, state = step(strategy, updates, current, state)
+            _compare(self, current, expected, f"global tensors after round {round_idx}")
+
+
+@dataclass(frozen=True)
+class ClientExample:
+    """One step of a client half that changes gradients, worked by hand.
+
+    Args:
+        derivation (`str`):
+            How the numbers follow from the paper's formula; shown where they do not come.
+        parameters (`TensorDict`), gradients (`TensorDict`):
+            The client's weights and their gradients before `adjust_gradients`.
+        global_tensors (`TensorDict`):
+            What the round started from.
+        expected (`TensorDict`):
+            The gradients after it.
+        control (`State`, *optional*), state (`State`, *optional*):
+            What else the server sent, and what the client kept.
+        knobs (`Mapping[str, Any]`, *optional*), tolerance (`float`, *optional*, defaults to `1e-6`):
+            As in [`ServerExample`].
+    """
+
+    derivation: str
+    parameters: TensorDict
+    gradients: TensorDict
+    global_tensors: TensorDict
+    expected: TensorDict
+    control: State = field(default_factory=dict)
+    state: State = field(default_factory=dict)
+    knobs: Mapping[str, Any] = field(default_factory=dict)
+    tolerance: float = 1e-6
+
+    def check(self, method: Method) -> None:
+        """Adjust the gradients with the method's client half.
+
+        Raises:
+            [`Mismatch`]: if a number is another one.
+        """
+        client = replace(method.client, **self.knobs)
+        parameters = {name: nn.Parameter(tensor.clone()) for name, tensor in self.parameters.items()}
+        for name, parameter in parameters.items():
+            parameter.grad = self.gradients[name].clone()
+        client.adjust_gradients(parameters, ClientTask(1, "a", self.global_tensors, self.control, self.state))
+        found = TensorDict.from_tensors({name: parameter.grad for name, parameter in parameters.items()})
+        _compare(self, found, self.expected, "gradients after `adjust_gradients`")
+        unmoved = TensorDict.from_tensors(parameters)
+        _compare(self, unmoved, self.parameters, "weights after `adjust_gradients`, which changes gradients only,")
+
+
+WorkedExample = ServerExample | ClientExample | Callable[[Method], None]
+"""A worked example: rounds of a server half, a step of a client half, or, for what neither can say, a function that
+takes the method and raises `AssertionError`."""
+
+
+def check_example(example: WorkedExample, method: Method) -> None:
+    """Check one example.
+
+    Raises:
+        [`Mismatch`]: if a number is another one.
+    """
+    if isinstance(example, ServerExample | ClientExample):
+        example.check(method)
+        return
+    try:
+        example(method)
+    except AssertionError as error:
+        if isinstance(error, Mismatch):
+            raise
+        raise Mismatch(
+            f"what the worked example {example.__name__!r} says ({example.__doc__})", str(error), "see the example."
+        ) from error
+
+
+def covers(example: WorkedExample, half: Strategy | ClientMethod) -> bool:
+    """Whether an example is about this half of a method."""
+    if isinstance(example, ServerExample):
+        return isinstance(half, Strategy)
+    return isinstance(half, ClientMethod) or not isinstance(example, ClientExample)
+
+
+def step(
+    strategy: Strategy, updates: Sequence[ClientUpdate], current: TensorDict, state: ServerState
+) -> tuple[TensorDict, ServerState]:
+    """What a server does with the updates of a round; they come one at a time, as they do in a run."""
+    return strategy.apply(strategy.aggregate(iter(updates), state), current, state)
+
+
+def _compare(example: ServerExample | ClientExample, found: TensorDict, expected: TensorDict, what: str) -> None:
+    tolerance = example.tolerance
+    if found.shapes == expected.shapes and torch.allclose(found.flat, expected.flat, rtol=tolerance, atol=tolerance):
+        return
+    raise Mismatch(
+        f"{what} {_numbers(expected)} with {dict(example.knobs)}: {' '.join(example.derivation.split())}",
+        _numbers(found),
+        "another formula than the paper's: a sign, a square of the wrong thing, a step from the mean instead of from "
+        "the current weights, or a mean that is not weighted.",
+    )
+
+
+def _numbers(tensors: TensorDict) -> str:
+    return str({name: [round(number, 6) for number in tensor.flatten().tolist()] for name, tensor in tensors.items()})

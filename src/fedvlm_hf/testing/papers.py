@@ -1,0 +1,186 @@
+"""Worked examples of the methods that come with the package, from their papers and not from their code.
+
+In the server examples client a has one sample and client b three. `_clients(w=[m])` has them send m + 3 and m - 1:
+their mean weighted by samples is m, where the plain mean is m + 1. Tensor `u` mirrors `w`: other sign, same steps.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from ..methods import Method
+from ..types import ClientUpdate
+from .examples import ClientExample, ServerExample, WorkedExample, scalars, sent
+from .tiny import tiny_rows
+
+
+def _clients(**means: Sequence[float]) -> list[ClientUpdate]:
+    """Updates of 1 and 3 samples whose weighted mean is given."""
+    return [
+        sent("a", 1, **{name: [mean + 3 for mean in values] for name, values in means.items()}),
+        sent("b", 3, **{name: [mean - 1 for mean in values] for name, values in means.items()}),
+    ]
+
+
+def _plain_clients(**means: Sequence[float]) -> list[ClientUpdate]:
+    """Updates of 1 and 3 samples whose plain mean is given; the weighted one is 1 less."""
+    return [
+        sent("a", 1, **{name: [mean + 2 for mean in values] for name, values in means.items()}),
+        sent("b", 3, **{name: [mean - 2 for mean in values] for name, values in means.items()}),
+    ]
+
+
+def _server(
+    derivation: str, knobs: dict, means: Sequence[float], weights: Sequence[float], clients=_clients
+) -> ServerExample:
+    """Rounds in which the clients' mean is given, from `weights[0]` to the other weights; `u` has all of it negative.
+
+    A round's mean is `w + Delta`, so a line of `means` shows the Delta that the derivation speaks of.
+    """
+    rounds = [
+        (clients(w=[mean], u=[-mean]), scalars(w=[after], u=[-after]))
+        for mean, (_, after) in zip(means, pairwise(weights), strict=True)
+    ]
+    return ServerExample(derivation, scalars(w=[weights[0]], u=[-weights[0]]), rounds, knobs)
+
+
+FEDAVG = ServerExample(
+    """McMahan et al., Algorithm 1: w = sum_k n_k w_k / n. With n = (1, 3): w = ((4 + 3 * 0) / 4, (0 + 3 * 4) / 4) =
+    (1, 3) and u = (-2 + 3 * 6) / 4 = 4. In round 2 w = ((1 + 3 * 5) / 4, (3 - 3 * 1) / 4) = (4, 0) and u =
+    (0 + 3 * 8) / 4 = 6: what was there before plays no part.""",
+    scalars(w=[10.0, 20.0], u=[30.0]),
+    [
+        ([sent("a", 1, w=[4.0, 0.0], u=[-2.0]), sent("b", 3, w=[0.0, 4.0], u=[6.0])], scalars(w=[1.0, 3.0], u=[4.0])),
+        ([sent("a", 1, w=[1.0, 3.0], u=[0.0]), sent("b", 3, w=[5.0, -1.0], u=[8.0])], scalars(w=[4.0, 0.0], u=[6.0])),
+    ],
+)
+
+FEDPROX = ClientExample(
+    """Li et al., equation 2: h(w) = F(w) + mu/2 |w - w_t|^2, so the gradient is F'(w) + mu (w - w_t). With mu = 0.5:
+    w: 0.25 + 0.5 (3 - 1) = 1.25, and 1 + 0.5 (-1 + 1) = 1; u: -1 + 0.5 (2 - 6) = -3.""",
+    parameters=scalars(w=[3.0, -1.0], u=[2.0]),
+    gradients=scalars(w=[0.25, 1.0], u=[-1.0]),
+    global_tensors=scalars(w=[1.0, -1.0], u=[6.0]),
+    expected=scalars(w=[1.25, 1.0], u=[-3.0]),
+    knobs={"mu": 0.5},
+)
+
+FEDAVGM = _server(
+    """Hsu et al., section 4.2: v = beta v + Delta, w = w + eta v, undamped. With beta = 0.5 and eta = 0.5, w from 1:
+    Delta = 5 - 1 = 4, v = 4, w = 3; Delta = 5 - 3 = 2, v = 2 + 2 = 4, w = 5; Delta = -1 - 5 = -6, v = 2 - 6 = -4,
+    w = 3.""",
+    {"server_lr": 0.5, "server_momentum": 0.5, "variant": "paper"},
+    means=[5.0, 5.0, -1.0],
+    weights=[1.0, 3.0, 5.0, 3.0],
+)
+FEDAVGM_FEDVLMBENCH = _server(
+    """v = Delta in round 1, then v = beta v + (1 - beta) Delta, w = w + v. With beta = 0.5, w from 1: Delta = 4,
+    v = 4, w = 5; Delta = 7 - 5 = 2, v = 2 + 1 = 3, w = 8; Delta = 3 - 8 = -5, v = 1.5 - 2.5 = -1, w = 7.""",
+    {"server_lr": 1.0, "server_momentum": 0.5, "variant": "fedvlmbench"},
+    means=[5.0, 7.0, 3.0],
+    weights=[1.0, 5.0, 8.0, 7.0],
+)
+
+FEDADAGRAD = _server(
+    """Reddi et al., Algorithm 2: m = beta1 m + (1 - beta1) Delta, v = v + Delta^2, w = w + eta m / (sqrt(v) + tau).
+    With eta = 2, beta1 = 0.5, tau = 3, v0 = 16, w from 1: Delta = 3, m = 1.5, v = 25, w = 1 + 2 * 1.5 / 8 = 1.375;
+    Delta = 13.375 - 1.375 = 12, m = 0.75 + 6 = 6.75, v = 25 + 144 = 169, w = 1.375 + 2 * 6.75 / 16 = 2.21875.""",
+    {"server_lr": 2.0, "beta1": 0.5, "tau": 3.0, "v0": 16.0, "variant": "paper"},
+    means=[4.0, 13.375],
+    weights=[1.0, 1.375, 2.21875],
+)
+FEDADAGRAD_DEFAULTS = _server(
+    """No momentum and v0 = tau^2 by default. With eta = 1 and tau = 3, w from 1: Delta = 4, v = 9 + 16 = 25,
+    w = 1 + 4 / (5 + 3) = 1.5.""",
+    {"server_lr": 1.0, "tau": 3.0, "v0": None, "beta1": 0.0, "variant": "paper"},
+    means=[5.0],
+    weights=[1.0, 1.5],
+)
+FEDADAGRAD_FEDVLMBENCH = _server(
+    "As with the default knobs of the paper's variant, but Delta is the plain mean's.",
+    {"server_lr": 1.0, "tau": 3.0, "v0": None, "beta1": 0.0, "variant": "fedvlmbench"},
+    means=[5.0],
+    weights=[1.0, 1.5],
+    clients=_plain_clients,
+)
+
+FEDADAM = _server(
+    """Reddi et al., Algorithm 2, without bias correction: v = beta2 v + (1 - beta2) Delta^2. With eta = 0.5,
+    beta1 = 0.5, beta2 = 0.75, tau = 3, v0 = 12, w from 1: Delta = 8, m = 4, v = 9 + 16 = 25, w = 1 + 0.5 * 4 / 8 =
+    1.25; Delta = 12.25 - 1.25 = 11, m = 2 + 5.5 = 7.5, v = 18.75 + 30.25 = 49, w = 1.25 + 0.5 * 7.5 / 10 = 1.625.""",
+    {"server_lr": 0.5, "beta1": 0.5, "beta2": 0.75, "tau": 3.0, "v0": 12.0, "variant": "paper"},
+    means=[9.0, 12.25],
+    weights=[1.0, 1.25, 1.625],
+)
+FEDADAM_DEFAULT_V0 = _server(
+    """v0 = tau^2 by default. With eta = 1, beta1 = 0.5, beta2 = 0.75, tau = 2, w from 1: Delta = 2, m = 1,
+    v = 0.75 * 4 + 0.25 * 4 = 4, w = 1 + 1 / (2 + 2) = 1.25.""",
+    {"server_lr": 1.0, "beta1": 0.5, "beta2": 0.75, "tau": 2.0, "v0": None, "variant": "paper"},
+    means=[3.0],
+    weights=[1.0, 1.25],
+)
+FEDADAM_FEDVLMBENCH = _server(
+    """m = Delta in round 1, v from m^2, Delta from the plain mean. Knobs as for the paper, w from 1: Delta = 8, m = 8,
+    v = 9 + 16 = 25, w = 1 + 0.5 * 8 / 8 = 1.5; Delta = 15.5 - 1.5 = 14, m = 4 + 7 = 11, v = 18.75 + 30.25 = 49,
+    w = 1.5 + 0.5 * 11 / 10 = 2.05.""",
+    {"server_lr": 0.5, "beta1": 0.5, "beta2": 0.75, "tau": 3.0, "v0": 12.0, "variant": "fedvlmbench"},
+    means=[9.0, 15.5],
+    weights=[1.0, 1.5, 2.05],
+    clients=_plain_clients,
+)
+
+FEDYOGI = _server(
+    """Reddi et al., Algorithm 2: v = v - (1 - beta2) Delta^2 sign(v - Delta^2). With eta = 0.5, beta1 = 0.5,
+    beta2 = 0.75, tau = 1, v0 = 10, w from 1: Delta = 2, m = 1, v = 10 - 0.25 * 4 = 9 (10 is above 4), w = 1 + 0.5 *
+    1 / 4 = 1.125; Delta = 9.125 - 1.125 = 8, m = 0.5 + 4 = 4.5, v = 9 + 0.25 * 64 = 25 (9 is below 64), w = 1.125 +
+    0.5 * 4.5 / 6 = 1.5.""",
+    {"server_lr": 0.5, "beta1": 0.5, "beta2": 0.75, "tau": 1.0, "v0": 10.0, "variant": "paper"},
+    means=[3.0, 9.125],
+    weights=[1.0, 1.125, 1.5],
+)
+FEDYOGI_DEFAULT_V0 = _server(
+    """v0 = tau^2 by default. With eta = 1, beta1 = 0.5, beta2 = 0.75, tau = 3, w from 1: Delta = 8, m = 4,
+    v = 9 + 0.25 * 64 = 25, w = 1 + 4 / (5 + 3) = 1.5.""",
+    {"server_lr": 1.0, "beta1": 0.5, "beta2": 0.75, "tau": 3.0, "v0": None, "variant": "paper"},
+    means=[9.0],
+    weights=[1.0, 1.5],
+)
+FEDYOGI_FEDVLMBENCH = _server(
+    """m = Delta in round 1, v from m^2, Delta from the plain mean. Knobs as for the paper, w from 1: Delta = 2, m = 2,
+    v = 10 - 0.25 * 4 = 9, w = 1 + 0.5 * 2 / 4 = 1.25; Delta = 15.25 - 1.25 = 14, m = 1 + 7 = 8, v = 9 + 0.25 * 64 =
+    25, w = 1.25 + 0.5 * 8 / 6 = 1.25 + 2/3.""",
+    {"server_lr": 0.5, "beta1": 0.5, "beta2": 0.75, "tau": 1.0, "v0": 10.0, "variant": "fedvlmbench"},
+    means=[3.0, 15.25],
+    weights=[1.0, 1.25, 1.25 + 2 / 3],
+    clients=_plain_clients,
+)
+
+
+def pools_every_row(method: Method) -> None:
+    """The baseline `central` has no formula: one client holds every row once, clients in sorted order."""
+    a, b = tiny_rows(2, seed=1), tiny_rows(3, seed=2)
+    clients = method.client.clients({"b": b, "a": a})
+    found = {name: list(rows["id"]) for name, rows in clients.items()}
+    if found != {"central": [*a["id"], *b["id"]]}:
+        raise AssertionError(f"the rows of {found}")
+    if not method.client.is_continuous:
+        raise AssertionError("a run whose optimizer starts afresh in each round: plain training never does")
+
+
+def shares_nothing(method: Method) -> None:
+    """The baseline `local` has no formula: no tensor travels."""
+    names = ["language_model.layers.0.q_proj.lora_A.weight", "multi_modal_projector.linear_1.bias", "w"]
+    if shared := [name for name in names if method.client.is_shared(name)]:
+        raise AssertionError(f"tensors that travel: {shared}")
+
+
+WORKED_EXAMPLES: dict[str, tuple[WorkedExample, ...]] = {
+    "central": (pools_every_row,),
+    "fedadagrad": (FEDADAGRAD, FEDADAGRAD_DEFAULTS, FEDADAGRAD_FEDVLMBENCH),
+    "fedadam": (FEDADAM, FEDADAM_DEFAULT_V0, FEDADAM_FEDVLMBENCH),
+    "fedavg": (FEDAVG,),
+    "fedavgm": (FEDAVGM, FEDAVGM_FEDVLMBENCH),
+    "fedprox": (FEDPROX,),
+    "fedyogi": (FEDYOGI, FEDYOGI_DEFAULT_V0, FEDYOGI_FEDVLMBENCH),
+    "local": (shares_nothing,),
+}
+"""Examples of the built-in methods, by registered name."""
