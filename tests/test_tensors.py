@@ -1,5 +1,7 @@
 """TensorDict and the exact mean."""
 
+import copy
+
 import pytest
 import torch
 
@@ -133,3 +135,10 @@ def test_from_tensors_of_strided_empty_and_mixed_tensors():
     assert copied["t"].tolist() == [[0.0, 2.0], [1.0, 3.0]]
     assert dict(copied.shapes) == {"t": (2, 2), "none": (0, 3), "half": ()}
     assert TensorDict.from_tensors({}).flat.tolist() == []
+
+
+def test_a_deep_copy_has_a_buffer_of_its_own():
+    tensors = TensorDict.from_tensors({"w": torch.tensor([1.0])})
+    other = copy.deepcopy({"knob": tensors})["knob"]
+    other["w"].zero_()
+    assert (tensors["w"].item(), other.shapes) == (1.0, tensors.shapes)

@@ -136,6 +136,7 @@ class FederatedMixin(ClientRunMixin):
             # what an earlier stage trained is fixed now, and only in the export
             self.adapter.write(load_export(self.run_args.output_dir, start.round_idx))
             self._enter(stage)
+        was_frozen = gc.get_freeze_count() > 0  # by the caller, who would find it thawed
         gc.collect()
         gc.freeze()  # each Trainer.train() collects garbage, and need not walk the frozen model's objects
         try:
@@ -151,7 +152,8 @@ class FederatedMixin(ClientRunMixin):
                 transforms=self.transforms,
             )
         finally:
-            gc.unfreeze()
+            if not was_frozen:
+                gc.unfreeze()
         self._global = end.tensors
         self._load_tensors(end.tensors, {})
         losses = [client["train_loss"] for client in end.history[-1].clients.values()]

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from types import MappingProxyType
-from typing import Self
+from typing import Any, Self
 
 import torch
 
@@ -83,6 +83,9 @@ class TensorDict(Mapping[str, torch.Tensor]):
     def clone(self) -> Self:
         """A copy with a buffer of its own."""
         return self.with_flat(self.flat.clone())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self.clone()
 
     def digest(self) -> str:
         """SHA-256 of names, shapes and bits, in hexadecimal."""
