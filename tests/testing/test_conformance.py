@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import pytest
+import torch
 
 from fedvlm_hf.methods import CLIENT_METHODS, STRATEGIES, Strategy, resolve_method
 from fedvlm_hf.methods.fedavg import FedAvg
@@ -140,6 +141,17 @@ def test_an_alias_is_declared():
         check_method(FedIT(), worked_example=WORKED_EXAMPLES["fedavg"], checks=checks)
     with pytest.raises(ConformanceError, match="the bits of 'fedavg', of which it is declared an alias"):
         check_method(Half(), worked_example=HALF, alias_of="fedavg", checks=["differs_from_fedavg"])
+
+
+def test_a_reference_is_of_the_same_number_of_threads():
+    """Its last bits depend on it, and an alias is held to them."""
+    threads = torch.get_num_threads()
+    try:
+        for num_threads in (1, 2):
+            torch.set_num_threads(num_threads)
+            check_method(FedIT(), alias_of="fedavg", checks=["equals_its_paper", "differs_from_fedavg"])
+    finally:
+        torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True)

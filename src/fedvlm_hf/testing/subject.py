@@ -137,7 +137,7 @@ _REFERENCES: dict[str, tuple[TensorDict, TensorDict]] = {}
 
 def reference_models(method: Method, config: Mapping[str, Any]) -> tuple[TensorDict, TensorDict]:
     """Every client's model before and after a run of another method with the same data, seeds and arguments."""
-    key = repr((method, sorted(config.items())))
+    key = repr((method, sorted(config.items()), torch.get_num_threads()))  # on which the last bits depend
     if key not in _REFERENCES:
         with TemporaryDirectory() as folder:
             trainer = build_trainer(Path(folder), method, config)
