@@ -9,7 +9,8 @@ import pytest
 from transformers import AutoModelForImageTextToText
 
 from fedvlm_hf import __version__
-from fedvlm_hf.cli import build_llava, main
+from fedvlm_hf.cli import main
+from fedvlm_hf.commands import build_llava
 from fedvlm_hf.models.builder import LlavaRecipe
 from tiny_parts import full_size_configs, save_clip, save_llama3
 
@@ -79,7 +80,7 @@ def test_the_examples_of_the_help_are_arguments_that_it_takes(monkeypatch):
     monkeypatch.setattr("fedvlm_hf.models.builder.save_llava", lambda recipe, folder: taken.append((recipe, folder)))
     monkeypatch.setattr("fedvlm_hf.models.builder.recipe_config", lambda recipe: taken.append(recipe))
     monkeypatch.setattr("fedvlm_hf.models.dry_run.dry_run", lambda config: "")
-    lines = re.findall(r"^ *fedvlm (.*)$", build_llava.__doc__, flags=re.MULTILINE)
+    lines = re.findall(r"^ *fedvlm (.*)$", build_llava.run.__doc__, flags=re.MULTILINE)
     assert len(lines) == 2
     assert [main(shlex.split(line)) for line in lines] == [0, 0]
     assert taken == [LlavaRecipe(), (LlavaRecipe(), "out/llava-mlp2x")]

@@ -18,7 +18,7 @@ LAYERS = {
     1: {"adapters", "tuning", "state", "data", "models", "metrics", "transforms", "methods"},
     2: {"evaluation", "engines", "rounds", "callbacks"},
     3: {"config", "client_run", "federated", "trainer", "mini", "checkpoint", "hub", "reporting", "progress"},
-    4: {"cli", "launch", "testing", FACE},
+    4: {"cli", "commands", "launch", "testing", FACE},
 }
 LAYER_OF = {room: layer for layer, rooms in LAYERS.items() for room in rooms}
 

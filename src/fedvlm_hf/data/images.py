@@ -1,39 +1,123 @@
-"""Image files to what is stored: squares of a bounded size."""
+"""Images on their way from a download to a row: found, checked, reduced where asked, and named by their pixels."""
 
+import hashlib
 import io
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from os import PathLike
+from pathlib import Path
 
 from PIL import Image
 
 
-def square_jpeg(path: str | PathLike, max_side: int) -> bytes:
-    """Reads an image file, pads it to a square and encodes it again.
+class StoredImage(ABC):
+    """How to get one image of a download. Small, picklable, and equal where `key` is."""
 
-    The padding is black, as the surroundings of a radiograph are, and centers the image: image processors that crop to
-    a square then keep all of it. Larger images are reduced to a long side of `max_side` pixels; smaller ones keep
-    theirs.
+    key: str
+    """Unique in the dataset, such as the path relative to the raw folder."""
+
+    @abstractmethod
+    def load(self) -> bytes:
+        """The encoded image as it is to be stored.
+
+        Raises:
+            `FileNotFoundError`: if it is not there.
+            `ValueError`: if it is there and cannot be read, naming the path.
+        """
+
+
+@dataclass(frozen=True)
+class ImageFile(StoredImage):
+    """An image file whose bytes are stored untouched."""
+
+    key: str
+    path: Path
+
+    def load(self) -> bytes:
+        """The file's bytes."""
+        return self.path.read_bytes()
+
+
+@dataclass(frozen=True)
+class ImageBytes(StoredImage):
+    """An image that came as bytes, as in a Hub dataset's row; for sources small enough to be in memory."""
+
+    key: str
+    content: bytes
+
+    def load(self) -> bytes:
+        """The bytes."""
+        return self.content
+
+
+def open_image(content: bytes, where: str) -> Image.Image:
+    """Decodes an encoded image fully.
 
     Args:
-        path (`str` or `PathLike`):
-            The image file.
-        max_side (`int`):
-            Upper bound of the side in pixels.
+        content (`bytes`):
+            PNG, JPEG, or whatever Pillow reads.
+        where (`str`):
+            How the error names it, such as its path.
 
     Returns:
-        `bytes`: JPEG of quality 95 without chroma subsampling, RGB.
+        `PIL.Image.Image`: in the image's own mode.
+
+    Raises:
+        `ValueError`: if it does not decode.
+    """
+    try:
+        image = Image.open(io.BytesIO(content))
+        image.load()
+    except Exception as error:  # Pillow: OSError, SyntaxError, ValueError, struct.error, ... by image format
+        raise ValueError(f"{where} cannot be read as an image ({type(error).__name__}: {error}).") from error
+    return image
+
+
+def image_digest(image: Image.Image) -> str:
+    """Names an image by its pixels: equal pixels, whatever the file format, have the same digest.
+
+    Args:
+        image (`PIL.Image.Image`):
+            The decoded image.
+
+    Returns:
+        `str`: 32 hexadecimal digits.
+    """
+    rgb = image.convert("RGB")
+    digest = hashlib.blake2b(f"{rgb.width}x{rgb.height}".encode(), digest_size=16)
+    digest.update(rgb.tobytes())
+    return digest.hexdigest()
+
+
+def encode(image: Image.Image) -> bytes:
+    """JPEG of quality 95 without chroma subsampling, RGB: for images whose pixels had to change."""
+    buffer = io.BytesIO()
+    image.convert("RGB").save(buffer, format="JPEG", quality=95, subsampling=0)
+    return buffer.getvalue()
+
+
+def shrink(image: Image.Image, max_side: int) -> Image.Image:
+    """Reduces the long side to `max_side` pixels; smaller images keep their size. The shape stays within a pixel."""
+    reduced = image.convert("RGB")
+    reduced.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
+    return reduced
+
+
+def pad_square(image: Image.Image) -> Image.Image:
+    """Centers an image on a black square, as the surroundings of a radiograph are: processors that crop keep all of it."""
+    side = max(image.size)
+    square = Image.new("RGB", (side, side))
+    square.paste(image.convert("RGB"), ((side - image.width) // 2, (side - image.height) // 2))
+    return square
+
+
+def square_jpeg(path: str | PathLike, max_side: int) -> bytes:
+    """Reads an image file, pads it to a black square of at most `max_side` pixels and encodes it again.
 
     Raises:
         `ValueError`: if the file is missing or is not an image.
     """
-    try:
-        with Image.open(path) as file:
-            image = file.convert("RGB")
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read as an image ({error}).") from error
-    image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
-    side = max(image.size)
-    square = Image.new("RGB", (side, side))
-    square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
-    buffer = io.BytesIO()
-    square.save(buffer, format="JPEG", quality=95, subsampling=0)
-    return buffer.getvalue()
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path} cannot be read as an image (there is no such file).")
+    return encode(pad_square(shrink(open_image(path.read_bytes(), str(path)), max_side)))
