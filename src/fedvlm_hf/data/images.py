@@ -104,7 +104,7 @@ def shrink(image: Image.Image, max_side: int) -> Image.Image:
 
 
 def pad_square(image: Image.Image) -> Image.Image:
-    """Centers an image on a black square, as the surroundings of a radiograph are: processors that crop keep all of it."""
+    """Centers an image on a black square, as radiographs are surrounded: processors that crop keep all of it."""
     side = max(image.size)
     square = Image.new("RGB", (side, side))
     square.paste(image.convert("RGB"), ((side - image.width) // 2, (side - image.height) // 2))

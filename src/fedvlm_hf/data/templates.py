@@ -8,6 +8,41 @@ TEMPLATES = {
         # LLaVA-1.5's for short answers (https://huggingface.co/papers/2310.03744, table 7): pretrained models know it
         "short": "{question}\nAnswer the question using a single word or phrase.",
         "plain": "{question}",
+        "polite": "Please look at the image and answer in a word or phrase: {question}",
+    },
+    "choice": {
+        "letter": "{question}\n{choices}\nAnswer with the option's letter from the given choices directly.",
+        "plain": "{question}\n{choices}",
+    },
+    "classification": {
+        "name": "What is the {attribute} of the {subject} in this image? Answer with the name only.",
+        "plain": "{attribute} of the {subject}?",
+        "polite": "Please look at the image and name the {attribute} of the {subject}.",
+    },
+    "caption": {
+        "sentence": "Describe this image in one sentence.",
+        "plain": "Describe the image.",
+        "polite": "Please write a short caption for this image.",
+    },
+    "referring": {
+        "phrase": "Describe the object in the region {box} with a short phrase.",
+        "plain": "What is in {box}?",
+        "polite": "Please write a short phrase that tells the object in {box} from all others.",
+    },
+    "report": {
+        "findings": "Write the radiology report of this {study}: findings and impression.",
+        "plain": "Report on this {study}.",
+        "polite": "Please look at this {study} and write its findings and impression.",
+    },
+    "grounding": {
+        "box": "Give the bounding box [x1, y1, x2, y2] of what this phrase describes: {expression}",
+        "plain": "Where is {expression}?",
+        "polite": "Please find what this phrase describes and give its bounding box [x1, y1, x2, y2]: {expression}",
+    },
+    "detection": {
+        "box": "Give the bounding box [x1, y1, x2, y2] of the {target} in this {study}.",
+        "plain": "Where is the {target}?",
+        "polite": "Please find the {target} in this {study} and give its bounding box [x1, y1, x2, y2].",
     },
 }
 """Task to its wordings by name; the first is the default."""

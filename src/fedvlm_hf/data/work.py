@@ -1,4 +1,4 @@
-"""What a long build needs: all cores, progress, results that outlive a kill, and a count of what was left out and why."""
+"""What a long build needs: all cores, progress, results that outlive a kill, and a count of what was left out."""
 
 import json
 import os

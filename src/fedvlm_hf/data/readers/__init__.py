@@ -1,1 +1,1 @@
-"""One file per official download: its exact layout in, plain records out. No prompts, no clients, no pixels changed."""
+"""One file per official download: its exact layout in, plain records out. No prompts, no clients."""
