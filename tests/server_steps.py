@@ -1,11 +1,11 @@
-"""What tests of server halves share: a few scalars, clients whose changes are given, and the rounds of a strategy."""
+"""What tests of server halves share: clients whose changes are given, and the rounds of a strategy."""
 
 from collections.abc import Iterator, Sequence
 
-import torch
-
 from fedvlm_hf.methods import Strategy
 from fedvlm_hf.tensors import TensorDict
+from fedvlm_hf.testing import sent
+from fedvlm_hf.testing.examples import scalars, step
 from fedvlm_hf.types import ClientUpdate, ServerState
 
 
@@ -13,25 +13,18 @@ Round = Sequence[tuple[int, float]]
 """A number of samples and a change of the weight for each client."""
 
 
-def scalars(*values: float) -> TensorDict:
-    return TensorDict.from_tensors({"w": torch.tensor(values)})
-
-
 def updates(current: TensorDict, clients: Round) -> list[ClientUpdate]:
     """What clients send that change the first weight by so much and the second, its mirror image, by the opposite."""
-    return [
-        ClientUpdate(1, f"client_{i:02d}", current.with_flat(current.flat + torch.tensor([change, -change])), n)
-        for i, (n, change) in enumerate(clients)
-    ]
+    weight, mirror = current["w"].tolist()
+    return [sent(f"client_{i:02d}", n, w=[weight + by, mirror - by]) for i, (n, by) in enumerate(clients)]
 
 
 def steps(strategy: Strategy, rounds: Sequence[Round], start: float = 0.0) -> Iterator[tuple[float, ServerState]]:
     """The weight and the server's state after each round, from `start`. The mirrored weight is held to its mirror."""
-    current = scalars(start, -start)
+    current = scalars(w=[start, -start])
     state = strategy.init(current)
     for clients in rounds:
-        mean = strategy.aggregate(iter(updates(current, clients)), state)
-        current, state = strategy.apply(mean, current, state)
+        current, state = step(strategy, updates(current, clients), current, state)
         weight, mirror = current.flat.tolist()
         assert mirror == -weight
         yield weight, state

@@ -1,6 +1,8 @@
 """Federated fine-tuning of vision-language models with transformers, trl and peft."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from .lazy import lazy_attributes
 
 
 if TYPE_CHECKING:
@@ -22,11 +24,4 @@ _HOMES = {
     "register_vlm": "models.vlm",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Import on first use: transformers and trl take seconds, and `fedvlm_hf.tensors` needs neither."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+__getattr__ = lazy_attributes(__name__, _HOMES)

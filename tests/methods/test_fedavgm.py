@@ -7,8 +7,9 @@ from fedvlm_hf.methods.fedavg import FedAvg
 from fedvlm_hf.methods.fedavgm import FedAvgM
 from fedvlm_hf.state import load_state, save_state
 from fedvlm_hf.tensors import TensorDict
+from fedvlm_hf.testing import scalars
 from fedvlm_hf.types import ServerState
-from server_steps import scalars, state_after, weights_after
+from server_steps import state_after, weights_after
 
 
 CLIENTS = [[(1, 4.0), (3, 0.0)], [(1, 7.0), (3, -1.0)], [(1, -4.0), (3, -4.0)]]
@@ -63,7 +64,7 @@ def test_without_momentum_it_is_fedavg_to_the_bit(variant):
 
 def test_nothing_that_goes_in_is_changed_or_comes_out_again():
     """Trap: a peer's FedAvgM aliased its input, so that the change was 0 and it was FedAvg."""
-    mean, current = scalars(3.0), scalars(1.0)
+    mean, current = scalars(w=[3.0]), scalars(w=[1.0])
     state = FedAvgM().apply(mean, current, FedAvgM().init(current))[1]
     digests = [t.digest() for t in (mean, current, state.tensors["momentum"])]
     after, new_state = FedAvgM().apply(mean, current, state)
@@ -77,7 +78,7 @@ def test_nothing_that_goes_in_is_changed_or_comes_out_again():
 @pytest.mark.parametrize("variant", ["paper", "fedvlmbench"])
 def test_momentum_survives_saving(tmp_path, variant):
     method = FedAvgM(variant=variant)
-    mean, current = scalars(0.1, -0.3), scalars(0.7, 0.2)
+    mean, current = scalars(w=[0.1, -0.3]), scalars(w=[0.7, 0.2])
     after, state = method.apply(mean, current, method.init(current))
     save_state(tmp_path / "server.safetensors", state.tensors)
     loaded = ServerState(load_state(tmp_path / "server.safetensors"), dict(state.scalars))

@@ -1,6 +1,8 @@
 """The conformance suite: is a federated method what its paper says, and does it keep the rules of a federated run?"""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..lazy import lazy_attributes
 
 
 if TYPE_CHECKING:
@@ -41,11 +43,4 @@ _HOMES = {
     "sent": "examples",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Import on first use: the tiny models of `testing.tiny` need no trainer, whose import takes seconds."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+__getattr__ = lazy_attributes(__name__, _HOMES)
