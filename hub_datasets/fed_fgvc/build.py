@@ -1,0 +1,14 @@
+"""Build Fed-FGVC from the official downloads, as `fedvlm build fed-fgvc` does.
+
+    python hub_datasets/fed_fgvc/build.py --raw PATH --out DIR
+
+`--help` says where to get the raw files, and under which terms.
+"""
+
+import sys
+
+from fedvlm_hf.cli import main
+
+
+if __name__ == "__main__":
+    sys.exit(main(["build", "fed-fgvc", *sys.argv[1:]]))

@@ -1,0 +1,14 @@
+"""Build Fed-Med from the official downloads, as `fedvlm build fed-med` does.
+
+    python hub_datasets/fed_med/build.py --raw PATH --out DIR
+
+`--help` says where to get the raw files, and under which terms.
+"""
+
+import sys
+
+from fedvlm_hf.cli import main
+
+
+if __name__ == "__main__":
+    sys.exit(main(["build", "fed-med", *sys.argv[1:]]))
