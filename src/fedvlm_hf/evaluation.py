@@ -12,7 +12,9 @@ from peft import PeftModel
 from transformers import BatchFeature, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 from trl.data_utils import apply_chat_template, prepare_multimodal_messages
 
+from .data.framing import BOX_TASKS, in_model_frame, in_stored_frame, row_frames
 from .metrics import TASK_METRICS, check_references, score_examples
+from .models.frame_rules import frame_rule
 from .types import EvalResult, Generation
 
 
@@ -35,6 +37,10 @@ class PreparedEvaluation:
     and the wait for the longest answer. Prompts are rendered and tokenized as TRL's vision collator does in training,
     padded on the left. Which rows share a batch does not depend on the model, so the same weights give the same
     answers (on the same machine, to the bit).
+
+    Boxes in rows are those of the stored image. Where the processor shows the model another frame, boxes in prompts
+    are mapped to it, and boxes in the answers of grounding and detection back, so that scores and samples are of the
+    stored image. A box that the processor crops away stays a row: it counts 0 unless the model finds it all the same.
 
     Args:
         dataset ([`~datasets.Dataset`]):
@@ -83,6 +89,9 @@ class PreparedEvaluation:
         self.references: list[list[str]] = dataset["references"][:]
         for task, rows in _rows_by(self.tasks).items():
             check_references(task, [self.references[row] for row in rows])
+        rule = frame_rule(processor)
+        box_rows = [row for row, task in enumerate(self.tasks) if task in BOX_TASKS]
+        self._frames = row_frames(dataset, rule, box_rows) if rule else {}
         self._batches = list(self._group(batch_size, max_new_tokens, by_client))
         self._cache: dict[int, BatchFeature] = {}
         self._cache_left = cache_size
@@ -116,6 +125,8 @@ class PreparedEvaluation:
         """
         start = time.perf_counter()
         predictions = self._answer(model, autocast_dtype, on_batch, load_client)
+        for row, frame in self._frames.items():
+            predictions[row] = in_stored_frame(predictions[row], frame)
         values = self._score(predictions)
         return EvalResult(
             scores=_means(values, range(len(self))),
@@ -227,6 +238,8 @@ def evaluate_rows(
 def prompt_inputs(processor: ProcessorMixin, rows: Iterable[Mapping]) -> BatchFeature:
     """Render, tokenize and left-pad the prompts of some rows as TRL's `DataCollatorForVisionLanguageModeling` does.
 
+    Boxes are mapped to what the processor shows of the image first, as in a [`FederatedTrainer`].
+
     Args:
         processor ([`~transformers.ProcessorMixin`]):
             The model's processor.
@@ -239,7 +252,8 @@ def prompt_inputs(processor: ProcessorMixin, rows: Iterable[Mapping]) -> BatchFe
         (rows, longest prompt), and `pixel_values`.
     """
     images, prompts = [], []
-    for row in rows:
+    rule = frame_rule(processor)
+    for row in rows if rule is None else (in_model_frame(row, rule) for row in rows):
         example = {"prompt": prepare_multimodal_messages(row["prompt"], images=row["images"])}
         if row.get("completion") is not None:
             example["completion"] = prepare_multimodal_messages(row["completion"])

@@ -20,6 +20,7 @@ from .checkpoint import CheckpointCallback, describe_run, load_export, start_run
 from .client_run import ClientRunMixin
 from .config import FederatedConfig
 from .data.clients import check_content, client_datasets, dataset_digest, evaluation_datasets
+from .data.framing import framed
 from .engines.in_process import InProcessEngine
 from .evaluation import PreparedEvaluation
 from .methods import resolve_method
@@ -94,6 +95,7 @@ class FederatedMixin(ClientRunMixin):
             callbacks=[c for c in callbacks or [] if not isinstance(c, RoundCallback)],
             **kwargs,
         )
+        self.data_collator = framed(self.data_collator, self.processing_class, datasets)
         self._take_over_display()
         self.adapter = Adapter(self.model)
         self.tuning = resolve_tuning(args.tuning, bool(self.adapter.connector))

@@ -3,7 +3,7 @@ import pytest
 
 from fedvlm_hf.mini.curriculum import public_box, public_caption
 from fedvlm_hf.mini.scenes import Item, Scene
-from fedvlm_hf.mini.tasks import TASKS, box_text
+from fedvlm_hf.mini.tasks import TASKS
 
 
 RED_3 = Item(digit=3, color="red", size="small", cell=0, source=0, ink=(1, 6, 12, 16))
@@ -62,10 +62,6 @@ def test_captions_have_five_different_references():
 
 def test_classification_answers():
     assert set(asked("classification").values()) == {"diagonal"}
-
-
-def test_box_text_has_three_decimals():
-    assert box_text((0.0, 0.25, 0.5, 0.999)) == "[0.000, 0.250, 0.500, 0.999]"
 
 
 def test_public_conventions():

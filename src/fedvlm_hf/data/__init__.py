@@ -1,1 +1,1 @@
-"""Placeholder."""
+"""Federated datasets: the row format, clients, official downloads, partitions, building and checking."""

@@ -11,6 +11,8 @@
 | `client_id`, `subset` | string; scores are also given per value | |
 
 Contents are plain strings: TRL's collator puts the image placeholders before the first user message.
+Boxes are of the row's first image as stored; FederatedTrainer and PreparedEvaluation map them where the processor pads
+or crops, stock SFTTrainer does not.
 """
 
 import hashlib
@@ -102,6 +104,11 @@ def check_rows(dataset: Dataset, where: str, columns: tuple[str, ...], seen: set
                     raise ValueError(f"{where}, row {row + offset}, column `{column}`: {problem}")
         row += batch.num_rows
         yield batch.num_rows
+
+
+def value_problem(column: str, value: Any) -> str | None:
+    """What is wrong with a value of `prompt`, `completion`, `task` or `references`, in words, or `None`."""
+    return _CHECKS[column](value)
 
 
 def _check_messages(messages: Any) -> str | None:

@@ -1,6 +1,7 @@
 """What a model is asked: the wordings of each task, filled in by the builders and written nowhere else."""
 
-from string import Formatter
+from collections.abc import Sequence
+from string import Formatter, ascii_uppercase
 
 
 TEMPLATES = {
@@ -41,11 +42,18 @@ TEMPLATES = {
     },
     "detection": {
         "box": "Give the bounding box [x1, y1, x2, y2] of the {target} in this {study}.",
-        "plain": "Where is the {target}?",
+        "plain": "Where is the {target} in this {study}?",
         "polite": "Please find the {target} in this {study} and give its bounding box [x1, y1, x2, y2].",
     },
 }
-"""Task to its wordings by name; the first is the default."""
+"""Kind of question to its wordings by name; the first is the default."""
+
+TASK_OF = {
+    **{key: key for key in TEMPLATES},
+    "choice": "vqa",
+    "referring": "caption",
+}
+"""Kind of question to the row's `task`, which decides how the answer is scored."""
 
 
 def chat(task: str, answer: str, wording: str | None = None, **fields: str) -> dict[str, list[dict[str, str]]]:
@@ -53,7 +61,7 @@ def chat(task: str, answer: str, wording: str | None = None, **fields: str) -> d
 
     Args:
         task (`str`):
-            A key of `TEMPLATES`.
+            A key of `TEMPLATES`; `TASK_OF` has the row's `task`.
         answer (`str`):
             The completion.
         wording (`str`, *optional*):
@@ -91,3 +99,48 @@ def chat(task: str, answer: str, wording: str | None = None, **fields: str) -> d
         "prompt": [{"role": "user", "content": wordings[wording].format(**fields)}],
         "completion": [{"role": "assistant", "content": answer}],
     }
+
+
+def choices_text(choices: Sequence[str]) -> str:
+    """The options of a multiple-choice question, one a line.
+
+    Args:
+        choices (`Sequence[str]`):
+            2 to 26 options.
+
+    Returns:
+        `str`: for the field `choices` of the wordings of `"choice"`.
+
+    Raises:
+        `ValueError`: if there are fewer or more, or one is empty.
+
+    Example:
+
+    ```python
+    >>> from fedvlm_hf.data.templates import choice_letter, choices_text
+
+    >>> print(choices_text(["cat", "dog"]))
+    A. cat
+    B. dog
+    >>> choice_letter(1)
+    'B'
+    ```
+    """
+    if not 2 <= len(choices) <= len(ascii_uppercase):
+        raise ValueError(
+            f"`choices` must be 2 to {len(ascii_uppercase)} options, got {len(choices)}: each has a letter."
+        )
+    if not all(choice.strip() for choice in choices):
+        raise ValueError(f"`choices` has an empty option: {list(choices)}.")
+    return "\n".join(f"{letter}. {choice}" for letter, choice in zip(ascii_uppercase, choices, strict=False))
+
+
+def choice_letter(index: int) -> str:
+    """The letter of an option, counted from 0: the answer to a multiple-choice question.
+
+    Raises:
+        `ValueError`: if there is no such letter.
+    """
+    if not 0 <= index < len(ascii_uppercase):
+        raise ValueError(f"`index` must be 0 to {len(ascii_uppercase) - 1}, got {index}: options have a letter each.")
+    return ascii_uppercase[index]

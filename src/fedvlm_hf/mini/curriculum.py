@@ -15,8 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..data.boxes import box_text
 from .scenes import COLORS, IMAGE_SIZE, PLACES, Item, Scene
-from .tasks import NUMBER_WORDS, TASKS, box_text, describe, pick
+from .tasks import NUMBER_WORDS, TASKS, describe, pick
 
 
 Turn = tuple[str, str]

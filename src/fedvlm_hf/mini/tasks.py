@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ..data.boxes import box_text
 from .scenes import COLORS, PLACES, Item, Scene
 
 
@@ -19,11 +20,6 @@ Exchange = tuple[str, list[str]]
 def describe(item: Item) -> str:
     """`"red 3"`: the words that name one digit of a scene, and no other one."""
     return f"{item.color} {item.digit}"
-
-
-def box_text(box: tuple[float, float, float, float]) -> str:
-    """`"[0.125, 0.021, 0.354, 0.333]"`: x1, y1, x2, y2 as fractions of the image, three decimals each."""
-    return "[" + ", ".join(f"{edge:.3f}" for edge in box) + "]"
 
 
 def vqa(scene: Scene, rng: np.random.Generator) -> Exchange:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from ..metrics.box_iou.box_iou import parse_box
+from ..data.boxes import parse_box
 from ..types import Generation
 from .canvas import COLOURS, DPI, GRID, INK, MUTED, new_figure, save
 

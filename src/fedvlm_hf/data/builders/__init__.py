@@ -1,1 +1,1 @@
-"""Placeholder."""
+"""One dataset a file: what is read from the official downloads, by which rules, into which configurations."""

@@ -4,38 +4,13 @@ The first well-formed list of four numbers in the answer is its box. An answer w
 non-finite number or without an area, counts 0. Of several references the one that overlaps most counts.
 """
 
-import re
 from collections.abc import Sequence
-from math import isfinite
-from typing import NamedTuple
 
 import evaluate
 
 # Absolute: `evaluate.load` runs a copy of this file outside the package.
+from fedvlm_hf.data.boxes import Box, parse_box
 from fedvlm_hf.metrics import base
-
-
-_NUMBER = r"\s*([-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?)\s*"
-_BOX = re.compile(r"\[" + ",".join([_NUMBER] * 4) + r"\]")
-
-
-class Box(NamedTuple):
-    """Left, top, right and bottom edge."""
-
-    x1: float
-    y1: float
-    x2: float
-    y2: float
-
-
-def parse_box(text: str) -> Box | None:
-    """The first well-formed list of four numbers in a text, or `None` where there is none or it is not a box."""
-    match = _BOX.search(text)
-    if match is None:
-        return None
-    box = Box(*map(float, match.groups()))
-    # A number such as 1e999 is well formed and infinite.
-    return box if all(map(isfinite, box)) and box.x1 < box.x2 and box.y1 < box.y2 else None
 
 
 def iou(box: Box, other: Box) -> float:
