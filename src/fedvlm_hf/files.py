@@ -37,10 +37,15 @@ def new_folder(path: Path) -> Iterator[Path]:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     yield temporary
-    for file in sorted(temporary.rglob("*")):
+    move_folder(temporary, path)
+
+
+def move_folder(folder: Path, path: Path) -> None:
+    """Flush a finished folder to disk and move it to `path` on the same disk, which must not exist yet."""
+    for file in sorted(folder.rglob("*")):
         _flush(file)
-    _flush(temporary)
-    os.replace(temporary, path)
+    _flush(folder)
+    os.replace(folder, path)
     _flush(path.parent)
 
 

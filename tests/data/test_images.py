@@ -1,9 +1,11 @@
 import io
 
+import datasets
+import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
-from fedvlm_hf.data.images import square_jpeg
+from fedvlm_hf.data.images import image_digest, open_image, shrink, square_jpeg, to_rgb
 
 
 def stored(path, max_side):
@@ -35,3 +37,48 @@ def test_what_is_not_an_image_is_named(tmp_path):
     (tmp_path / "x.jpg").write_text("not an image")
     with pytest.raises(ValueError, match=r"x\.jpg cannot be read as an image"):
         square_jpeg(tmp_path / "x.jpg", 64)
+
+
+def deep(values, dtype=np.uint16):
+    return Image.fromarray(np.array([values], dtype=dtype))
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
+def test_deep_images_are_stretched(dtype):
+    """100 to 4,000 becomes 0 to 255: 2,050 is in the middle, (2050 - 100) / 3900 x 255 = 127.5."""
+    image = to_rgb(deep([100, 4000, 2050], dtype))
+    assert [image.getpixel((x, 0)) for x in range(3)] == [(0, 0, 0), (255, 255, 255), (127, 127, 127)]
+    assert to_rgb(deep([7, 7], dtype)).getpixel((1, 0)) == (0, 0, 0)
+
+
+def test_deep_images_are_told_apart():
+    """Both would be white in 8 bits, where values above 255 are clipped."""
+    assert deep([300, 900]).convert("RGB") == deep([900, 300]).convert("RGB")
+    assert image_digest(deep([300, 900])) != image_digest(deep([900, 300]))
+
+
+def test_a_digest_is_of_pixels_and_not_of_files():
+    image = Image.new("L", (6, 4), 90)
+    assert image_digest(image) == image_digest(image.convert("RGB")) == image_digest(image.convert("P"))
+    assert image_digest(image) != image_digest(Image.new("L", (4, 6), 90))
+    assert image_digest(image) != image_digest(Image.new("L", (6, 4), 91))
+
+
+def test_an_image_is_turned_as_datasets_turns_it(tmp_path):
+    """Orientation 6: the file's left column is the top row."""
+    image = Image.new("RGB", (3, 2))
+    image.putpixel((0, 1), (255, 0, 0))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    image.save(tmp_path / "x.png", exif=exif)
+    opened = open_image((tmp_path / "x.png").read_bytes(), "x.png")
+    assert opened.size == (2, 3)
+    assert opened.getpixel((0, 0)) == (255, 0, 0)
+    ours = datasets.Image().decode_example({"path": str(tmp_path / "x.png"), "bytes": None})
+    assert image_digest(opened) == image_digest(ours)
+
+
+def test_a_changed_image_is_a_copy():
+    image = Image.new("RGB", (8, 8))
+    assert shrink(image, 4).size == (4, 4)
+    assert image.size == (8, 8)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 
 class StoredImage(ABC):
@@ -50,8 +50,12 @@ class ImageBytes(StoredImage):
         return self.content
 
 
+# Modes whose values do not fit 8 bits: `convert("RGB")` clips them, and different radiographs would become all white
+_DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
+
+
 def open_image(content: bytes, where: str) -> Image.Image:
-    """Decodes an encoded image fully.
+    """Decodes an encoded image fully, and turns it as its EXIF data says, which `datasets` does too.
 
     Args:
         content (`bytes`):
@@ -68,6 +72,8 @@ def open_image(content: bytes, where: str) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(content))
         image.load()
+        if image.getexif().get(ExifTags.Base.Orientation) is not None:
+            image = ImageOps.exif_transpose(image)
     except Exception as error:  # Pillow: OSError, SyntaxError, ValueError, struct.error, ... by image format
         raise ValueError(f"{where} cannot be read as an image ({type(error).__name__}: {error}).") from error
     return image
@@ -81,24 +87,36 @@ def image_digest(image: Image.Image) -> str:
             The decoded image.
 
     Returns:
-        `str`: 32 hexadecimal digits.
+        `str`: 32 hexadecimal digits; over RGB of 8 bits, or over the values themselves where they have more.
     """
-    rgb = image.convert("RGB")
-    digest = hashlib.blake2b(f"{rgb.width}x{rgb.height}".encode(), digest_size=16)
-    digest.update(rgb.tobytes())
+    pixels = image if image.mode in _DEEP_MODES else image.convert("RGB")
+    kind = f"{image.mode} " if image.mode in _DEEP_MODES else ""
+    digest = hashlib.blake2b(f"{kind}{pixels.width}x{pixels.height}".encode(), digest_size=16)
+    digest.update(pixels.tobytes())
     return digest.hexdigest()
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """RGB of 8 bits. Values of more bits are stretched, the least becomes 0 and the greatest 255: radiographs of 12
+    bits lie in files of 16, and dividing by 256 would leave them black. A new image always.
+    """
+    if image.mode not in _DEEP_MODES:
+        return image.convert("RGB") if image.mode != "RGB" else image.copy()
+    low, high = image.getextrema()
+    scale = 255 / ((high - low) or 1)
+    return image.convert("F").point(lambda value: value * scale - low * scale).convert("L").convert("RGB")
 
 
 def encode(image: Image.Image) -> bytes:
     """JPEG of quality 95 without chroma subsampling, RGB: for images whose pixels had to change."""
     buffer = io.BytesIO()
-    image.convert("RGB").save(buffer, format="JPEG", quality=95, subsampling=0)
+    to_rgb(image).save(buffer, format="JPEG", quality=95, subsampling=0)
     return buffer.getvalue()
 
 
 def shrink(image: Image.Image, max_side: int) -> Image.Image:
     """Reduces the long side to `max_side` pixels; smaller images keep their size. The shape stays within a pixel."""
-    reduced = image.convert("RGB")
+    reduced = to_rgb(image)
     reduced.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
     return reduced
 
@@ -107,7 +125,7 @@ def pad_square(image: Image.Image) -> Image.Image:
     """Centers an image on a black square, as radiographs are surrounded: processors that crop keep all of it."""
     side = max(image.size)
     square = Image.new("RGB", (side, side))
-    square.paste(image.convert("RGB"), ((side - image.width) // 2, (side - image.height) // 2))
+    square.paste(to_rgb(image), ((side - image.width) // 2, (side - image.height) // 2))
     return square
 
 

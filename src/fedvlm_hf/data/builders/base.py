@@ -121,6 +121,8 @@ class Builder(ABC):
     """FedVLMBench's Table 2 by task, or empty; printed beside our counts."""
     partition_column: ClassVar[str]
     """The column that the report's histograms, total variation and earth mover's distance are over."""
+    public_columns: ClassVar[tuple[str, ...]] = ()
+    """Own columns that `--push` may send where a source is restricted, such as study ids; never text."""
     version: ClassVar[str] = "1"
     """Of the rules: rows of another version are other rows."""
 

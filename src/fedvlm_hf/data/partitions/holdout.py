@@ -1,7 +1,8 @@
 """Hold whole groups of rows out, such as all questions on one image."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
+
+from .drawing import shuffled
 
 
 def hold_out_groups(
@@ -37,7 +38,7 @@ def hold_out_groups(
             )
     split_of: dict[str, str] = {}
     for stratum in sorted(set(strata)):
-        members = sorted((group for group in stratum_of if stratum_of[group] == stratum), key=lambda g: _rank(seed, g))
+        members = shuffled((group for group in stratum_of if stratum_of[group] == stratum), seed)
         sizes = {split: max(1, round(share * len(members))) for split, share in shares.items()}
         if sum(sizes.values()) >= len(members):
             raise ValueError(
@@ -50,7 +51,3 @@ def hold_out_groups(
     for row, group in enumerate(groups):
         rows[split_of.get(group, "train")].append(row)
     return rows
-
-
-def _rank(seed: int, group: str) -> str:
-    return hashlib.sha256(f"{seed}/{group}".encode()).hexdigest()

@@ -1,0 +1,134 @@
+"""Image-text datasets of the Hub, or folders that `load_dataset` reads: any columns in, plain records out."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from datasets import (
+    ClassLabel,
+    Dataset,
+    DatasetDict,
+    Features,
+    Image,
+    LargeList,
+    List,
+    Value,
+    load_dataset,
+    load_from_disk,
+)
+
+from ..images import StoredImage, image_digest, open_image
+from ..pieces import Piece, dataset_pieces, image_content
+from ..work import Work
+
+
+@dataclass(frozen=True)
+class RowImage(StoredImage):
+    """The image of a loaded dataset's row. Pickled, it is the paths of Arrow files and a row's number."""
+
+    key: str
+    dataset: Dataset = field(compare=False)
+    column: str = field(compare=False)
+    row: int = field(compare=False)
+
+    def load(self) -> bytes:
+        """The bytes as the dataset stores them."""
+        value = self.dataset.with_format("arrow")[self.row : self.row + 1][self.column][0].as_py()
+        return image_content(value[0] if isinstance(value, list) else value)
+
+
+def load_splits(name: str, config: str | None = None, revision: str | None = None) -> DatasetDict:
+    """Loads a dataset with its splits.
+
+    Args:
+        name (`str`):
+            A dataset on the Hub, a folder that `load_dataset` reads, or one that `DatasetDict.save_to_disk` wrote.
+        config (`str`, *optional*):
+            Its configuration.
+        revision (`str`, *optional*):
+            Branch, tag or commit on the Hub.
+
+    Raises:
+        `ValueError`: if it cannot be found, or needs a configuration.
+    """
+    if (Path(name) / "dataset_dict.json").exists():
+        return load_from_disk(name)
+    try:
+        return load_dataset(name, config, revision=revision)
+    except (FileNotFoundError, ConnectionError) as error:
+        raise ValueError(f"`dataset`: {name} cannot be loaded ({error}).") from error
+
+
+def image_column(features: Features, wanted: str | None = None) -> str:
+    """The column with the images: the wanted one, `images`, or the only one.
+
+    Raises:
+        `ValueError`: listing the columns, if it is not there, is none of images, or there are several.
+    """
+    found = [name for name, feature in features.items() if _is_image(feature)]
+    if wanted is None and "images" in found:
+        return "images"
+    if wanted in found or (wanted is None and len(found) == 1):
+        return wanted or found[0]
+    raise ValueError(
+        f"`image={wanted!r}` must name the column with the images; those with images are {found} of {list(features)}."
+    )
+
+
+def text_columns(features: Features) -> list[str]:
+    """Columns of one text, number or class a row."""
+    return [name for name, feature in features.items() if isinstance(feature, Value | ClassLabel)]
+
+
+def pixel_digests(dataset: Dataset, column: str, where: str, work: Work) -> list[str]:
+    """Names each row's image by its pixels.
+
+    Args:
+        dataset (`Dataset`):
+            The rows.
+        column (`str`):
+            Where the image is, or a list with the one image.
+        where (`str`):
+            How errors name the dataset.
+        work ([`Work`]):
+            Processes and journal.
+
+    Returns:
+        `list[str]`: digests in row order.
+
+    Raises:
+        `ValueError`: naming the row, if it has no image or several, or the image does not decode.
+    """
+    pieces = dataset_pieces(dataset.select_columns([column]), where)
+    # The fingerprint is of the files and their version: a journal of other rows does not fit
+    items = {f"{dataset._fingerprint} {column} {piece.name}": piece for piece in pieces}
+    found = work.map("source_images", _digests, items, "looking at images", is_long=True)
+    return [digest for digests in found.values() for digest in digests]
+
+
+def records(dataset: Dataset, columns: list[str]) -> list[dict[str, Any]]:
+    """The rows without their images; classes by name."""
+    names = {name: feature.names for name, feature in dataset.features.items() if isinstance(feature, ClassLabel)}
+    rows = dataset.select_columns(columns).with_format(None).to_list()
+    for row in rows:
+        for name in names.keys() & row.keys():
+            value = row[name]
+            row[name] = None if value is None or value < 0 else names[name][value]  # -1 stands for no class
+    return rows
+
+
+def _digests(piece: Piece) -> list[str]:
+    (column,) = piece.columns
+    digests = []
+    for batch in piece.batches([column]):
+        for value in batch[column].to_pylist():
+            where = f"{piece.file}, row {piece.first_row + len(digests)}"
+            images = value if isinstance(value, list) else [value]
+            if len(images or ()) != 1 or images[0] is None:
+                raise ValueError(f"{where}: there must be one image, got {len(images or ())}.")
+            digests.append(image_digest(open_image(image_content(images[0]), f"{where}: the image")))
+    return digests
+
+
+def _is_image(feature: object) -> bool:
+    return isinstance(feature.feature if isinstance(feature, List | LargeList) else feature, Image)

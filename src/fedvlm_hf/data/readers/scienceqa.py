@@ -1,0 +1,233 @@
+"""ScienceQA: school problems with images, from the official files or from the Hub's Parquet.
+
+Lu et al., "Learn to Explain: Multimodal Reasoning via Thought Chains for Science Question Answering", NeurIPS 2022
+(https://huggingface.co/papers/2209.09513).
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..images import ImageFile, StoredImage
+from .files import locate, read_json
+
+
+SPLITS = {"train": "train", "val": "validation", "test": "test"}
+"""The official parts, and what we call them; in the Parquet `val` is called `validation`."""
+
+_DOWNLOAD = (
+    "a copy of github.com/lupantech/ScienceQA with data/scienceqa/problems.json, data/scienceqa/pid_splits.json, "
+    "data/captions.json and data/scienceqa/images/, or of the Hub's derek-thomas/ScienceQA with data/train-*.parquet"
+)
+_TEXTS = ("category", "topic", "subject", "hint", "solution")
+_MAY_BE_EMPTY = {"hint", "solution"}
+
+
+@dataclass(frozen=True)
+class ParquetImage(StoredImage):
+    """An image in a Parquet file, read when it is asked for: the whole column does not fit beside a build."""
+
+    key: str
+    path: Path
+    row_group: int
+    row: int
+
+    def load(self) -> bytes:
+        """The image's bytes as they are in the file.
+
+        Raises:
+            `ValueError`: if the row has only the image's path.
+        """
+        content = _image_column(self.path, self.row_group)[self.row]["bytes"].as_py()
+        if content is None:
+            raise ValueError(
+                f"{self.path}, row group {self.row_group}, row {self.row} has no image bytes, only a path."
+            )
+        return content
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One problem.
+
+    Attributes:
+        id (`str`): The official id; in the Parquet, which has none, part and row: `"validation-17"`.
+        pid (`str`, *optional*): The official id, where the source has it.
+        given_split (`str`): `"train"`, `"validation"` or `"test"`.
+        image ([`StoredImage`], *optional*): Most problems have none.
+        category (`str`), topic (`str`), subject (`str`): From fine to coarse: `"Maps"`, `"geography"`,
+            `"social science"`.
+        hint (`str`), solution (`str`): Texts, may be empty.
+    """
+
+    id: str
+    pid: str | None
+    given_split: str
+    image: StoredImage | None
+    category: str
+    topic: str
+    subject: str
+    hint: str
+    solution: str
+
+
+def annotation_files(raw: str | Path) -> list[Path]:
+    """The files that [`read`] reads: two JSON files, or the Parquet files in the order of the parts.
+
+    Raises:
+        `ValueError`: if `raw` is neither layout's folder, or a part is missing.
+    """
+    if (folder := _hub_folder(raw)) is None:
+        folder = _official_folder(raw)
+        return [folder / "problems.json", folder / "pid_splits.json"]
+    files = {part: sorted(folder.glob(f"{part}-*.parquet")) for part in SPLITS.values()}
+    missing = [f"{part}-*.parquet" for part, paths in files.items() if not paths]
+    if missing:
+        raise ValueError(f"{folder} has no {' and no '.join(missing)}. Expected is {_DOWNLOAD}.")
+    return [path for paths in files.values() for path in paths]
+
+
+def read(raw: str | Path) -> list[Problem]:
+    """Reads all problems, with and without image: training, validation, test.
+
+    White space in texts, line breaks too, becomes single spaces: copies of the files differ in it.
+
+    Args:
+        raw (`str` or `Path`):
+            A copy of the official repository or its `data/`, or of the Hub repository or its `data/`. Image files need
+            not be there.
+
+    Returns:
+        `list[Problem]`: in the order of `pid_splits.json` or of the Parquet's rows.
+
+    Raises:
+        `ValueError`: if a file is missing or truncated, a problem lacks a field, or is not in one part.
+    """
+    if _hub_folder(raw) is None:
+        return _read_official(*annotation_files(raw))
+    return _read_hub(annotation_files(raw))
+
+
+def captions_file(raw: str | Path) -> Path:
+    """The official `captions.json`: in `data/`, or moved beside `problems.json`.
+
+    Raises:
+        `ValueError`: if there is none; of the Parquet's rows it would not say which caption is whose.
+    """
+    if (hub := _hub_folder(raw)) is not None:
+        raise ValueError(
+            f"{hub} is the Hub's Parquet, which has no problem ids (pid), so captions.json cannot be joined to it. "
+            f"Give `--caption_from hint` or `--caption_from solution`, or the official files: {_DOWNLOAD}."
+        )
+    folder = _official_folder(raw)
+    places = [folder.parent / "captions.json", folder / "captions.json"]
+    return next((path for path in places if path.is_file()), places[0])
+
+
+def read_captions(path: Path) -> dict[str, str]:
+    """Captions by problem id; a model (nlpconnect/vit-gpt2-image-captioning) wrote them, not people.
+
+    Raises:
+        `ValueError`: if the file is missing or truncated, or has no `captions`.
+    """
+    captions = read_json(path, dict, _DOWNLOAD).get("captions")
+    if not isinstance(captions, dict) or not all(isinstance(text, str) for text in captions.values()):
+        raise ValueError(f"{path} has no `captions`, an object from problem id to text. Expected is {_DOWNLOAD}.")
+    return {pid: " ".join(text.split()) for pid, text in captions.items()}
+
+
+def _official_folder(raw: str | Path) -> Path:
+    return locate(raw, "problems.json", ("data/scienceqa", "scienceqa", ""), _DOWNLOAD)
+
+
+def _hub_folder(raw: str | Path) -> Path | None:
+    places = (Path(raw) / "data", Path(raw))
+    return next((place for place in places if any(place.glob("*-*.parquet"))), None)
+
+
+def _read_official(problems_file: Path, splits_file: Path) -> list[Problem]:
+    rows = read_json(problems_file, dict, _DOWNLOAD)
+    problems: dict[str, Problem] = {}
+    for part, pid in _placed(splits_file):
+        where = f"{problems_file}, problem {pid}"
+        if pid not in rows:
+            raise ValueError(f"{where} is missing; {splits_file} has it in {part!r}. Download both files again.")
+        if pid in problems:
+            raise ValueError(f"{splits_file} has problem {pid} twice; a problem is in one of {list(SPLITS)}.")
+        image = _official_image(rows[pid], f"images/{part}/{pid}", problems_file)
+        problems[pid] = _problem(pid, pid, SPLITS[part], image, rows[pid], where)
+    if unplaced := [pid for pid in rows if pid not in problems]:
+        raise ValueError(
+            f"{splits_file} has {len(unplaced)} of the problems of {problems_file} in none of {list(SPLITS)}, first "
+            f"{unplaced[0]}. Download both files again."
+        )
+    return list(problems.values())
+
+
+def _placed(path: Path) -> Iterable[tuple[str, str]]:
+    splits = read_json(path, dict, _DOWNLOAD)
+    for part in SPLITS:
+        if not isinstance(splits.get(part), list):
+            raise ValueError(f"{path} has no list `{part}`. Expected is {_DOWNLOAD}.")
+        yield from ((part, str(pid)) for pid in splits[part])
+
+
+def _official_image(row: Any, folder: str, problems_file: Path) -> ImageFile | None:
+    name = row.get("image") if isinstance(row, dict) else None
+    if not name:
+        return None
+    path = PurePosixPath(folder, str(name))
+    if path.parent != PurePosixPath(folder) or ".." in path.parts:
+        raise ValueError(f"{problems_file}: `image` {name!r} leads out of {folder}.")
+    return ImageFile(str(path), problems_file.parent / path)
+
+
+def _read_hub(paths: Iterable[Path]) -> list[Problem]:
+    problems = []
+    numbers: Counter[str] = Counter()
+    for path in paths:
+        part = path.name.split("-")[0]
+        for index, (row, image) in enumerate(_parquet_rows(path)):
+            name = f"{part}-{numbers[part]}"
+            problems.append(_problem(name, None, part, image, row, f"{path}, row {index}"))
+            numbers[part] += 1
+    return problems
+
+
+def _parquet_rows(path: Path) -> Iterator[tuple[dict[str, Any], ParquetImage | None]]:
+    try:
+        with pq.ParquetFile(path) as file:
+            missing = [name for name in ("image", *_TEXTS) if name not in file.schema_arrow.names]
+            if missing:
+                raise ValueError(f"{path} has no columns {missing}. Expected is {_DOWNLOAD}.")
+            for group in range(file.num_row_groups):
+                # `image.path` alone tells rows with an image from rows without, and spares reading all bytes
+                rows = file.read_row_group(group, columns=[*_TEXTS, "image.path"]).to_pylist()
+                for index, row in enumerate(rows):
+                    image = ParquetImage(f"{path.name}/{group}/{index}", path, group, index)
+                    yield row, image if row["image"] is not None else None
+    except (OSError, pa.ArrowException) as error:
+        raise ValueError(f"{path} cannot be read as Parquet ({error}). Download it again.") from error
+
+
+def _problem(name: str, pid: str | None, split: str, image: StoredImage | None, row: Any, where: str) -> Problem:
+    if not isinstance(row, dict):
+        raise ValueError(f"{where} is a {type(row).__name__}, not an object.")
+    texts = {field: " ".join(str(row.get(field) or "").split()) for field in _TEXTS}
+    missing = [field for field in _TEXTS if field not in row or not (texts[field] or field in _MAY_BE_EMPTY)]
+    if missing:
+        raise ValueError(f"{where} has no {missing}. Expected is {_DOWNLOAD}.")
+    return Problem(name, pid, split, image, **texts)
+
+
+# Rows are asked for in their order: the last row group is all that is needed
+@lru_cache(maxsize=1)
+def _image_column(path: Path, row_group: int) -> pa.ChunkedArray:
+    with pq.ParquetFile(path) as file:
+        return file.read_row_group(row_group, columns=["image"]).column("image")

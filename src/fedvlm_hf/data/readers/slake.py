@@ -1,0 +1,143 @@
+"""SLAKE's three annotation files: questions in English and Chinese on CT, MRI and X-ray images.
+
+Liu et al., "SLAKE: A Semantically-Labeled Knowledge-Enhanced Dataset for Medical Visual Question Answering", ISBI 2021
+(https://huggingface.co/papers/2102.09542).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ..images import ImageFile
+from .files import locate, read_json
+
+
+FILES = {"train": ("train.json",), "validation": ("validate.json", "validation.json"), "test": ("test.json",)}
+"""Each part's file; the authors' copy on the Hub renamed one."""
+
+MODALITIES = ("CT", "MRI", "X-Ray")
+LANGUAGES = ("en", "zh")
+_SUBSETS = {"OPEN": "open", "CLOSED": "closed"}
+
+_DOWNLOAD = (
+    "SLAKE's folder Slake1.0 with train.json, validate.json (validation.json in the copy on the Hub), test.json and "
+    "imgs/, or the folder that holds it"
+)
+_TEXTS = (
+    "img_name", "question", "answer", "q_lang", "location", "modality", "answer_type", "base_type", "content_type",
+)  # fmt: skip
+_MAY_BE_EMPTY = {"answer"}
+
+
+@dataclass(frozen=True)
+class Question:
+    """One row of the files.
+
+    Attributes:
+        qid (`str`): The row's id, unique over all files.
+        image ([`ImageFile`]): `imgs/<img_name>`.
+        language (`str`): `"en"` or `"zh"`.
+        question, answer (`str`): Texts. The answer is empty where the files have none.
+        subset (`str`): `"open"` or `"closed"`.
+        modality (`str`): `"CT"`, `"MRI"` or `"X-Ray"`.
+        location (`str`): Part of the body, such as `"Lung"`.
+        content_type (`str`): What is asked for, such as `"Organ"` or `"Position"`.
+        base_type (`str`): `"vqa"`, or `"kvqa"` where outside knowledge is needed.
+        given_split (`str`): `"train"`, `"validation"` or `"test"`.
+        is_repaired (`bool`): Surrounding or repeated spaces were removed from a text.
+    """
+
+    qid: str
+    image: ImageFile
+    language: str
+    question: str
+    answer: str
+    subset: str
+    modality: str
+    location: str
+    content_type: str
+    base_type: str
+    given_split: str
+    is_repaired: bool
+
+
+def annotation_files(raw: str | Path) -> list[Path]:
+    """The three annotation files.
+
+    Raises:
+        `ValueError`: if `raw` is neither `Slake1.0` nor a folder that holds it.
+    """
+    folder = locate(raw, "train.json", ("", "Slake1.0"), _DOWNLOAD)
+    return [
+        next((folder / name for name in names if (folder / name).is_file()), folder / names[0])
+        for names in FILES.values()
+    ]
+
+
+def read(raw: str | Path) -> list[Question]:
+    """Reads all rows of both languages: training, validation, test.
+
+    Surrounding and repeated spaces are removed from texts, else nothing is changed.
+
+    Args:
+        raw (`str` or `Path`):
+            The folder `Slake1.0`, or the folder that holds it. The images need not be there.
+
+    Returns:
+        `list[Question]`: in the files' order.
+
+    Raises:
+        `ValueError`: if a file is missing or truncated, or a row lacks a field, has an unknown language, modality or
+            answer type, or an id that came before.
+    """
+    questions: dict[str, Question] = {}
+    for path, split in zip(annotation_files(raw), FILES, strict=True):
+        for index, row in enumerate(read_json(path, list, _DOWNLOAD)):
+            try:
+                question = _question(row, split, path.parent)
+                if question.qid in questions:
+                    raise ValueError(f"`qid` {question.qid} came before, in {questions[question.qid].given_split}.")
+            except ValueError as error:
+                raise ValueError(f"{path}, row {index}: {error} The row is {row}.") from error
+            questions[question.qid] = question
+    return list(questions.values())
+
+
+def _question(row: Any, split: str, folder: Path) -> Question:
+    texts = _texts(row)
+    values = {name: " ".join(text.split()) for name, text in texts.items()}
+    missing = [name for name in _TEXTS if not values[name] and name not in _MAY_BE_EMPTY]
+    if missing:
+        raise ValueError(f"no value for {missing}.")
+    for name, known in (("q_lang", LANGUAGES), ("modality", MODALITIES), ("answer_type", tuple(_SUBSETS))):
+        if values[name] not in known:
+            raise ValueError(f"`{name}` is {values[name]!r}, none of {list(known)}.")
+    image_name = PurePosixPath(values["img_name"])
+    if image_name.is_absolute() or ".." in image_name.parts:
+        raise ValueError(f"`img_name` {str(image_name)!r} leads out of imgs/.")
+    return Question(
+        qid=str(row["qid"]),
+        image=ImageFile(f"imgs/{image_name}", folder / "imgs" / image_name),
+        language=values["q_lang"],
+        question=values["question"],
+        answer=values["answer"],
+        subset=_SUBSETS[values["answer_type"]],
+        modality=values["modality"],
+        location=values["location"],
+        content_type=values["content_type"],
+        base_type=values["base_type"],
+        given_split=split,
+        is_repaired=values != texts,
+    )
+
+
+def _texts(row: Any) -> dict[str, str]:
+    if not isinstance(row, dict):
+        raise ValueError(f"a row is an object, this is a {type(row).__name__}.")
+    missing = [name for name in ("qid", *_TEXTS) if name not in row]
+    if missing:
+        raise ValueError(f"the fields {missing} are missing.")
+    wrong = [name for name in _TEXTS if not isinstance(row[name], str)]
+    if wrong:
+        raise ValueError(f"{wrong} must be text.")
+    return {name: row[name] for name in _TEXTS}

@@ -1,0 +1,197 @@
+"""VQA-RAD's three layouts: the official download, MEVF's re-export of it, and the Hub's Parquet files.
+
+Lau et al., "A dataset of clinically generated visual questions and answers about radiology images", Scientific Data
+2018 (https://doi.org/10.1038/sdata.2018.251): 3,515 questions on 314 radiographs, CT and MR images.
+
+The re-export (with Nguyen et al., 2019) has all 3,515 rows and was read for this code. 1,267 training rows
+repeat another question in a fixed form ("frame"). The official file has the other 2,248; it gives the fixed form in a
+field beside its question, which is not read. That file was not at hand: its fields are those that public code reads
+from it, and so is the rule that the phrase types `test_freeform` and `test_para` are the test part. The Hub copy has
+2,244 rows, without 4 that come twice, and the columns that its card names.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ..images import ImageBytes
+from .files import read_json
+from .vqa_rad_rows import Question, cleaned, hub_question, repaired
+
+
+RE_EXPORT = (
+    "the folder data_RAD/ of the public repository github.com/longle0702/med-v2qa at commit "
+    "4ae21bc19dd20cb5e76fa89f3e77c07230b526c3"
+)
+LAYOUT = f"""\
+One of three, told apart by the files:
+  trainset.json, testset.json, images/   MEVF's re-export: {RE_EXPORT}
+  VQA_RAD Dataset Public.json, VQA_RAD Image Folder/   the official download, https://osf.io/89kps/
+  data/train-*.parquet, data/test-*.parquet   the Hub copy flaviagiammarino/vqa-rad, which does not say the organ"""
+
+_HUB_COLUMNS = ("image", "question", "answer")
+_RE_EXPORT_FILES = {"trainset.json": "train", "testset.json": "test"}
+_OFFICIAL_FILE = "VQA_RAD Dataset Public.json"
+
+
+Reader = Callable[[list[Path]], Iterator[Question]]
+
+
+def annotation_files(raw: str | Path) -> list[Path]:
+    """The files with the questions.
+
+    Raises:
+        `ValueError`: as [`find_layout`].
+    """
+    return find_layout(raw)[0]
+
+
+def read(raw: str | Path) -> list[Question]:
+    """Reads whichever of the three layouts a folder has.
+
+    Args:
+        raw (`str` or `Path`):
+            The folder, laid out as `LAYOUT` says. Image files need not be there.
+
+    Returns:
+        `list[Question]`: in the files' order.
+
+    Raises:
+        `ValueError`: as [`find_layout`] and the layout's own function, or if an id comes twice.
+    """
+    files, reader = find_layout(raw)
+    questions: dict[str, Question] = {}
+    for found in reader(files):
+        if found.qid in questions:
+            raise ValueError(f"{files[0].parent}: `qid` {found.qid} comes twice, in {found.given_split} again.")
+        questions[found.qid] = found
+    return list(questions.values())
+
+
+def find_layout(raw: str | Path) -> tuple[list[Path], Reader]:
+    """Tells the layouts apart by the files that are there.
+
+    Args:
+        raw (`str` or `Path`):
+            The folder.
+
+    Returns:
+        `tuple[list[Path], Callable]`: the files with the questions, and the function that reads them.
+
+    Raises:
+        `ValueError`: if one of a layout's files is missing, or there is none at all. It names a folder a level up or
+            down that would do.
+    """
+    raw = Path(raw)
+    found = _search(raw)
+    if found is None:
+        near = [raw.resolve().parent, *(sorted(raw.iterdir()) if raw.is_dir() else [])]
+        hint = next((f" It is one level off: give {place}." for place in near if _search(place)), "")
+        raise ValueError(f"`raw={str(raw)!r}` holds no file of VQA-RAD.{hint} Expected is:\n{LAYOUT}")
+    shards, reader = found
+    for pattern, files in shards.items():
+        if not files:
+            raise ValueError(f"`raw`: there is no {raw / pattern}. Expected is:\n{LAYOUT}")
+    return [path for files in shards.values() for path in files], reader
+
+
+def read_re_export(files: list[Path]) -> Iterator[Question]:
+    """Reads trainset.json and testset.json; images are in `images/` beside them.
+
+    Args:
+        files (`list[Path]`):
+            Both files.
+
+    Returns:
+        `Iterator[Question]`: the training file's rows, then the test file's.
+
+    Raises:
+        `ValueError`: if a file is missing or not a JSON list, or a row lacks a field or has an unknown organ or answer
+            type; with path and row.
+    """
+    for path in files:
+        for index, row in enumerate(read_json(path, list, LAYOUT)):
+            yield cleaned(row, path, index, _RE_EXPORT_FILES[path.name], path.parent / "images")
+
+
+def read_official(files: list[Path]) -> Iterator[Question]:
+    """Reads `VQA_RAD Dataset Public.json`; phrase types name the test part.
+
+    Args:
+        files (`list[Path]`):
+            The one file.
+
+    Returns:
+        `Iterator[Question]`: rows in the file's order.
+
+    Raises:
+        `ValueError`: as [`read_re_export`].
+    """
+    (path,) = files
+    for index, row in enumerate(read_json(path, list, LAYOUT)):
+        yield cleaned(row, path, index, None, path.parent / "VQA_RAD Image Folder")
+
+
+def read_hub(files: list[Path]) -> Iterator[Question]:
+    """Reads the Hub's Parquet files: image, question and answer, and nothing else.
+
+    Equal images are one, by the digest of their bytes.
+
+    Args:
+        files (`list[Path]`):
+            The shards of `train` and of `test`.
+
+    Returns:
+        `Iterator[Question]`: rows in the files' order.
+
+    Raises:
+        `ValueError`: if a file is not whole or has other columns, or a row lacks a value.
+    """
+    images: dict[str, ImageBytes] = {}
+    places = {"train": 0, "test": 0}
+    for path in files:
+        split = path.name.split("-")[0]
+        for index, row in enumerate(_parquet_rows(path)):
+            content = (row["image"] or {}).get("bytes")
+            texts = {name: repaired(row[name] or "") for name in ("question", "answer")}
+            missing = [name for name, value in {"image": content, **texts}.items() if not value]
+            if missing:
+                raise ValueError(f"{path}, row {index}: no value for {missing}.")
+            digest = hashlib.blake2b(content, digest_size=16).hexdigest()
+            image = images.setdefault(digest, ImageBytes(digest, content))
+            yield hub_question(f"{split}-{places[split]}", image, row, split, **texts)
+            places[split] += 1
+
+
+def _search(raw: Path) -> tuple[dict[str, list[Path]], Reader] | None:
+    for patterns, reader in _LAYOUTS.items():
+        shards = {pattern: sorted(raw.glob(pattern)) for pattern in patterns}
+        if any(shards.values()):
+            return shards, reader
+    return None
+
+
+def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        with ParquetFile(path) as file:
+            schema = file.schema_arrow
+            if not set(_HUB_COLUMNS) <= set(schema.names) or not pa.types.is_struct(schema.field("image").type):
+                raise ValueError(
+                    f"{path} has the columns {schema.names}; expected are image (with its bytes), question and answer."
+                )
+            for batch in file.iter_batches(64, columns=list(_HUB_COLUMNS)):
+                yield from batch.to_pylist()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(f"{path} is not whole Parquet ({error}). Get it again.") from error
+
+
+_LAYOUTS: dict[tuple[str, ...], Reader] = {
+    tuple(_RE_EXPORT_FILES): read_re_export,
+    (_OFFICIAL_FILE,): read_official,
+    ("data/train-*.parquet", "data/test-*.parquet"): read_hub,
+}
+"""Names of the files with the questions, and what reads them."""
