@@ -2,18 +2,21 @@
 Fine-tune one vision-language model on VQA-RAD: 3,515 questions on 314 radiographs, CT and MR images, by organ.
 
 Get the data first: the folder data_RAD/ of github.com/longle0702/med-v2qa at commit
-4ae21bc19dd20cb5e76fa89f3e77c07230b526c3 (trainset.json, testset.json, images/; 17 MB). Then, with the tiny embedded
-LLaVA, on 2 CPU cores and 3 GiB:
+4ae21bc19dd20cb5e76fa89f3e77c07230b526c3 (trainset.json, testset.json, images/; 17 MB), or the official download. Then,
+with the tiny embedded LLaVA, which sees 48 x 48 pixels and a hundred tokens, on 2 CPU cores and 3 GiB:
 
-    accelerate launch recipes/fed_vqa_rad.py --raw data_RAD
+    fedvlm build fed-vqa-rad --raw data_RAD --out data/fed-vqa-rad --max_side 48 --pad_to_square --wording plain
+    accelerate launch recipes/fed_vqa_rad.py --dataset_name data/fed-vqa-rad
 
 All 203 images of the given test split are training images too. To hold test images out:
 
-    accelerate launch recipes/fed_vqa_rad.py --raw data_RAD --split clean
+    accelerate launch recipes/fed_vqa_rad.py --dataset_name data/fed-vqa-rad --dataset_config noniid-clean \
+        --run_name fed_vqa_rad_clean --output_dir out/fed_vqa_rad_clean
 
-Any VLM:
+Any VLM, on whole images:
 
-    accelerate launch recipes/fed_vqa_rad.py --raw data_RAD \
+    fedvlm build fed-vqa-rad --raw data_RAD --out data/fed-vqa-rad-full
+    accelerate launch recipes/fed_vqa_rad.py --dataset_name data/fed-vqa-rad-full \
         --model_name_or_path HuggingFaceTB/SmolVLM-Instruct --dtype bfloat16 \
         --num_rounds 10 --learning_rate 1e-4 --per_device_train_batch_size 4
 """
@@ -28,54 +31,34 @@ from datasets import Dataset, DatasetDict
 from trl import get_peft_config, get_quantization_config
 
 from fedvlm_hf import FederatedTrainer
-from fedvlm_hf.data.builders import vqa_rad
-from fedvlm_hf.data.templates import TEMPLATES
+from fedvlm_hf.data.builders.fed_vqa_rad import ORGANS
+from fedvlm_hf.data.clients import client_datasets
 from fedvlm_hf.launch import DataArguments, load_federation, parse_recipe
 from fedvlm_hf.metrics import score_examples
+from fedvlm_hf.metrics.blind import commonest_answers
 from fedvlm_hf.mini import base_model
 from fedvlm_hf.reporting.runs import Run, read_history
 from fedvlm_hf.reporting.tables import markdown_table, number
 
 
 DEFAULTS = Path(__file__).parent / "configs" / "fed_vqa_rad_mini.yaml"
+BUILD = "fedvlm build fed-vqa-rad --raw data_RAD --out data/fed-vqa-rad --max_side 48 --pad_to_square --wording plain"
 
 
 @dataclass
 class VqaRadArguments(DataArguments):
     """
-    Arguments of this script.
+    [`DataArguments`]; by default the clients are organs.
 
     Parameters:
-        raw (`str`, *optional*):
-            Folder with `trainset.json`, `testset.json` and `images/`. Needed unless `dataset_name` is given.
-        split (`str`, *optional*, defaults to `"given"`):
-            `"given"`: the files' own split, whose test images are training images too. `"clean"`: images held out.
-        image_size (`int`, *optional*, defaults to `512`):
-            Long side in pixels that images are reduced to.
-        wording (`str`, *optional*, defaults to `"short"`):
-            How questions are put: `"short"` asks for a word or phrase, `"plain"` is the question alone.
+        dataset_config (`str`, *optional*, defaults to `"noniid"`):
+            `"noniid"`, `"iid"`: the given split, whose test images are training images too. `"noniid-clean"`,
+            `"iid-clean"`: images held out.
     """
 
-    raw: str | None = field(
-        default=None,
-        metadata={
-            "help": "Folder with trainset.json, testset.json and images/. Needed unless `dataset_name` is given."
-        },
-    )
-    split: str = field(
-        default="given",
-        metadata={
-            "help": "'given': the files' own split, whose test images are training images too. 'clean': held out.",
-            "choices": ["given", "clean"],
-        },
-    )
-    image_size: int = field(default=512, metadata={"help": "Long side in pixels that images are reduced to."})
-    wording: str = field(
-        default="short",
-        metadata={
-            "help": "How questions are put: 'short' asks for a word or phrase, 'plain' is the question alone.",
-            "choices": list(TEMPLATES["vqa"]),
-        },
+    dataset_config: str | None = field(
+        default="noniid",
+        metadata={"help": "'noniid' or 'iid': the given split. 'noniid-clean' or 'iid-clean': test images held out."},
     )
 
 
@@ -83,7 +66,7 @@ def organ_table(run: Run, clients: Sequence[Dataset], tests: Mapping[str, Datase
     """Accuracy per organ, closed and open questions apart, beside the commonest answer of each kind and round 0."""
     cells: dict[tuple[str, str], list[tuple[float, ...]]] = {}
     for organ, test in tests.items():
-        guesses = score_examples("vqa", vqa_rad.commonest_answers(clients, test), test["references"])["accuracy"]
+        guesses = score_examples("vqa", commonest_answers(clients, test), test["references"])["accuracy"]
         for subset, scores in run.last(organ).subsets.items():
             blind = [guess for guess, own in zip(guesses, test["subset"], strict=True) if own == subset]
             before = run.first(organ).subsets[subset]["vqa_accuracy"]
@@ -100,18 +83,33 @@ def organ_table(run: Run, clients: Sequence[Dataset], tests: Mapping[str, Datase
 
 
 def load_data(args: VqaRadArguments) -> tuple[DatasetDict, dict[str, Dataset]]:
-    if args.dataset_name is not None:
-        dataset = load_federation(args.dataset_name, args.dataset_config)
-    elif args.raw is not None:
-        dataset = vqa_rad.build(args.raw, args.split, args.image_size, args.wording)
-    else:
-        raise ValueError(f"`--raw` is missing: the folder with VQA-RAD. Get it from {vqa_rad.SOURCE}.")
+    if args.dataset_name is None:
+        raise ValueError(
+            "`--dataset_name` is missing: a folder that `fedvlm build` made, or its name on the Hub. Two commands:\n"
+            f"  {BUILD}\n  accelerate launch recipes/fed_vqa_rad.py --dataset_name data/fed-vqa-rad"
+        )
+    dataset = load_federation(args.dataset_name, args.dataset_config)
     organs = dataset["test"]["organ"]
-    tests = {
-        organ: dataset["test"].select([row for row, own in enumerate(organs) if own == organ])
-        for organ in vqa_rad.CLIENTS
+    if None in organs:
+        raise ValueError(
+            f"{args.dataset_name} was built from the Hub copy of VQA-RAD, which does not say the organ that an image "
+            "shows; this recipe scores by organ. Build it from another download, or train with recipes/fed_nature.py."
+        )
+    return dataset, {
+        organ: dataset["test"].select([row for row, own in enumerate(organs) if own == organ]) for organ in ORGANS
     }
-    return dataset, tests
+
+
+def leak_note(clients: Sequence[Dataset], test: Dataset) -> str:
+    """What a reader of the scores must know, counted."""
+    trained = {digest for client in clients for digest in client["image_digest"]}
+    tested = set(test["image_digest"])
+    if not tested & trained:
+        return "No test image is a client's: images were held out. Patients cannot be told apart in the files."
+    return (
+        f"{len(tested & trained)} of the {len(tested)} test images are clients' images too, as VQA-RAD's given split "
+        "has it. Scores compare with the literature, and overstate what the model does on images it has not seen."
+    )
 
 
 def main(argv: list[str]) -> None:
@@ -133,8 +131,8 @@ def main(argv: list[str]) -> None:
 
     # Every round is saved already
     run = Run(args.method, read_history(Path(args.output_dir) / "metrics.jsonl"))
-    clients = [dataset[client_id] for client_id in vqa_rad.CLIENTS.values()]
-    print(f"\n{organ_table(run, clients, tests)}\n{dataset['test'].info.description}")
+    clients = list(client_datasets(dataset).values())
+    print(f"\n{organ_table(run, clients, tests)}\n{leak_note(clients, dataset['test'])}")
     print(f"Rounds, card, curves and samples are in {args.output_dir}/: start with README.md and report/.")
 
 

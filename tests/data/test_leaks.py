@@ -43,6 +43,8 @@ def test_test_goes_over_validation_over_train():
     kept = without_shared_images(examples, work)
     assert [e.id for e in kept] == ["row-2", "row-3", "row-5", "row-6"]
     assert excluded(work) == [2, 1]
+    shared = next(line for line in work.tally.lines if line["what"].startswith("test images"))
+    assert (shared["count"], shared["why"]) == (1, "of 1 test images")
 
 
 def test_rows_of_one_image_stay_or_go_together():

@@ -33,13 +33,17 @@ def without_shared_images(examples: Sequence[Example], work: Work) -> list[Examp
         shown.setdefault(example.image.key, example)
     digests = work.map("digests", _digest, shown, "comparing images")
     latest: dict[str, int] = {}
+    images: dict[str, set[str]] = {split: set() for split in _ORDER}
     for example in examples:
         name = _identity(example.image, digests)
         latest[name] = max(latest.get(name, 0), _ORDER.index(example.split))
+        images[example.split].add(name)
     kept = [e for e in examples if _ORDER.index(e.split) == latest[_identity(e.image, digests)]]
     missing = sum(digest is None for digest in digests.values())
     if missing:
         work.tally.note("images without a file", missing, "told apart by name, not by their pixels")
+    shared = len(images["test"] & images["train"])
+    work.tally.note("test images that are training images too", shared, f"of {len(images['test'])} test images")
     for split, later in (("train", "validation or test"), ("validation", "test")):
         count = sum(e.split == split for e in examples) - sum(e.split == split for e in kept)
         work.tally.exclude(f"{split} rows whose image is in {later} too", count, "no held-out image is a client's")

@@ -49,11 +49,10 @@ Slake1.0/                          --raw is this folder, or the one that holds i
     sources: ClassVar[tuple[Source, ...]] = (
         Source(
             name="SLAKE 1.0",
-            url="https://www.med-vqa.com/slake, or https://huggingface.co/datasets/BoKelvin/SLAKE with imgs.zip "
-            "unpacked",
+            url="https://huggingface.co/datasets/BoKelvin/SLAKE",
             licence="CC BY 4.0, as the card of the authors' Hub repository BoKelvin/SLAKE says",
-            terms="None to sign; name the authors. The images come from other public collections with terms of their "
-            "own (recalled, not verified: MSD, CHAOS, ChestX-ray8).",
+            terms="None to sign; name the authors. Unpack imgs.zip. The images come from other public collections "
+            "with terms of their own (recalled, not verified: MSD, CHAOS, ChestX-ray8).",
             citation="Liu et al., SLAKE: A Semantically-Labeled Knowledge-Enhanced Dataset for Medical Visual "
             "Question Answering, ISBI 2021, https://huggingface.co/papers/2102.09542",
         ),
