@@ -9,7 +9,7 @@ from . import __version__
 from .commands import dedented
 
 
-COMMANDS = ("build-llava",)
+COMMANDS = ("build", "check", "partition", "build-llava")
 """Each is the function `run` of its module in `commands/`."""
 
 

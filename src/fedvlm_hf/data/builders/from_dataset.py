@@ -1,5 +1,7 @@
 """Any image-text dataset, of the Hub or of a folder, cut into clients."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -96,16 +98,16 @@ class FromDataset(Builder):
     @property
     def partition_column(self) -> str:
         """The column that clients go by."""
-        return self.by or self.label or "task"
+        return _own_name(self.by or self.label or "task")
 
     def read(self, raw: Path, work: Work) -> list[Example]:
         """The rows of the split and of the source's `validation` and `test`, in their order; `raw` is not used."""
         splits = load_splits(self.dataset, self.dataset_config, self.revision)
         if self.split not in splits:
             raise ValueError(f"`split={self.split!r}` is none of {self.dataset}'s: {list(splits)}.")
+        self._check_options(splits[self.split])
         examples = []
         for name, split in {self.split: "train", **{name: name for name in HELD_OUT if name in splits}}.items():
-            work.sources[f"{self.dataset}/{name}"] = splits[name]._fingerprint
             examples += self._examples(splits[name], name, split, work)
             work.tally.read(f"rows of {name}", splits[name].num_rows)
         if "test" not in splits:
@@ -128,7 +130,7 @@ class FromDataset(Builder):
             found.append(assemble(name, rule, splits, lift(clients, train), labels))
         if self.iid:
             clients = lift(iid(len(train), self.num_clients, self.seed), train)
-            labels = self._values(examples, "by", self.partition_column)
+            labels = column(examples, self.partition_column)
             found.append(assemble("iid", "[ours] Rows are dealt to the clients by chance.", splits, clients, labels))
         return found
 
@@ -141,14 +143,18 @@ class FromDataset(Builder):
         names = [", ".join(group) for group in groups]
         return assemble("noniid", rule, column(examples, "split"), lift(clients, train), values, names)
 
+    def _check_options(self, dataset: Dataset) -> None:
+        """Columns that clients go by, before any image is read."""
+        known = ["task", *(name for name in text_columns(dataset.features) if name != "task")]
+        for option, name in {"by": self.by, "label": self.label}.items():
+            if name is not None and name not in known:
+                raise ValueError(
+                    f"`{option}={name!r}` is no column of {self.dataset} with one value a row; those are {known}."
+                )
+
     def _values(self, examples: Sequence[Example], option: str, name: str) -> list[str]:
-        """A column of all examples."""
-        known = ["task", *examples[0].columns]
-        if name not in known:
-            raise ValueError(
-                f"`{option}={name!r}` is no column of {self.dataset} with one value a row; those are {known}."
-            )
-        values = column(examples, name)
+        """A column of all examples, by its name in the source."""
+        values = column(examples, _own_name(name))
         for example, value in zip(examples, values, strict=True):
             if value is None and example.split == "train":
                 raise ValueError(f"`{option}={name!r}`: row {example.id!r} has no value, and so no client.")
@@ -159,10 +165,17 @@ class FromDataset(Builder):
         where = f"{self.dataset}, split {name}"
         image = image_column(dataset.features, self.image)
         texts = text_columns_of(dataset.column_names, asking)
-        own = text_columns(dataset.features)
+        own = [
+            name for name in text_columns(dataset.features)
+            if name != "task" and (name not in texts or name in (self.by, self.label))
+        ]  # fmt: skip
         digests = pixel_digests(dataset, image, where, work)
+        rows = records(dataset, list(dict.fromkeys([*texts, *own])))
+        # Of the content: `datasets` hashes times and paths of files, which differ from machine to machine
+        content = json.dumps([digests, rows], sort_keys=True, default=str)
+        work.sources[f"split {name}"] = hashlib.sha256(content.encode()).hexdigest()
         examples = []
-        for row, values in enumerate(records(dataset, list(dict.fromkeys([*texts, *own])))):
+        for row, values in enumerate(rows):
             try:
                 text = row_text(values, texts, asking)
             except ValueError as error:
@@ -173,7 +186,7 @@ class FromDataset(Builder):
                     image=RowImage(digests[row], dataset, image, row),
                     split=split,
                     **vars(text),
-                    columns={_own_name(key): _own_value(values[key]) for key in own if key not in texts},
+                    columns={_own_name(key): _own_value(values[key]) for key in own},
                 )
             )
         return examples
@@ -195,8 +208,8 @@ def _without_leaks(examples: list[Example]) -> list[Example]:
 
 
 def _own_name(name: str) -> str:
-    """The source's own `id`, say, under a name that no column of ours has."""
-    return f"source_{name}" if name in _RESERVED else name
+    """The source's own `id`, say, under a name that no column of ours has; `task` is ours too."""
+    return f"source_{name}" if name in _RESERVED and name != "task" else name
 
 
 def _own_value(value: Any) -> str | None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..spec import TASKS
-from ..templates import TEMPLATES, chat
+from ..templates import chat
 
 
 Messages = list[dict[str, str]]
@@ -107,10 +107,10 @@ def _from_columns(row: Mapping[str, Any], columns: list[str], task: str, asking:
         raise ValueError("there is no answer.")
     references = _texts(row.get("references")) or answers
     question = row.get(asking.question or "question") if asking.instruction is None else asking.instruction
-    if question is None and "caption" in TEMPLATES and task == "caption":
-        parts = chat("caption", answers[0], asking.wording)
-    elif question is None:
+    if question is None and task != "caption":
         raise ValueError("there is no question. Name its column with `question`, or ask all with `instruction`.")
+    if question is None:
+        parts = chat("caption", answers[0], asking.wording)
     elif task == "vqa" and asking.instruction is None:
         parts = chat("vqa", answers[0], asking.wording, question=str(question))
     else:

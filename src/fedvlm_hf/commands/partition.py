@@ -1,0 +1,84 @@
+"""`fedvlm partition`."""
+
+import json
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import HelpFormatter, dedented
+from .check import open_federation
+
+
+def run(argv: Sequence[str]) -> None:
+    r"""Show how a federated dataset is partitioned, or cut a dataset into clients.
+
+    Of a federated dataset: labels, tasks and modalities of each client, sizes,
+    distances from the pool and shared images, printed and as PNG and Markdown.
+
+    With --from, any dataset that `load_dataset` reads becomes a federated one:
+    `fedvlm partition --from DATASET --help` lists the options.
+
+    examples:
+      The partition of a folder that `fedvlm build` wrote:
+        fedvlm partition out/fed-slake --config noniid
+      A dataset of the Hub, cut into clients in three ways:
+        fedvlm partition --from org/dataset --by modality --iid --num_clients 3 \
+            --dirichlet 0.1 --label modality --out out/fed-dataset
+    """
+    if any(argument.split("=")[0] == "--from" for argument in argv):
+        _from_dataset(argv)
+    else:
+        _report(argv)
+
+
+def _report(argv: Sequence[str]) -> None:
+    parser = ArgumentParser("fedvlm partition", description=dedented(run.__doc__), formatter_class=HelpFormatter)
+    parser.add_argument("dataset", help="Folder, or name of a federated dataset on the Hub.")
+    parser.add_argument("--config", help="The configuration; all of them by default.")
+    parser.add_argument("--by", help="Column to compare clients by; the one its manifest names, or task, by default.")
+    parser.add_argument("--out", help="Folder for figures and pages; report/ in the dataset's folder by default.")
+    arguments = parser.parse_args(argv)
+    # Imports that take seconds are in the functions, so that `fedvlm --help` does not wait for them
+    from ..reporting.partition_pages import read_report, report_text, write_report
+
+    federation = open_federation(arguments.dataset)
+    if arguments.out is None and not Path(arguments.dataset).is_dir():
+        raise ValueError(f"`--out` is needed: {arguments.dataset} is no folder that the report could go to.")
+    out = Path(arguments.out or Path(arguments.dataset) / "report")
+    for config in [arguments.config] if arguments.config else federation.configs:
+        report = read_report(federation, config, arguments.by)
+        page = write_report(report, out)
+        print(f"{report_text(report)}\nThis is {page}, with the figure {page.with_suffix('.png')}")
+
+
+def _from_dataset(argv: Sequence[str]) -> None:
+    """Cut a dataset without clients into clients.
+
+    fedvlm partition --from DATASET --out DIR [OPTIONS]
+
+    --by, --dirichlet and --iid say how clients come about; each that is given is
+    a configuration. Rows in the row format, with prompt and completion, or with
+    messages are taken as they are; otherwise --question and --answer name the
+    columns. The source's splits test and validation are kept; without a test, a
+    share of the images is held out. A training row whose image is held out is
+    left out.
+    """
+    from transformers import HfArgumentParser
+
+    from ..data.builders.from_dataset import FromDataset
+    from ..data.writing.build import build_dataset
+    from ..data.writing.options import WriteOptions
+    from ..data.writing.summary import summary
+    from ..reporting.partition_pages import add_partition_reports
+
+    parser = HfArgumentParser(
+        (FromDataset, WriteOptions),
+        prog="fedvlm partition",
+        description=dedented(_from_dataset.__doc__),
+        formatter_class=HelpFormatter,
+    )
+    parser.add_argument("--out", required=True, help="Folder to make.")
+    builder, options, rest = parser.parse_args_into_dataclasses(list(argv))
+    out = build_dataset(builder, builder.dataset, rest.out, options)
+    add_partition_reports(out)
+    print(summary(builder, json.loads((out / "manifest.json").read_text(encoding="utf-8")), out))

@@ -1,0 +1,1 @@
+"""What `fedvlm check` verifies in a federated dataset, whoever wrote it."""
