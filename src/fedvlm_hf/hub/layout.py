@@ -2,7 +2,7 @@
 
 | path | what |
 |---|---|
-| `adapter_config.json`, `adapter_model.safetensors` | the export of the round: `PeftModel.from_pretrained(base, repo, revision=tag)` |
+| `adapter_*` | the round's export, for `PeftModel.from_pretrained(base, repo, revision=tag)` |
 | `README.md` | the model card |
 | `metrics.jsonl` | a line for each round so far |
 | `report/` | tables and figures without any test image |
