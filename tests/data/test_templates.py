@@ -3,7 +3,7 @@ from string import Formatter
 import pytest
 
 from fedvlm_hf.data.spec import TASKS
-from fedvlm_hf.data.templates import TASK_OF, TEMPLATES, chat, choice_letter, choices_text
+from fedvlm_hf.data.templates import TASK_OF, TEMPLATES, chat, check_wording, choice_letter, choices_text
 
 
 FIELDS = {
@@ -92,3 +92,12 @@ def test_unknown_task_is_refused():
 def test_fields_must_fit_the_template(fields):
     with pytest.raises(ValueError, match=r"'vqa' needs the fields \['question'\]"):
         chat("vqa", "yes", **fields)
+
+
+def test_a_wording_must_be_one_of_each_template():
+    """Both have "plain" and "polite"; "box" is grounding's alone."""
+    check_wording(None, ("vqa", "grounding"))
+    check_wording("plain", ("vqa", "grounding"))
+    check_wording("box", ("grounding",))
+    with pytest.raises(ValueError, match=r"`wording='box'`.*choose one of \['plain', 'polite'\]"):
+        check_wording("box", ("vqa", "grounding"))

@@ -101,6 +101,23 @@ def chat(task: str, answer: str, wording: str | None = None, **fields: str) -> d
     }
 
 
+def check_wording(wording: str | None, keys: Sequence[str]) -> None:
+    """Refuses a wording that one of several templates does not have, before any row is read.
+
+    Args:
+        wording (`str`, *optional*):
+            What was asked for; the first of each template by default.
+        keys (`Sequence[str]`):
+            Keys of `TEMPLATES`.
+
+    Raises:
+        `ValueError`: naming the wordings that all of them have.
+    """
+    if wording is not None and not all(wording in TEMPLATES[key] for key in keys):
+        common = [name for name in TEMPLATES[keys[0]] if all(name in TEMPLATES[key] for key in keys)]
+        raise ValueError(f"`wording={wording!r}` is not one of all of {list(keys)}; choose one of {common}.")
+
+
 def choices_text(choices: Sequence[str]) -> str:
     """The options of a multiple-choice question, one a line.
 

@@ -119,6 +119,8 @@ class Builder(ABC):
     """Known limits, one sentence each."""
     paper_counts: ClassVar[Mapping[str, int]]
     """FedVLMBench's Table 2 by task, or empty; printed beside our counts."""
+    templates: ClassVar[tuple[str, ...]]
+    """Keys of `data.templates.TEMPLATES` that rows are worded by; a `wording` is one of each."""
     partition_column: ClassVar[str]
     """The column that the report's histograms, total variation and earth mover's distance are over."""
     public_columns: ClassVar[tuple[str, ...]] = ()

@@ -100,6 +100,7 @@ Its clients are client_north and client_south:
         "Images that the build holds out are told apart by file content: others of the same patient, scene or object "
         "may be in training.",
     )
+    templates: ClassVar[tuple[str, ...]] = ()
     paper_counts: ClassVar[dict[str, int]] = {}
     partition_column: ClassVar[str] = "label"
 

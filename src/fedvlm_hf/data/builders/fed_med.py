@@ -119,6 +119,7 @@ mimic_cxr/   """ + mimic_cxr.LAYOUT.replace("\n", "\n             ")
         "In `iid` clients share CT slices with one another; no image is shared with validation or test.",
         *VOLUME_LIMITS,
     )
+    templates: ClassVar[tuple[str, ...]] = ("vqa", "detection", "report")
     paper_counts: ClassVar[dict[str, int]] = {"vqa": 3846, "detection": 8744, "report": 8000}
     partition_column: ClassVar[str] = "task"
     public_columns: ClassVar[tuple[str, ...]] = ("source", "study_id")

@@ -126,6 +126,7 @@ class FedRadGenome(Builder):
         "or test.",
         *VOLUME_LIMITS,
     )
+    templates: ClassVar[tuple[str, ...]] = ("detection",)
     paper_counts: ClassVar[dict[str, int]] = {"detection": 8744}
     partition_column: ClassVar[str] = "organ"
     public_columns: ClassVar[tuple[str, ...]] = ("organ", "volume", "slice_index")

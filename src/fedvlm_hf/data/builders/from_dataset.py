@@ -69,6 +69,7 @@ class FromDataset(Builder):
         "[ours] Training rows whose image is held out are left out: images are told apart by their pixels.",
     )
     limits: ClassVar[tuple[str, ...]] = ("Images that differ in one pixel count as different.",)
+    templates: ClassVar[tuple[str, ...]] = ()
     paper_counts: ClassVar[Mapping[str, int]] = {}
 
     def __post_init__(self) -> None:
