@@ -1,0 +1,117 @@
+"""`fedvlm build`."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from . import HelpFormatter, dedented
+
+
+if TYPE_CHECKING:
+    from ..data.builders.base import Builder
+
+
+@dataclass
+class FolderArguments:
+    """
+    Where a dataset comes from and goes to.
+
+    Parameters:
+        raw (`str`):
+            Folder with the official download.
+        out (`str`):
+            Folder to make.
+        push (`str`, *optional*):
+            Repository of the Hub to push to.
+    """
+
+    raw: str = field(metadata={"help": "Folder with the official download."})
+    out: str = field(metadata={"help": "Folder to make. A stopped build goes on when the same command is run again."})
+    push: str | None = field(
+        default=None,
+        metadata={
+            "help": "Repository of the Hub to push to, such as my-group/fed-slake; a new one is private. Where a "
+            "source may not be passed on, only ids and the partition are sent."
+        },
+    )
+
+
+def run(argv: Sequence[str]) -> None:
+    """Make a federated dataset from an official download.
+
+    fedvlm build NAME --raw PATH --out DIR [OPTIONS]
+
+    Writes a folder that `load_dataset` reads: Parquet shards with client splits,
+    a card, and manifest.json with checksums and counts. `fedvlm build NAME --help`
+    says where to get the download, under which terms, and lists the options.
+    """
+    from ..data.builders.base import BUILDERS
+    from ..registry import unknown_name_message
+
+    argv = list(argv)
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_overview())
+        return
+    name = argv[0].replace("-", "_")
+    builder_class = BUILDERS.get(name)
+    if builder_class is None:
+        names = [known.replace("_", "-") for known in BUILDERS.names()]
+        raise ValueError(unknown_name_message("NAME", argv[0], names))
+    _build(argv[0], builder_class, argv[1:])
+
+
+def _build(name: str, builder_class: "type[Builder]", argv: Sequence[str]) -> None:
+    # Imports that take seconds are in the functions, so that `fedvlm --help` does not wait for them
+    from transformers import HfArgumentParser
+
+    from ..data.writing.build import build_dataset
+    from ..data.writing.options import WriteOptions
+    from ..data.writing.push import files_to_push, push_dataset
+    from ..data.writing.summary import summary
+
+    parser = HfArgumentParser(
+        (FolderArguments, builder_class, WriteOptions),
+        prog=f"fedvlm build {name}",
+        description=_description(builder_class),
+        formatter_class=HelpFormatter,
+    )
+    folders, builder, options = parser.parse_args_into_dataclasses(list(argv))
+    out = build_dataset(builder, folders.raw, folders.out, options)
+    # After the build, which would otherwise hold what drawing needs in memory
+    from ..reporting.partition_pages import add_partition_reports
+
+    add_partition_reports(out)
+    print(summary(builder, json.loads((out / "manifest.json").read_text(encoding="utf-8")), out))
+    if folders.push is None:
+        return
+    pushed = files_to_push(out, builder)
+    url = push_dataset(pushed, folders.push)
+    restricted = [source.name for source in builder.sources if source.is_restricted]
+    if restricted:
+        sent = ", ".join(path.relative_to(pushed).as_posix() for path in sorted(pushed.rglob("*")) if path.is_file())
+        print(f"Rows and images were NOT sent: {' and '.join(restricted)} may not be passed on.")
+        print(f"Sent was what is in {pushed}: {sent}.")
+    print(f"Pushed to {url}")
+
+
+def _overview() -> str:
+    from ..data.builders.base import BUILDERS
+
+    lines = [dedented(run.__doc__), "", "datasets:"]
+    for name in BUILDERS.names():
+        builder_class = BUILDERS.get(name)
+        lines.append(f"  {name.replace('_', '-'):<16} {builder_class.summary}")
+    return "\n".join(lines)
+
+
+def _description(builder_class: "type[Builder]") -> str:
+    """What the dataset is, where its download comes from and how it must lie."""
+    lines = [f"{builder_class.title}: {builder_class.summary}", "", "expected under --raw:"]
+    lines += [f"  {line}" for line in builder_class.layout.strip().splitlines()]
+    lines += ["", "where to get it:"]
+    for source in builder_class.sources:
+        lines += [f"  {source.name}: {source.url}", f"    licence: {source.licence}", f"    access: {source.terms}"]
+        if source.is_restricted:
+            lines.append("    Rows and images may not be passed on; --push sends ids and the partition.")
+    return "\n".join(lines)

@@ -1,0 +1,165 @@
+"""Rows to Parquet. A shard is written by one process, a row group at a time, and is there whole or not at all."""
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..work import Work
+from .layout import GROUP_DECODED_BYTES, Shard
+from .staging import StagedImage, content_hash
+
+
+IMAGE_BYTES = "images.list.element.bytes"
+
+_PATH, _CONTENT = "_path", "_content"
+_IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+# Values that Arrow looks at before it may close a page. By default 1,024: pages of hundreds of images
+_PAGE_ROWS = 16
+# A process writes some 400 MB/s and holds some 200 MiB: more than a few only take memory
+_MAX_WRITERS = 6
+# Where pages end is decided by their content, as `Dataset.push_to_hub` does it: the Hub stores equal pages once
+_CHUNKS = {"min_chunk_size": 256 * 1024, "max_chunk_size": 1024 * 1024, "norm_level": 0}
+
+
+@dataclass(frozen=True)
+class _Job:
+    shard: Shard
+    folder: Path
+    rows_file: Path
+    schema: pa.Schema
+
+
+def write_rows_file(
+    path: Path, schema: pa.Schema, rows: Iterable[Mapping[str, Any]], images: Iterable[StagedImage]
+) -> None:
+    """Writes all rows without their images where every process can map them.
+
+    Args:
+        path (`Path`):
+            An Arrow file.
+        schema (`pa.Schema`):
+            Of the shards.
+        rows (`Iterable[Mapping[str, Any]]`):
+            The values of each row but `images` and `client_id`.
+        images (`Iterable[StagedImage]`):
+            Of each row.
+    """
+    kept = [schema.field(name) for name in schema.names if name not in ("images", "client_id")]
+    stored = pa.schema([*kept, (_PATH, pa.string()), (_CONTENT, pa.string())])
+    with pa.ipc.new_file(str(path), stored) as writer:
+        complete = (
+            {**row, _PATH: str(image.path), _CONTENT: image.content} for row, image in zip(rows, images, strict=True)
+        )
+        while batch := list(islice(complete, 1000)):
+            writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=stored))
+
+
+def write_shards(
+    shards: Sequence[Shard], folder: Path, rows_file: Path, schema: pa.Schema, work: Work
+) -> dict[str, dict[str, int]]:
+    """Writes the shards that are not there yet.
+
+    Args:
+        shards (`Sequence[Shard]`):
+            The files.
+        folder (`Path`):
+            Where they go.
+        rows_file (`Path`):
+            What [`write_rows_file`] wrote.
+        schema (`pa.Schema`):
+            Of the shards, with the metadata that `datasets` reads features from.
+        work ([`Work`]):
+            Processes.
+
+    Returns:
+        `dict[str, dict[str, int]]`: path to `num_rows` and `num_bytes`.
+
+    Raises:
+        `ValueError`: if an image file is not what it was when it was staged.
+    """
+    jobs = {shard.path: _Job(shard, folder, rows_file, schema) for shard in shards}
+    # No journal: a shard that is there is whole. Processes take longer to start than a small dataset takes to write
+    num_workers = min(work.num_workers, _MAX_WRITERS)
+    if sum(shard.num_bytes for shard in shards) <= GROUP_DECODED_BYTES:
+        num_workers = 1
+    return Work(num_workers=num_workers).map("shards", _write_shard, jobs, "writing shards", is_long=True)
+
+
+def _write_shard(job: _Job) -> dict[str, int]:
+    path = job.folder / job.shard.path
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.tmp")
+        with pa.memory_map(str(job.rows_file)) as source:
+            _write(temporary, job, pa.ipc.open_file(source).read_all())
+        os.replace(temporary, path)
+    return {"num_rows": sum(map(len, job.shard.groups)), "num_bytes": path.stat().st_size}
+
+
+def _write(path: Path, job: _Job, rows: pa.Table) -> None:
+    leaves = [leaf for field in job.schema for leaf in _leaves(field)]
+    texts = [leaf for leaf in leaves if leaf != IMAGE_BYTES]
+    with pq.ParquetWriter(
+        path,
+        job.schema,
+        # One copy of an image that comes again in a row group; where none does, images are plain and stay apart
+        use_dictionary=leaves if job.shard.has_repeats else texts,
+        dictionary_pagesize_limit=2**30,
+        # Encoded images do not compress, and stay the same bytes wherever they stand, which the Hub then stores once
+        compression={**dict.fromkeys(texts, "snappy"), IMAGE_BYTES: "none"},
+        write_statistics=texts,
+        use_content_defined_chunking=_CHUNKS,
+        write_page_index=True,
+        write_batch_size=_PAGE_ROWS,
+    ) as writer:
+        writer.add_key_value_metadata({"content_defined_chunking": json.dumps(_CHUNKS)})
+        start = 0
+        for group in job.shard.groups:
+            ids = job.shard.client_ids and job.shard.client_ids[start : start + len(group)]
+            writer.write_table(_table(rows.take(list(group)), ids, job.schema), row_group_size=len(group))
+            start += len(group)
+
+
+def _table(rows: pa.Table, client_ids: Sequence[str | None] | None, schema: pa.Schema) -> pa.Table:
+    columns = {
+        "images": _images(rows[_PATH].to_pylist(), rows[_CONTENT].to_pylist()),
+        "client_id": pa.array(client_ids or [None] * rows.num_rows, pa.string()),
+    }
+    return pa.table([columns[name] if name in columns else rows[name] for name in schema.names], schema=schema)
+
+
+def _images(paths: list[str], contents: list[str]) -> pa.Array:
+    read: dict[str, bytes] = {}
+    for path, content in zip(paths, contents, strict=True):
+        if content not in read:
+            read[content] = _read(Path(path), content)
+    encoded = pa.array([read[content] for content in contents], pa.binary())
+    images = pa.StructArray.from_arrays([encoded, pa.nulls(len(paths), pa.string())], fields=list(_IMAGE))
+    return pa.ListArray.from_arrays(pa.array(range(len(paths) + 1), pa.int32()), images)
+
+
+def _read(path: Path, content: str) -> bytes:
+    encoded = path.read_bytes() if path.exists() else None
+    if encoded is None or content_hash(encoded) != content:
+        raise ValueError(
+            f"{path} is not what it was when this build first read it. Remove the hidden folder beside `out` "
+            "(.NAME.build) and build again."
+        )
+    return encoded
+
+
+def _leaves(field: pa.Field, prefix: str = "") -> list[str]:
+    """Paths of a field's values as Parquet names them."""
+    path = f"{prefix}{field.name}"
+    if pa.types.is_list(field.type):
+        return _leaves(field.type.value_field.with_name("element"), f"{path}.list.")
+    if pa.types.is_struct(field.type):
+        return [leaf for inner in field.type for leaf in _leaves(inner, f"{path}.")]
+    return [path]
