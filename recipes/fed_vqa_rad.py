@@ -38,7 +38,8 @@ from fedvlm_hf.metrics import score_examples
 from fedvlm_hf.metrics.blind import commonest_answers
 from fedvlm_hf.mini import base_model
 from fedvlm_hf.reporting.runs import Run, read_history
-from fedvlm_hf.reporting.tables import markdown_table, number
+from fedvlm_hf.markdown import markdown_table
+from fedvlm_hf.reporting.tables import number
 
 
 DEFAULTS = Path(__file__).parent / "configs" / "fed_vqa_rad_mini.yaml"

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1] / "src" / PACKAGE
 # A room is a top-level module or folder of the package. `FACE` is the package's own __init__.py.
 FACE = "__init__"
 LAYERS = {
-    0: {"tensors", "types", "registry", "sampling", "files", "lazy"},
+    0: {"tensors", "types", "registry", "sampling", "files", "lazy", "markdown"},
     1: {"adapters", "tuning", "state", "data", "models", "metrics", "transforms", "methods"},
     2: {"evaluation", "engines", "rounds", "callbacks"},
     3: {"config", "client_run", "federated", "trainer", "mini", "checkpoint", "hub", "reporting", "progress"},

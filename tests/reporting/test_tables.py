@@ -3,16 +3,10 @@ from fedvlm_hf.reporting.tables import (
     client_scores_table,
     clients_table,
     flat_scores,
-    markdown_table,
     results_table,
     rounds_table,
 )
 from records import HISTORY, record
-
-
-def test_cells_cannot_break_the_table():
-    table = markdown_table(["name", "value"], [["a|b\nc", "1.000"]])
-    assert table == "| name   | value |\n| ------ | ----: |\n| a\\|b c | 1.000 |\n"
 
 
 def test_primary_metrics_come_first_and_subsets_last():

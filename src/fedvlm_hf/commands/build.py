@@ -87,7 +87,7 @@ def _build(name: str, builder_class: "type[Builder]", argv: Sequence[str]) -> No
         return
     pushed = files_to_push(out, builder)
     url = push_dataset(pushed, folders.push)
-    restricted = [source.name for source in builder.sources if source.is_restricted]
+    restricted = [source.name for source in builder.used_sources if source.is_restricted]
     if restricted:
         sent = ", ".join(path.relative_to(pushed).as_posix() for path in sorted(pushed.rglob("*")) if path.is_file())
         print(f"Rows and images were NOT sent: {' and '.join(restricted)} may not be passed on.")

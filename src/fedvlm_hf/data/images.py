@@ -4,7 +4,6 @@ import hashlib
 import io
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from os import PathLike
 from pathlib import Path
 
 from PIL import ExifTags, Image, ImageOps
@@ -127,15 +126,3 @@ def pad_square(image: Image.Image) -> Image.Image:
     square = Image.new("RGB", (side, side))
     square.paste(to_rgb(image), ((side - image.width) // 2, (side - image.height) // 2))
     return square
-
-
-def square_jpeg(path: str | PathLike, max_side: int) -> bytes:
-    """Reads an image file, pads it to a black square of at most `max_side` pixels and encodes it again.
-
-    Raises:
-        `ValueError`: if the file is missing or is not an image.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"{path} cannot be read as an image (there is no such file).")
-    return encode(pad_square(shrink(open_image(path.read_bytes(), str(path)), max_side)))

@@ -4,10 +4,11 @@ from pathlib import Path
 
 from ..data.federation import Federation, read_folder
 from ..files import write_atomic
+from ..markdown import markdown_table
 from .partition import PartitionReport, partition_report, report_columns
 from .partition_figure import draw_partition
 from .partition_tables import clients_table, histogram_table, shared_text
-from .tables import MISSING, markdown_table, number
+from .tables import MISSING, number
 
 
 _BEGIN = "<!-- written by fedvlm partition -->"

@@ -1,8 +1,9 @@
 """A partition's numbers as Markdown tables."""
 
+from ..markdown import markdown_table
 from .partition import Histogram, PartitionReport
 from .partition_figure import MAX_LABELS, POOL
-from .tables import MISSING, markdown_table, number
+from .tables import MISSING, number
 
 
 MAX_PAIRS = 12

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from ..markdown import markdown_table
 from ..metrics import PRIMARY
 from ..types import EvalResult, RoundRecord
 from .runs import Run, client_mean, evaluation_names, primary_scores, split_name
@@ -10,29 +11,6 @@ from .runs import Run, client_mean, evaluation_names, primary_scores, split_name
 MISSING = "-"
 PLACES = {"local": 0, "central": 2}
 """Where the baselines stand: no sharing left of the federated runs (1), one pool right of them."""
-
-
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], num_labels: int = 1) -> str:
-    """A Markdown table with padded columns.
-
-    Args:
-        header (`Sequence[str]`):
-            Column titles.
-        rows (`Sequence[Sequence[str]]`):
-            One cell a column.
-        num_labels (`int`, *optional*, defaults to 1):
-            How many columns at the left are words; the others are numbers and stand to the right.
-    """
-    table = [[" ".join(cell.split()).replace("|", "\\|") for cell in row] for row in [header, *rows]]
-    columns = []
-    for place, cells in enumerate(zip(*table, strict=True)):
-        width = max(3, *map(len, cells))
-        if place < num_labels:
-            padded, rule = [cell.ljust(width) for cell in cells], "-" * width
-        else:
-            padded, rule = [cell.rjust(width) for cell in cells], "-" * (width - 1) + ":"
-        columns.append([padded[0], rule, *padded[1:]])
-    return "".join(f"| {' | '.join(line)} |\n" for line in zip(*columns, strict=True))
 
 
 def number(value: float | None, digits: int = 3) -> str:

@@ -121,12 +121,19 @@ class Builder(ABC):
     """FedVLMBench's Table 2 by task, or empty; printed beside our counts."""
     templates: ClassVar[tuple[str, ...]]
     """Keys of `data.templates.TEMPLATES` that rows are worded by; a `wording` is one of each."""
+    configs: ClassVar[Mapping[str, int]] = {}
+    """Configurations and their numbers of clients on the whole download, for a card before any build."""
     partition_column: ClassVar[str]
     """The column that the report's histograms, total variation and earth mover's distance are over."""
     public_columns: ClassVar[tuple[str, ...]] = ()
     """Own columns that `--push` may send where a source is restricted, such as study ids; never text."""
     version: ClassVar[str] = "1"
     """Of the rules: rows of another version are other rows."""
+
+    @property
+    def used_sources(self) -> tuple[Source, ...]:
+        """The sources that this build reads: all, unless options leave some out."""
+        return self.sources
 
     @abstractmethod
     def read(self, raw: Path, work: Work) -> list[Example]:

@@ -86,6 +86,14 @@ fgvc-aircraft-2013b/               --raw is this folder, or its data/
         "In `noniid` a client has one answer to all its questions: it can be right without looking.",
         "The official README speaks of 10,200 images and 41 manufacturers; what is built is what its files list.",
     )
+    configs: ClassVar[dict[str, int]] = {
+        "noniid": 30,
+        "noniid-10": 10,
+        "noniid-5": 5,
+        "iid": 30,
+        "iid-10": 10,
+        **{f"dirichlet-{alpha}": 30 for alpha in ALPHAS},
+    }
     templates: ClassVar[tuple[str, ...]] = ("classification",)
     paper_counts: ClassVar[dict[str, int]] = {"classification": 9967}
     partition_column: ClassVar[str] = "manufacturer"

@@ -119,10 +119,19 @@ mimic_cxr/   """ + mimic_cxr.LAYOUT.replace("\n", "\n             ")
         "In `iid` clients share CT slices with one another; no image is shared with validation or test.",
         *VOLUME_LIMITS,
     )
+    configs: ClassVar[dict[str, int]] = {"noniid": 3, "iid": 3}
     templates: ClassVar[tuple[str, ...]] = ("vqa", "detection", "report")
     paper_counts: ClassVar[dict[str, int]] = {"vqa": 3846, "detection": 8744, "report": 8000}
     partition_column: ClassVar[str] = "task"
     public_columns: ClassVar[tuple[str, ...]] = ("source", "study_id")
+
+    @property
+    def used_sources(self) -> tuple[Source, ...]:
+        """Those of the tasks that are built."""
+        readers = {"vqa": (FedSlake, FedVqaRad), "detection": (FedRadGenome,), "report": ()}
+        chosen = self.tasks.split(",")
+        used = [source for task in chosen for reader in readers[task] for source in reader.sources]
+        return (*used, *(self.sources[-1:] if "report" in chosen else ()))
 
     def __post_init__(self) -> None:
         chosen = self.tasks.split(",")

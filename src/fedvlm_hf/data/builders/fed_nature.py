@@ -118,6 +118,7 @@ COCO's val2014 is not needed: RefCOCO has no image of it."""
         "A ref is in the grounding and in the caption task, possibly in two clients' rows.",
         "An image with two large objects of different classes has one accepted class.",
     )
+    configs: ClassVar[dict[str, int]] = {"noniid": 4, "iid": 4}
     templates: ClassVar[tuple[str, ...]] = ("vqa", "grounding", "referring", "classification")
     paper_counts: ClassVar[Mapping[str, int]] = dict.fromkeys(TASKS, 6000)
     partition_column: ClassVar[str] = "task"

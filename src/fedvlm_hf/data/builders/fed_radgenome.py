@@ -126,6 +126,7 @@ class FedRadGenome(Builder):
         "or test.",
         *VOLUME_LIMITS,
     )
+    configs: ClassVar[dict[str, int]] = {"noniid": 3, "iid": 3}
     templates: ClassVar[tuple[str, ...]] = ("detection",)
     paper_counts: ClassVar[dict[str, int]] = {"detection": 8744}
     partition_column: ClassVar[str] = "organ"

@@ -79,6 +79,7 @@ Slake1.0/                          --raw is this folder, or the one that holds i
         "A few rows repeat another row's image, question and answer under another id; they are kept and counted.",
         "With Chinese rows the instruction after the question is English all the same.",
     )
+    configs: ClassVar[dict[str, int]] = {"noniid": 3, "iid": 3}
     templates: ClassVar[tuple[str, ...]] = ("vqa",)
     paper_counts: ClassVar[dict[str, int]] = {"vqa": 8061}
     partition_column: ClassVar[str] = "modality"

@@ -65,6 +65,7 @@ class FedVqaRad(Builder):
         "Scores on the clean configurations do not compare with those on the given split.",
         "Patients cannot be told apart in the files: two images of one patient may be in training and in test.",
     )
+    configs: ClassVar[dict[str, int]] = {"noniid": 3, "iid": 3, "noniid-clean": 3, "iid-clean": 3}
     templates: ClassVar[tuple[str, ...]] = ("vqa",)
     paper_counts: ClassVar[dict[str, int]] = {}
     partition_column: ClassVar[str] = "organ"

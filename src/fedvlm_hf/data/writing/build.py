@@ -11,6 +11,7 @@ from datasets import Features, Value
 from ...files import write_atomic
 from ..builders.base import Builder, Example
 from ..spec import FEATURES
+from ..templates import check_wording
 from ..work import Work
 from .card import card
 from .checks import FIXED_COLUMNS, check_examples, check_partition, choose
@@ -59,6 +60,7 @@ def build_dataset(builder: Builder, raw: str | Path, out: str | Path, options: W
     ```
     """
     options = options or WriteOptions()
+    check_wording(builder.wording, builder.templates)
     space = Workspace(Path(out).absolute(), build_plan(builder, options))
     try:
         _build(builder, Path(raw), options, space)

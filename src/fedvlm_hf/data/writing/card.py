@@ -5,8 +5,10 @@ from typing import Any
 
 from huggingface_hub import DatasetCardData
 
+from ...markdown import markdown_table
 from ..builders.base import Builder
 from ..spec import TASKS
+from .layout import planned_configs
 
 
 _CATEGORIES = {
@@ -37,7 +39,7 @@ def card(builder: Builder, manifest: Mapping[str, Any] | None = None, partition_
         builder ([`Builder`]):
             Describes the dataset.
         manifest (`Mapping[str, Any]`, *optional*):
-            Of a build: configurations and counts. Without it the card has neither.
+            Of a build: configurations and counts. Without it the card says what a build of the whole download has.
         partition_only (`bool`, *optional*, defaults to `False`):
             The card of what may be passed on where a source is restricted: ids and their places.
 
@@ -48,28 +50,23 @@ def card(builder: Builder, manifest: Mapping[str, Any] | None = None, partition_
     if manifest is not None:
         sections += _warnings(builder, manifest, partition_only)
         sections += [_loading(manifest, partition_only), _configurations(manifest), _counts(builder, manifest)]
+    elif builder.configs:
+        sections += [_planned_configurations(builder), _planned_counts(builder)]
     sections += [
         _section("Choices", _bullets(builder.rules)),
         _section("Limits", _bullets(builder.limits)) if builder.limits else "",
         _section("Columns", _columns(manifest)) if not partition_only else "",
         _sources(builder),
-        _section("Citation", "\n\n".join(source.citation for source in builder.sources)),
+        _section("Citation", "\n\n".join(source.citation for source in builder.used_sources)),
     ]
     body = "\n\n".join(section for section in sections if section)
     return f"---\n{_front_matter(builder, manifest, partition_only)}\n---\n\n{body}\n"
 
 
-def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table whose numbers are aligned to the right."""
-    lines = [[_cell(value) for value in row] for row in rows]
-    numeric = [all(isinstance(row[place], int) for row in rows) for place in range(len(header))] if lines else []
-    rule = ["---:" if is_number else "---" for is_number in numeric] or ["---"] * len(header)
-    return "\n".join("| " + " | ".join(line) + " |" for line in [list(header), rule, *lines])
-
-
 def _front_matter(builder: Builder, manifest: Mapping[str, Any] | None, partition_only: bool) -> str:
     tasks = list(manifest["tasks"]) if manifest else [task for task in builder.paper_counts if task in TASKS]
-    configs = [] if manifest is None else _configs(manifest, partition_only)
+    planned = {"configs": planned_configs(builder.configs) if builder.configs else {}}
+    configs = _configs(manifest or planned, partition_only)
     data = DatasetCardData(
         pretty_name=builder.title,
         license=builder.licence,
@@ -130,39 +127,53 @@ def _configurations(manifest: Mapping[str, Any]) -> str:
         rows = [
             (split, names.get(split, ""), count, config["images"][split]) for split, count in config["counts"].items()
         ]
-        table = markdown_table(("split", "what", "rows", "images"), rows)
+        table = _table(("split", "what", "rows", "images"), rows)
         parts.append(f"### {name}\n\n{config['rule']}\n\n{table}\n\nPartition hash: `{config['partition']}`")
     return _section("Configurations", "\n\n".join(parts))
+
+
+def _planned_configurations(builder: Builder) -> str:
+    return _section("Configurations", _table(("configuration", "clients"), builder.configs.items()))
+
+
+def _planned_counts(builder: Builder) -> str:
+    text = "The build counts what it reads, leaves out and keeps, and writes it here; the download was not at hand."
+    rows = builder.paper_counts.items()
+    return _section("Counts", f"{text}\n\n{_table(('task', 'rows in Table 2 of FedVLMBench'), rows)}")
 
 
 def _counts(builder: Builder, manifest: Mapping[str, Any]) -> str:
     rows = [(line["step"], line["what"], line["count"], line["why"]) for line in manifest["tally"]]
     rows.append(("kept", "rows", manifest["num_rows"], ""))
-    text = markdown_table(("step", "what", "count", "why"), rows)
+    text = _table(("step", "what", "count", "why"), rows)
     if builder.paper_counts:
         tasks = {**dict.fromkeys(manifest["tasks"]), **dict.fromkeys(builder.paper_counts)}
         beside = [
             (task, f"{manifest['tasks'].get(task, 0):,}", _number(builder.paper_counts.get(task))) for task in tasks
         ]
         text += "\n\nBeside FedVLMBench's Table 2; no rule is bent to match it.\n\n"
-        text += markdown_table(("task", "rows here", "the paper's"), beside)
+        text += _table(("task", "rows here", "the paper's"), beside)
     return _section("Counts", text)
 
 
 def _columns(manifest: Mapping[str, Any] | None) -> str:
     rows = [(f"`{name}`", what) for name, what in _COLUMNS]
     own = [] if manifest is None else manifest["columns"]
-    return markdown_table(("column", "what"), [*rows, *((f"`{name}`", "the dataset's own") for name in own)])
+    return _table(("column", "what"), [*rows, *((f"`{name}`", "the dataset's own") for name in own)])
 
 
 def _sources(builder: Builder) -> str:
     closed = " Rows and images may not be passed on."
     rows = [
         (f"[{source.name}]({source.url})", source.licence, source.terms + closed * source.is_restricted)
-        for source in builder.sources
+        for source in builder.used_sources
     ]
-    table = markdown_table(("source", "licence", "access"), rows)
+    table = _table(("source", "licence", "access"), rows)
     return _section("Sources", f"{table}\n\nThe download is expected as:\n\n```\n{builder.layout.strip()}\n```")
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    return markdown_table(header, rows, num_labels=None).rstrip()
 
 
 def _section(title: str, text: str) -> str:
@@ -171,11 +182,6 @@ def _section(title: str, text: str) -> str:
 
 def _bullets(lines: Iterable[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)
-
-
-def _cell(value: object) -> str:
-    text = f"{value:,}" if isinstance(value, int) else str(value)
-    return " ".join(text.split()).replace("|", "\\|")
 
 
 def _number(value: int | None) -> str:

@@ -1,9 +1,11 @@
 """Which rows go into which file. Pure functions of the partitions and the images' sizes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice, product, zip_longest
 
 from ..builders.base import HELD_OUT, Partition
+from ..partitions.naming import client_name
 from .splits import is_client, splits_of
 
 
@@ -90,6 +92,29 @@ def lay_out(partitions: Sequence[Partition], images: Sequence[str], num_bytes: S
             rows = [row for row, its_split in enumerate(partition.splits) if its_split == split]
             shards += _shards(stem, rows, partition, images, num_bytes)
     return Layout(shards, data_files, shares_clients)
+
+
+def planned_configs(num_clients: Mapping[str, int]) -> dict[str, dict[str, dict[str, str]]]:
+    """The patterns of a build that has not been made, as its manifest will have them.
+
+    Args:
+        num_clients (`Mapping[str, int]`):
+            Configuration to number of clients. Each has `validation` and `test`, the same rows in all.
+
+    Returns:
+        `dict`: configuration to `{"data_files": {split: pattern}}`.
+    """
+    sizes = num_clients.values()
+    # Each client once, and every combination, or enough of them for configurations to have files of their own
+    combinations = islice(product(*map(range, sizes)), MAX_CELLS + 1)
+    cells = list(dict.fromkeys([*zip_longest(*map(range, sizes), fillvalue=0), *combinations]))
+    partitions = []
+    for place, (name, size) in enumerate(num_clients.items()):
+        splits = (*(client_name(cell[place], size) for cell in cells), *HELD_OUT)
+        partitions.append(Partition(name, "", splits, (None,) * len(splits)))
+    rows = range(len(cells) + len(HELD_OUT))
+    layout = lay_out(partitions, [str(row) for row in rows], [1 for _ in rows])
+    return {name: {"data_files": patterns} for name, patterns in layout.data_files.items()}
 
 
 def _cells(partitions: Sequence[Partition]) -> dict[tuple[str, ...], list[int]]:

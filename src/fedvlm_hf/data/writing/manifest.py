@@ -73,7 +73,7 @@ def make_manifest(
         **build_plan(builder, options),
         "seed": builder.seed,
         "sources": dict(sorted(work.sources.items())),
-        "restricted_sources": [source.name for source in builder.sources if source.is_restricted],
+        "restricted_sources": [source.name for source in builder.used_sources if source.is_restricted],
         "tally": work.tally.lines,
         "num_rows": len(examples),
         "tasks": dict(sorted(Counter(example.task for example in examples).items())),

@@ -36,7 +36,7 @@ def files_to_push(folder: str | Path, builder: Builder) -> Path:
         `Path`: `folder`, or a hidden folder beside it.
     """
     folder = Path(folder)
-    if not any(source.is_restricted for source in builder.sources):
+    if not any(source.is_restricted for source in builder.used_sources):
         return folder
     manifest = _manifest(folder)
     public = folder.with_name(f".{folder.name}.public")
