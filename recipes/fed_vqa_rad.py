@@ -34,11 +34,11 @@ from fedvlm_hf import FederatedTrainer
 from fedvlm_hf.data.builders.fed_vqa_rad import ORGANS
 from fedvlm_hf.data.clients import client_datasets
 from fedvlm_hf.launch import DataArguments, load_federation, parse_recipe
+from fedvlm_hf.markdown import markdown_table
 from fedvlm_hf.metrics import score_examples
 from fedvlm_hf.metrics.blind import commonest_answers
 from fedvlm_hf.mini import base_model
 from fedvlm_hf.reporting.runs import Run, read_history
-from fedvlm_hf.markdown import markdown_table
 from fedvlm_hf.reporting.tables import number
 
 

@@ -109,7 +109,7 @@ def _description(builder_class: "type[Builder]") -> str:
     """What the dataset is, where its download comes from and how it must lie."""
     lines = [f"{builder_class.title}: {builder_class.summary}", "", "expected under --raw:"]
     lines += [f"  {line}" for line in builder_class.layout.strip().splitlines()]
-    lines += ["", "where to get it:"]
+    lines += ["", "where to get it:"] if builder_class.sources else []
     for source in builder_class.sources:
         lines += [f"  {source.name}: {source.url}", f"    licence: {source.licence}", f"    access: {source.terms}"]
         if source.is_restricted:

@@ -158,6 +158,21 @@ def test_boxes_are_written_our_way(tmp_path):
     assert row.prompt[0]["content"] == "Where is the cat?"
 
 
+def test_of_options_the_letter_is_learned(tmp_path):
+    """As a list or divided by |; the answer is an option's text or letter."""
+    first, second = one(
+        tmp_path,
+        {"question": "Which?", "choices": ["cat", "dog"], "answer": "dog"},
+        {"question": "Which?", "choices": "x | y | z", "answer": "C"},
+        wording="plain",
+    )
+    assert first.prompt[0]["content"] == "Which?\nA. cat\nB. dog"
+    assert (first.task, first.references, second.references) == ("vqa", ("B",), ("C",))
+    assert second.completion[0]["content"] == "C"
+    with pytest.raises(ValueError, match=r"`answer` 'cow' is none of the `choices`"):
+        one(tmp_path, {"question": "Which?", "choices": ["cat", "dog"], "answer": "cow"})
+
+
 def test_a_prompt_is_asked_as_it_is(tmp_path):
     (row,) = one(tmp_path, {"prompt": "Say a\n letter.", "answer": "b", "task": "report"}, wording="polite")
     assert (row.task, row.prompt) == ("report", [{"role": "user", "content": "Say a\n letter."}])

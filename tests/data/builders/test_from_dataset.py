@@ -149,6 +149,12 @@ def test_it_is_written_and_checked_like_any_other(source, tmp_path):
     assert [example.prompt for example in examples[:20]] == loaded["client_00"]["prompt"]
 
 
+def test_no_path_of_the_machine_is_written(source, tmp_path):
+    folder = build_dataset(FromDataset(dataset=str(source), by="organ"), str(source), tmp_path / "out")
+    for name in ("manifest.json", "README.md"):
+        assert str(tmp_path) not in (folder / name).read_text()
+
+
 def test_the_same_rows_elsewhere_have_the_same_checksum(tmp_path):
     """And one other answer another."""
     sources = []

@@ -12,9 +12,9 @@ from ..partitions.by_file import by_file
 from ..partitions.holdout import hold_out_groups
 from ..partitions.iid import iid
 from ..readers.own_data import image_path, read_sources
-from ..readers.own_values import answer_values, text_value
+from ..readers.own_values import answer_values, choice_values, text_value
 from ..readers.tables import TableRow
-from ..templates import chat
+from ..templates import chat, choices_text
 from ..work import Work
 from .base import BUILDERS, HELD_OUT, Builder, Example, Partition, Source, column
 
@@ -39,6 +39,7 @@ _OF_ROWS = {
     "task",
     "id",
     "references",
+    "choices",
     "subset",
     "split",
     "client_id",
@@ -69,7 +70,8 @@ class Custom(Builder):
 A file or sub-folder a client, in any mixture:
   site_a.csv       columns: image (path relative to the file or to the folder), answer, and question (asked in the
                    task's wording) or prompt (asked as it is). Optional: task, id, references (further accepted
-                   answers, divided by |), subset (scored apart), label (what the report counts), split (train,
+                   answers, divided by |), choices (of a multiple-choice question, divided by |; the letter of the
+                   answer is learned), subset (scored apart), label (what the report counts), split (train,
                    validation or test), client_id (where one file has several clients). Grounding needs expression,
                    detection target, and boxes [x1, y1, x2, y2] in 0-1 as answers. Further columns are kept.
   site_b.jsonl     the same as JSON lines, where references is a list
@@ -173,6 +175,8 @@ Its clients are client_north and client_south:
         missing = [name for name, value in fields.items() if not value]
         if missing:
             raise ValueError(f"{task!r} needs the column `{missing[0]}`, or a `prompt`; it has {list(row.values)}.")
+        if choices := choice_values(row):
+            return chat("choice", answer, self.wording, **fields, choices=choices_text(choices))
         return chat(task, answer, self.wording, **fields)
 
     def _held_out(self, examples: list[Example]) -> list[Example]:

@@ -92,9 +92,10 @@ class FromDataset(Builder):
     @property
     def sources(self) -> tuple[Source, ...]:
         """The dataset that it is made from."""
-        url = f"https://huggingface.co/datasets/{self.dataset}"
         terms = "See the source's card."
-        return (Source(self.dataset, url, "see the source's card", terms, "See the source's card."),)
+        if Path(self.dataset).exists():  # a path of this machine is nobody's business
+            return (Source(Path(self.dataset).resolve().name, "a local folder", terms, terms, terms),)
+        return (Source(self.dataset, f"https://huggingface.co/datasets/{self.dataset}", terms, terms, terms),)
 
     @property
     def partition_column(self) -> str:

@@ -3,6 +3,7 @@
 import json
 
 from ..boxes import box_text, parse_box
+from ..templates import choice_letter
 from .tables import TableRow
 
 
@@ -23,8 +24,22 @@ def text_value(row: TableRow, name: str) -> str | None:
     return json.dumps(value)
 
 
+def choice_values(row: TableRow) -> list[str]:
+    """The options of a multiple-choice question; none where it is no such question.
+
+    Raises:
+        `ValueError`: if they are not texts.
+    """
+    choices = row.values.get("choices") or []
+    if isinstance(choices, str):
+        choices = choices.split("|")
+    if not isinstance(choices, list) or not all(isinstance(text, str) and text.strip() for text in choices):
+        raise ValueError(f"`choices` {choices!r} is no list of options; in CSV they are divided by |.")
+    return [text.strip() for text in choices]
+
+
 def answer_values(row: TableRow, task: str) -> tuple[str, ...]:
-    """The answer, then what else is accepted; boxes as rows write them.
+    """The answer, then what else is accepted; boxes as rows write them, of options the letter.
 
     Raises:
         `ValueError`: if there is no answer, `references` are not answers, or a box is none.
@@ -37,8 +52,20 @@ def answer_values(row: TableRow, task: str) -> tuple[str, ...]:
         more = more.split("|")
     if not isinstance(more, list) or not all(isinstance(text, str) and text.strip() for text in more):
         raise ValueError(f"`references` {more!r} is no list of answers; in CSV they are divided by |.")
+    if choices := choice_values(row):
+        return (_letter(answer, choices),)
     answers = [answer, *(text.strip() for text in more)]
     return tuple(dict.fromkeys(map(_box, answers) if task in _BOX_TASKS else answers))
+
+
+def _letter(answer: str, choices: list[str]) -> str:
+    """The letter of the answer, which is an option or, where no option is written so, a letter already."""
+    letters = [choice_letter(index) for index in range(len(choices))]
+    if answer in choices:
+        return letters[choices.index(answer)]
+    if answer not in letters:
+        raise ValueError(f"`answer` {answer!r} is none of the `choices` {choices}, nor a letter of one.")
+    return answer
 
 
 def _box(text: str) -> str:

@@ -57,7 +57,7 @@ def card(builder: Builder, manifest: Mapping[str, Any] | None = None, partition_
         _section("Limits", _bullets(builder.limits)) if builder.limits else "",
         _section("Columns", _columns(manifest)) if not partition_only else "",
         _sources(builder),
-        _section("Citation", "\n\n".join(source.citation for source in builder.used_sources)),
+        _section("Citation", "\n\n".join(s.citation for s in builder.used_sources)) if builder.used_sources else "",
     ]
     body = "\n\n".join(section for section in sections if section)
     return f"---\n{_front_matter(builder, manifest, partition_only)}\n---\n\n{body}\n"
@@ -169,7 +169,8 @@ def _sources(builder: Builder) -> str:
         for source in builder.used_sources
     ]
     table = _table(("source", "licence", "access"), rows)
-    return _section("Sources", f"{table}\n\nThe download is expected as:\n\n```\n{builder.layout.strip()}\n```")
+    expected = f"The download is expected as:\n\n```\n{builder.layout.strip()}\n```"
+    return _section("Sources", f"{table}\n\n{expected}" if rows else expected)
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

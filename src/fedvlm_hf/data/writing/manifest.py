@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from ... import __version__
@@ -19,11 +20,12 @@ from .staging import StagedImage
 
 def build_plan(builder: Builder, options: WriteOptions) -> dict[str, Any]:
     """What a build depends on before its download is read: builder, version of its rules, options, our version."""
+    chosen = {**asdict(builder), **options.of_rows()}
     plan = {
         "builder": builder_name(builder),
         "version": builder.version,
         "package_version": __version__,
-        "options": {**asdict(builder), **options.of_rows()},
+        "options": {name: _without_path(value) for name, value in chosen.items()},
     }
     return json.loads(json.dumps(plan, default=str))
 
@@ -92,6 +94,11 @@ def make_manifest(
             for partition in partitions
         },
     }
+
+
+def _without_path(value: Any) -> Any:
+    """An option as others may see it: of an absolute path the last part."""
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def partition_hash(rows: Iterable[tuple[str, str, str | None]]) -> str:
