@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -12,24 +10,7 @@ from pathlib import Path
 import pytest
 
 from fedvlm_hf.data.work import Tally, Work
-
-
-def square(number):
-    return number * number
-
-
-def fail_at_three(number):
-    if number == 3:
-        raise ValueError("three is wrong")
-    return number
-
-
-def none_at_three(number):
-    return None if number == 3 else number
-
-
-def be_killed(number):
-    os.kill(os.getpid(), signal.SIGKILL)
+from work_functions import be_killed, fail_at_three, none_at_three, square
 
 
 def journal(folder: Path) -> list:

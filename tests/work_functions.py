@@ -1,0 +1,22 @@
+"""What the processes of test_work do: by a module that they can import, which a test module is not."""
+
+import os
+import signal
+
+
+def square(number):
+    return number * number
+
+
+def fail_at_three(number):
+    if number == 3:
+        raise ValueError("three is wrong")
+    return number
+
+
+def none_at_three(number):
+    return None if number == 3 else number
+
+
+def be_killed(number):
+    os.kill(os.getpid(), signal.SIGKILL)
