@@ -23,25 +23,37 @@ from fedvlm_hf.tuning import TUNINGS
 METHODS = ("fedavg", "fedprox", "fedavgm", "fedadagrad", "fedadam", "fedyogi")
 
 # The methods' defaults are FedVLMBench's, for 50 rounds of a model a thousand times larger. In a few rounds a server
-# rate of 0.001 goes a twentieth of FedAvg's way, and a momentum of 0.9 that is not damped goes past the goal.
+# rate of 0.001 goes a twentieth of FedAvg's way, and a momentum of 0.9 that is not damped goes past the goal. Where
+# the connector moves alone, larger steps do more harm than good.
 KNOBS: dict[str, dict[str, float]] = {
     "fedavgm": {"server_lr": 0.5, "server_momentum": 0.5},
     "fedadagrad": {"server_lr": 0.02},
     "fedadam": {"server_lr": 0.01},
     "fedyogi": {"server_lr": 0.01},
+    "connector/fedadagrad": {"server_lr": 0.003},
+    "connector/fedadam": {"server_lr": 0.001},
+    "connector/fedyogi": {"server_lr": 0.001},
+    "two_stage/fedadam": {"server_lr": 0.005},
+    "two_stage/fedyogi": {"server_lr": 0.005},
 }
 
 # Without LoRA beside it the connector takes a third of the rate: at 0.003 it falls below round 0 on every task. Two
-# stages share the rounds, and take those of the default run.
-TUNING_ARGUMENTS = {"connector": ["--learning_rate", "1e-3"], "two_stage": ["--num_rounds", "12"]}
-
-# FedAdagrad's large first steps in the connector cost captions, which come back after four rounds. Where the connector
-# moves alone, FedAdam and FedYogi go too far in half of the rounds
-CELL_ARGUMENTS = {
-    ("joint", "fedadagrad"): ["--num_rounds", "12"],
-    ("two_stage", "fedadam"): ["--stage_rounds", "2"],
-    ("two_stage", "fedyogi"): ["--stage_rounds", "2"],
+# stages share the rounds, and take those of the default run. FedAdagrad's large first steps in the connector cost
+# captions, which come back after four rounds. Adam's steps at the server keep their size while the clients' changes
+# shrink with a cosine, and go astray at its end.
+_SHORT_STAGE = ["--num_rounds", "8", "--stage_rounds", "2", "--round_lr_scheduler_type", "constant"]
+ARGUMENTS = {
+    "connector": ["--learning_rate", "1e-3"],
+    "two_stage": ["--num_rounds", "12"],
+    "joint/fedadagrad": ["--num_rounds", "12"],
+    "two_stage/fedadam": _SHORT_STAGE,
+    "two_stage/fedyogi": _SHORT_STAGE,
 }
+
+
+def knobs_of(tuning: str, method: str) -> dict[str, float]:
+    """Knobs of a cell of the table, which go over those of its method."""
+    return KNOBS.get(f"{tuning}/{method}", KNOBS.get(method, {}))
 
 
 def rounds_and_seconds(output_dir: Path) -> str:
@@ -64,9 +76,9 @@ def print_table(runs: dict[tuple[str, str], Path]) -> None:
     first, _ = scores(next(iter(runs.values())))
     print(f"| - | round 0 | {' | '.join(f'{first[task]:.3f}' for task in TASKS)} | 0 | |")
     for (tuning, method), folder in runs.items():
-        knobs = [f"{name} {value:g}" for name, value in KNOBS.get(method, {}).items()]
-        if "--stage_rounds" in (own := CELL_ARGUMENTS.get((tuning, method), [])):
-            knobs.append(f"stage_rounds {own[1]}")
+        knobs = [f"{name} {value:g}" for name, value in knobs_of(tuning, method).items()]
+        if ARGUMENTS.get(f"{tuning}/{method}") == _SHORT_STAGE:
+            knobs.append("stage_rounds 2, constant rate")
         name = f"{method} ({', '.join(knobs)})" if knobs else method
         print(f"| {tuning} | {name} | {' | '.join(cell_scores(folder))} | {rounds_and_seconds(folder)} |")
 
@@ -83,9 +95,9 @@ def main() -> None:
 
     def one(cell: tuple[str, str]) -> Path:
         tuning, method = cell
-        knobs = ["--method_kwargs", json.dumps(KNOBS[method])] if method in KNOBS else []
+        knobs = ["--method_kwargs", json.dumps(found)] if (found := knobs_of(tuning, method)) else []
         arguments = ["--tuning", tuning, "--num_threads", "1", "--num_rounds", args.num_rounds]
-        arguments += [*TUNING_ARGUMENTS.get(tuning, []), *CELL_ARGUMENTS.get(cell, []), *knobs, *extra]
+        arguments += [*ARGUMENTS.get(tuning, []), *ARGUMENTS.get(f"{tuning}/{method}", []), *knobs, *extra]
         return run(method, args.seed, args.folder.resolve() / tuning, arguments)
 
     cells = list(product(args.tunings, args.methods))
