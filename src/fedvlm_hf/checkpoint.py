@@ -37,6 +37,8 @@ _NOT_COMPARED = {
     "log_level_replica",
     "project",
     "trackio_space_id",
+    "push_client_adapters",
+    "share_client_names",
 }
 
 
@@ -142,7 +144,8 @@ def start_run(
         if Path(resume).resolve() not in [folder.resolve() for folder in own]:
             raise ValueError(
                 f"`resume_from_checkpoint` is {resume!r}, but a run goes on from the last whole round of its own "
-                f"`output_dir` {str(output_dir)!r}. Pass `true`, or set `output_dir` to that run."
+                f"`output_dir` {str(output_dir)!r}. Pass `true`, or set `output_dir` to that run; a round on the Hub "
+                "is 'org/name@round-0003'."
             )
     if rounds and (not resume or (is_flag and str(resume).lower() == "false")):
         raise ValueError(
@@ -173,24 +176,43 @@ def check_same_run(output_dir: str | os.PathLike[str], run: Mapping[str, Any]) -
         `RunMismatchError`: if method, configuration, base model, clients or evaluation differ; it lists how.
     """
     saved = json.loads((Path(output_dir) / "run.json").read_text(encoding="utf-8"))
-    run = json.loads(json.dumps(run))
-    differences = _differences({k: v for k, v in saved.items() if k != "environment"}, run)
-    differences = [line for line in differences if not line.startswith("environment")]
+    return compare_runs(saved, run, f"`output_dir` {str(output_dir)!r}", "`output_dir`")
+
+
+def compare_runs(saved: Mapping[str, Any], run: Mapping[str, Any], what: str, place: str) -> list[str]:
+    """Compare two runs as `describe_run` describes them.
+
+    Args:
+        saved (`Mapping[str, Any]`):
+            The run that is to be gone on with.
+        run (`Mapping[str, Any]`):
+            What this run is.
+        what (`str`), place (`str`):
+            What holds the saved run, at length and in short.
+
+    Returns:
+        `list[str]`: differences of the environment, which do not forbid resuming but change the last bits.
+
+    Raises:
+        `RunMismatchError`: if method, configuration, base model, clients or evaluation differ; it lists how.
+    """
+    lines = _differences(saved, json.loads(json.dumps(run)), place)
+    differences = [line for line in lines if not line.startswith("environment")]
     if differences:
         raise RunMismatchError(
-            f"`output_dir` {str(output_dir)!r} holds another run, so it cannot be resumed with these arguments:\n  "
+            f"{what} holds another run, so it cannot be resumed with these arguments:\n  "
             + "\n  ".join(differences)
             + "\nUse the arguments of that run, or another `output_dir`."
         )
-    return _differences(saved["environment"], run["environment"])
+    return [line.removeprefix("environment.") for line in lines]
 
 
-def _differences(old: Any, new: Any, path: str = "") -> list[str]:
+def _differences(old: Any, new: Any, place: str, path: str = "") -> list[str]:
     if isinstance(old, dict) and isinstance(new, dict):
         keys = sorted({*old, *new})
-        nested = [_differences(old.get(k), new.get(k), f"{path}.{k}" if path else k) for k in keys]
+        nested = [_differences(old.get(k), new.get(k), place, f"{path}.{k}" if path else k) for k in keys]
         return [line for lines in nested for line in lines]
-    return [] if old == new else [f"{path}: {old!r} in `output_dir`, {new!r} now"]
+    return [] if old == new else [f"{path}: {old!r} in {place}, {new!r} now"]
 
 
 class CheckpointCallback(RoundCallback):
@@ -277,7 +299,9 @@ def load_last_round(output_dir: str | os.PathLike[str], store: ClientStore) -> R
     folder = round_folder(output_dir, round_idx) / "federated_state"
     content = _read_json(output_dir, round_idx)
     record = RoundRecord.from_json(content["record"])
-    for name, rows in json.loads((folder / "generations.json").read_text(encoding="utf-8")).items():
+    generations = folder / "generations.json"  # never on the Hub, where a round may have come from
+    answers = json.loads(generations.read_text(encoding="utf-8")) if generations.exists() else {}
+    for name, rows in answers.items():
         evaluation = replace(record.evaluations[name], generations=[Generation(**row) for row in rows])
         record.evaluations[name] = evaluation
     store.restore(content["client_versions"])

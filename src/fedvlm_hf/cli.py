@@ -9,7 +9,9 @@ from . import __version__
 from .commands import dedented
 
 
-COMMANDS = ("build", "check", "partition", "build-llava")
+COMMANDS = (
+    "build", "check", "partition", "build-llava", "push", "rounds", "eval", "hub-server", "hub-client",
+)  # fmt: skip
 """Each is the function `run` of its module in `commands/`."""
 
 

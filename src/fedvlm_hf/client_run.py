@@ -26,7 +26,7 @@ from .progress import ClientProgress
 from .sampling import client_seed
 from .state import ClientStore
 from .tensors import TensorDict
-from .tuning import Stage
+from .tuning import Stage, stage_at
 from .types import ClientTask, ClientUpdate, State
 
 
@@ -39,7 +39,9 @@ class ClientRunMixin:
         method ([`Method`]):
             The method, whose client half has hooks into the run.
         clients (`dict[str, Dataset]`):
-            The clients by id.
+            The clients whose rows are here, by id.
+        client_ids (`list[str]`):
+            Every client of the run, in sorted order.
         cohort_size (`int`), num_clients (`int`):
             Clients in each round, and in all (also where a baseline pools them into one).
         adapter ([`Adapter`]):
@@ -51,6 +53,7 @@ class ClientRunMixin:
     run_args: FederatedConfig
     method: Method
     clients: dict[str, Dataset]
+    client_ids: list[str]
     cohort_size: int
     num_clients: int
     adapter: Adapter
@@ -136,6 +139,33 @@ class ClientRunMixin:
         self._store.save(task.client_id, task.round_idx, update.state)
         return update
 
+    def enter_round(self, round_idx: int, fixed: TensorDict, versions: Mapping[str, int]) -> None:
+        """Stand where a round begins, at a host that did not run the rounds before it.
+
+        Args:
+            round_idx (`int`):
+                The round.
+            fixed (`TensorDict`):
+                What earlier stages trained, and the round's own does not.
+            versions (`Mapping[str, int]`):
+                The clients' states that the round goes on from.
+        """
+        self._store.restore(versions)
+        self._store.prune([versions])
+        if (stage := stage_at(self.stages, round_idx)) != self._stage:
+            self.adapter.write(fixed)
+            self._enter(stage)
+
+    @property
+    def shared_tensors(self) -> TensorDict:
+        """What of this stage travels, as the model held it when the stage began."""
+        return self._initial_shared
+
+    @property
+    def state_versions(self) -> dict[str, int]:
+        """By client, the round whose state is its newest; clients that keep nothing are not there."""
+        return dict(self._store.versions)
+
     def _client_state(self, client_id: str) -> State:
         """What a client kept. At a stage's start only its tensors: the method starts afresh, as the server does."""
         state = self._store.load(client_id)
@@ -151,7 +181,7 @@ class ClientRunMixin:
     def _begin_client(self, task: ClientTask) -> str | None:
         """Forget the last client and set this one's data, seed and rate; the folder to resume its optimizer from."""
         is_continuous = self.method.client.is_continuous
-        position = sorted(self.clients).index(task.client_id)
+        position = self.client_ids.index(task.client_id)
         seed = self.run_args.seed
         if not is_continuous:
             seed = client_seed(seed, task.round_idx, position)

@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 
 from trl import SFTConfig
 
+from .hub.layout import check_repo_id
+
 
 @dataclass
 class FederatedConfig(SFTConfig):
@@ -16,8 +18,9 @@ class FederatedConfig(SFTConfig):
     It has every argument of [`~trl.SFTConfig`], which then means one client's local work in one round. A client run is
     not a whole run, so these defaults differ from [`~trl.SFTConfig`]: `num_train_epochs` 1, `lr_scheduler_type`
     constant, `save_strategy` and `eval_strategy` `"no"`, `max_length` `None` (cutting a VLM's sequence can cut its
-    image tokens or its answer), and `output_dir` is `out/METHOD-seedSEED`, below `out/RUN_NAME` if there is a
-    `run_name`, so that runs to compare lie side by side.
+    image tokens or its answer), a repository that is made is private unless `hub_private_repo` is `False`, and
+    `output_dir` is `out/METHOD-seedSEED`, below `out/RUN_NAME` if there is a `run_name`, so that runs to compare lie
+    side by side.
 
     Parameters:
         > Parameters of the rounds
@@ -61,6 +64,21 @@ class FederatedConfig(SFTConfig):
 
         engine (`str`, *optional*, defaults to `"in_process"`):
             Who runs the clients.
+
+        > Parameters of the Hub. With `push_to_hub` every round becomes a commit of `hub_model_id` with a tag, sent
+        > while the next one trains. `hub_strategy` `"end"` pushes only the last one; its other values all mean every
+        > round, since each holds what resuming takes. `hub_always_push` changes nothing: no round is left out.
+
+        push_client_adapters (`bool`, *optional*, defaults to `False`):
+            Also push what clients keep for themselves: adapter and state, each client on the branch
+            `clients/client_00`. Who may read the repository can then read them.
+        share_client_names (`bool`, *optional*, defaults to `True`):
+            Whether clients keep their names on the Hub. If not, they are numbered in the order of their names.
+        hub_base_model (`str`, *optional*):
+            Repository of the base model, where `model` is a folder with a copy of it. Without it, a base model in a
+            folder is pushed too, to `hub_model_id` with `-base` at its end.
+        hub_patience (`float`, *optional*, defaults to `600.0`):
+            Seconds for which the end of training waits for a Hub that is away. What is not sent stays on disk.
     """
 
     _VALID_DICT_FIELDS: ClassVar[list[str]] = [*SFTConfig._VALID_DICT_FIELDS, "method_kwargs"]
@@ -136,6 +154,21 @@ class FederatedConfig(SFTConfig):
     # Engine
     engine: str = field(default="in_process", metadata={"help": "Who runs the clients.", "choices": ["in_process"]})
 
+    # Hub
+    push_client_adapters: bool = field(
+        default=False, metadata={"help": "Also push each client's own adapter and state, on a branch of its own."}
+    )
+    share_client_names: bool = field(
+        default=True, metadata={"help": "Whether clients keep their names on the Hub, or become numbers."}
+    )
+    hub_base_model: str | None = field(
+        default=None,
+        metadata={"help": "Repository of the base model, where the model is a folder with a copy of it."},
+    )
+    hub_patience: float = field(
+        default=600.0, metadata={"help": "Seconds for which the end of training waits for a Hub that is away."}
+    )
+
     def __post_init__(self):
         if self.output_dir is None:
             self.output_dir = "/".join(filter(None, ["out", self.run_name, f"{self.method_name}-seed{self.seed}"]))
@@ -145,6 +178,7 @@ class FederatedConfig(SFTConfig):
         self._check_rounds()
         self._check_choices()
         self._check_refused()
+        self._check_hub()
 
     @property
     def method_name(self) -> str:
@@ -212,8 +246,17 @@ class FederatedConfig(SFTConfig):
             ),
             "save_strategy": (self.save_strategy != "no", "every round is saved, whole, at its end"),
             "eval_strategy": (self.eval_strategy != "no", "rounds are evaluated by `eval_every`"),
-            "push_to_hub": (self.push_to_hub, "rounds are not pushed yet; see `FederatedTrainer.push_to_hub`"),
         }
         for name, (is_set, reason) in refused.items():
             if is_set:
                 raise ValueError(f"`{name}` cannot be set in a federated run: {reason}.")
+
+    def _check_hub(self) -> None:
+        if self.push_to_hub and self.hub_model_id is None:
+            raise ValueError(
+                "`push_to_hub` needs `hub_model_id`, the repository that gets the rounds: set it to 'OWNER/NAME'. "
+                "OWNER is your name or an organization's. It is made when the first round is sent."
+            )
+        for name in ("hub_model_id", "hub_base_model"):
+            if getattr(self, name) is not None:
+                check_repo_id(name, getattr(self, name))

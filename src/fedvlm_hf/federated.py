@@ -21,13 +21,20 @@ from .client_run import ClientRunMixin
 from .config import FederatedConfig
 from .data.clients import check_content, client_datasets, dataset_digest, evaluation_datasets
 from .data.framing import framed
+from .data.spec import example_rows
+from .engines import Engine
 from .engines.in_process import InProcessEngine
 from .evaluation import PreparedEvaluation
+from .hub.download import fetched
+from .hub.local_run import LocalRun
+from .hub.mixin import HubMixin
 from .methods import resolve_method
 from .models import untrained_connector
 from .progress import ClientProgress, RoundProgress, evaluation_bar
-from .reporting.card import CardCallback, RunInfo
+from .reporting.card import CardCallback
+from .reporting.provenance import run_info
 from .reporting.report import ReportCallback
+from .reporting.run_info import RunInfo
 from .reporting.trackers import TrackerCallback
 from .rounds import RoundStart, run_rounds
 from .sampling import cohort_size, sample_cohort
@@ -41,7 +48,7 @@ from .types import EvalResult, ServerState
 logger = logging.get_logger(__name__)
 
 
-class FederatedMixin(ClientRunMixin):
+class FederatedMixin(HubMixin, ClientRunMixin):
     """Federated rounds for an HF Trainer, put before it in the bases.
 
     The trainer that is mixed in gets a model that is a [`~peft.PeftModel`] already; [`FederatedTrainer`] makes it one.
@@ -59,6 +66,8 @@ class FederatedMixin(ClientRunMixin):
             [`~transformers.TrainerCallback`] objects see each client run, [`RoundCallback`] objects each round.
         transforms (`Sequence[Transform]`, *optional*):
             What happens to updates on their way.
+        client_ids (`Sequence[str]`, *optional*):
+            Every client of the federation, where not all of them have their rows here. Seeds depend on it.
         kwargs:
             Everything else that the trainer takes.
 
@@ -74,24 +83,26 @@ class FederatedMixin(ClientRunMixin):
         eval_dataset: Dataset | Mapping[str, Dataset] | None = None,
         callbacks: Sequence[TrainerCallback | RoundCallback] | None = None,
         transforms: Sequence[Transform] = (),
+        client_ids: Sequence[str] | None = None,
         **kwargs: Any,
     ):
         args.check_launch(kwargs)
         self.run_args = args
         self.method = resolve_method(args.method, args.method_kwargs)
         self._check_method()
-        datasets = client_datasets(train_dataset)
+        datasets = client_datasets(train_dataset, client_ids)
         self.evaluation_sets = evaluation_datasets(train_dataset, eval_dataset)
-        self.num_clients = len(datasets)
+        self.num_clients = len(client_ids or datasets)
         self.cohort_size = cohort_size(args.clients_per_round, self.num_clients)
         check_content(datasets, self.evaluation_sets)
         self.clients = self.method.client.clients(datasets)
+        self.client_ids = sorted(client_ids or self.clients)
         self.transforms = tuple(transforms)
         self._round_callbacks = [c for c in callbacks or [] if isinstance(c, RoundCallback)]
         super().__init__(
             model=model,
             args=copy.copy(args),
-            train_dataset=next(iter(self.clients.values())),
+            train_dataset=next(iter(self.clients.values()), example_rows()),
             callbacks=[c for c in callbacks or [] if not isinstance(c, RoundCallback)],
             **kwargs,
         )
@@ -101,6 +112,7 @@ class FederatedMixin(ClientRunMixin):
         self.tuning = resolve_tuning(args.tuning, bool(self.adapter.connector))
         self._prepare_tensors(tuning_stages(self.tuning, args.num_rounds, args.stage_rounds))
         self._check_personalised()
+        self._take_over_hub()
         if self.tuning == "llm" and untrained_connector(self.model):
             logger.warning(
                 "`tuning` 'llm' trains the language model over a connector with random weights, which stay as they "
@@ -110,7 +122,8 @@ class FederatedMixin(ClientRunMixin):
         self._store = ClientStore(Path(args.output_dir) / "client_state")
         self._prepared: dict[str, PreparedEvaluation] = {}
         self._client_rows = {name: len(dataset) for name, dataset in sorted(datasets.items())}
-        self._client_digests = {name: dataset_digest(dataset) for name, dataset in sorted(datasets.items())}
+        self._client_digests = dict.fromkeys(client_ids or (), "elsewhere")
+        self._client_digests |= {name: dataset_digest(dataset) for name, dataset in sorted(datasets.items())}
 
     def train(self, resume_from_checkpoint: bool | str | None = None) -> TrainOutput:
         """Run all rounds.
@@ -118,7 +131,8 @@ class FederatedMixin(ClientRunMixin):
         Args:
             resume_from_checkpoint (`bool` or `str`, *optional*):
                 `True` goes on after the last whole round in `output_dir`, or starts where there is none yet; a string
-                is that `output_dir` or its last round's folder. By default what `args` says.
+                is that `output_dir` or its last round's folder, or a round on the Hub, such as
+                `"org/name@round-0003"`, which is brought to `output_dir` first. By default what `args` says.
 
         Returns:
             `TrainOutput`: the last round, the mean train loss of its clients, and the last scores.
@@ -133,7 +147,8 @@ class FederatedMixin(ClientRunMixin):
         self._enter(self.stages[0])
         run = self._describe()
         fresh = RoundStart(self._initial_shared, self.method.strategy.init(self._initial_shared))
-        start = start_run(self.run_args.output_dir, run, resume_from_checkpoint, self._store, fresh)
+        resume = fetched(resume_from_checkpoint, self._local_run(run), self.run_args.hub_token)
+        start = start_run(self.run_args.output_dir, run, resume, self._store, fresh)
         if (stage := stage_at(self.stages, start.round_idx)) != self._stage:
             # what an earlier stage trained is fixed now, and only in the export
             self.adapter.write(load_export(self.run_args.output_dir, start.round_idx))
@@ -146,7 +161,7 @@ class FederatedMixin(ClientRunMixin):
                 start=start,
                 num_rounds=self.run_args.num_rounds,
                 strategy=self.method.strategy,
-                engine=InProcessEngine(self.run_client),
+                engine=self._engine(),
                 cohort=self._cohort,
                 evaluate=self._evaluate_round,
                 begin_round=self._begin_round,
@@ -225,8 +240,12 @@ class FederatedMixin(ClientRunMixin):
         self._enter(stage)
         return self._initial_shared, self.method.strategy.init(self._initial_shared)
 
+    def _engine(self) -> Engine:
+        """Hook: who runs the clients."""
+        return InProcessEngine(self.run_client)
+
     def _cohort(self, round_idx: int) -> list[str]:
-        sizes = {name: len(dataset) for name, dataset in self.clients.items()}
+        sizes = {name: len(self.clients.get(name, [None])) for name in self.client_ids}
         size = min(self.cohort_size, len(sizes))
         return sample_cohort(sizes, size, self.run_args.client_sampling, self.run_args.seed, round_idx)
 
@@ -247,6 +266,11 @@ class FederatedMixin(ClientRunMixin):
             transforms=[repr(transform) for transform in self.transforms],
         )
 
+    def _local_run(self, run: Mapping[str, Any]) -> LocalRun:
+        shapes = {name: parameter.shape for name, parameter in self.adapter.parameters.items()}
+        is_continuous = self.method.client.is_continuous
+        return LocalRun(self.run_args.output_dir, run, shapes, self._store, list(self.clients), is_continuous)
+
     def _all_round_callbacks(self, run: Mapping[str, Any]) -> list[RoundCallback]:
         args, output_dir = self.run_args, self.run_args.output_dir
         return [
@@ -256,17 +280,17 @@ class FederatedMixin(ClientRunMixin):
             CardCallback(output_dir, self._run_info(run)),
             RoundProgress(disable=args.disable_tqdm),
             *self._round_callbacks,
+            *self._hub_callbacks(),  # what it sends is complete only now
         ]
 
     def _run_info(self, run: Mapping[str, Any]) -> RunInfo:
-        return RunInfo(
-            base_model=run["base_model"],
-            method=run["method"],
-            tuning=self.tuning,
+        return run_info(
+            run,
+            self.run_args,
+            *(self.tuning, self.method, self.model, self.clients),
             clients=self._client_rows,
-            config=self.run_args.to_dict(),
-            transforms=run["transforms"],
-            is_our_class=type(self.model.get_base_model()).__module__.startswith("fedvlm_hf."),
+            is_personal=bool(self._private),
+            is_simulated=len(self.clients) == len(self.client_ids),  # the others train on hosts of their own
         )
 
     def _export(self, folder: Path, tensors: TensorDict) -> None:
@@ -305,21 +329,6 @@ class FederatedMixin(ClientRunMixin):
 
     def _send_telemetry(self) -> None:
         """Nothing: TRL reports trainer and model names at construction, and no telemetry may leave a client."""
-
-    def init_hf_repo(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: constructing the trainer needs no Hub."""
-
-    def push_to_hub(self, *args: Any, **kwargs: Any) -> None:
-        """Refused: the inherited method would upload the whole `output_dir`, clients' states included.
-
-        Raises:
-            `ValueError`: always.
-        """
-        raise ValueError(
-            "`push_to_hub` is not available yet: the whole of `output_dir` must not be uploaded. Upload it without "
-            "`client_state/` and `rounds/*/federated_state/`, for instance with "
-            "`HfApi().upload_folder(..., ignore_patterns=['client_state/*', '*/federated_state/*'])`."
-        )
 
 
 def flat_scores(evaluations: Mapping[str, EvalResult]) -> dict[str, float]:

@@ -88,7 +88,10 @@ def load_federation(name: str, config: str | None = None) -> DatasetDict:
     """
     if (Path(name) / "dataset_dict.json").exists():
         return load_from_disk(name)
-    return load_dataset(name, config)
+    dataset = load_dataset(name, config)
+    for rows in dataset.values() if not Path(name).exists() else ():
+        rows.info.dataset_name = name  # `load_dataset` leaves out the owner, and no card could link to it
+    return dataset
 
 
 def use_threads(num_threads: int | None) -> None:

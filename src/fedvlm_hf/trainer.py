@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from datasets import Dataset
@@ -47,6 +47,8 @@ class FederatedTrainer(FederatedMixin, SFTTrainer):
             nothing else. The connector is added to it, so that every round's export holds it.
         quantization_config ([`~transformers.BitsAndBytesConfig`], *optional*):
             As in [`~trl.SFTTrainer`]; it needs the model by name.
+        client_ids (`Sequence[str]`, *optional*):
+            Every client of the federation, where `train_dataset` has not all of them: others are on other hosts.
         kwargs:
             What [`FederatedMixin`] (`callbacks`, `transforms`) and [`~trl.SFTTrainer`] (`data_collator`) take besides.
 
@@ -80,10 +82,11 @@ class FederatedTrainer(FederatedMixin, SFTTrainer):
         processing_class: ProcessorMixin | None = None,
         peft_config: PeftConfig | None = None,
         quantization_config: Any = None,
+        client_ids: Sequence[str] | None = None,
         **kwargs: Any,
     ):
         args = copy.copy(args) if args is not None else FederatedConfig()
-        clients = client_datasets(train_dataset)  # before a model of many gigabytes is loaded
+        clients = client_datasets(train_dataset, client_ids)  # before a model of many gigabytes is loaded
         revision = (args.model_init_kwargs or {}).get("revision")
         if isinstance(model, str):
             model = _load(model, args, quantization_config)
@@ -111,6 +114,7 @@ class FederatedTrainer(FederatedMixin, SFTTrainer):
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             processing_class=processing_class,
+            client_ids=client_ids,
             **kwargs,
         )
 

@@ -1,11 +1,14 @@
+import json
 import platform
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from huggingface_hub import ModelCard
 
 import fedvlm_hf
-from fedvlm_hf.reporting.card import CardCallback, RunInfo, model_card
+from fedvlm_hf.reporting.card import CardCallback, model_card
+from fedvlm_hf.reporting.run_info import RunInfo
 from records import HISTORY, drive, record
 
 
@@ -36,7 +39,7 @@ def test_the_card_tells_what_was_done():
     text = model_card(INFO, HISTORY, "run").text
     for part in (
         "a LoRA adapter of the language model and the connector for [owner/base](https://huggingface.co/owner/base)",
-        "trained by `fedavg` in 2 rounds over 2 clients with 1,510 rows of owner/data",
+        "trained by `fedavg` in 2 rounds over 2 clients with 1,510 rows of [owner/data](https://huggingface.co/datasets/",
         "| vqa        | accuracy       |   0.500 |   0.750 |",
         "| a      |         1,500 |",
         "| `learning_rate` | `0.003`       |",
@@ -46,9 +49,70 @@ def test_the_card_tells_what_was_done():
         'model = PeftModel.from_pretrained(base, "run/rounds/round-0002")',
         "Traffic of a client and round: 1.00 MB down, 2.00 MB up; 12.00 MB in all over 2 rounds.",
         "without clipping, noise or secure aggregation",
-        f"fedvlm_hf {fedvlm_hf.__version__}, torch ",
+        "All clients were simulated by one program.",
+        f"python {platform.python_version()}, fedvlm_hf {fedvlm_hf.__version__}, torch ",
     ):
         assert part in text, part
+
+
+def test_a_pushed_card_loads_from_the_hub_and_shows_no_image_of_the_test():
+    """The same metadata comes back from the text, so the Hub finds scores, base model and licence in it."""
+    info = replace(INFO, hub_model_id="owner/run", dataset_config="noniid", license="other", license_name="llama3.2")
+    card = model_card(info, HISTORY, "owner/run", is_public=True)
+    for part in (
+        'model = PeftModel.from_pretrained(base, "owner/run", revision="round-0002")',
+        'pipeline("image-text-to-text", "owner/run")',
+        "fedvlm rounds owner/run",
+        '--resume_from_checkpoint "owner/run@round-0002"',
+        "report/learning_curves.png",
+        "[owner/data](https://huggingface.co/datasets/owner/data), partition `noniid`.",
+    ):
+        assert part in card.text, part
+    assert "samples.png" not in card.text
+    assert "samples.png" in model_card(info, HISTORY, "run").text
+    back = ModelCard(str(card)).data
+    assert back.to_dict() == card.data.to_dict()
+    assert (back.license, back.license_name, back.model_name) == ("other", "llama3.2", "owner/run")
+    results = [(r.metric_name, r.metric_value, r.dataset_config, r.dataset_split) for r in back.eval_results]
+    assert ("vqa_accuracy", 0.75, "noniid", "test") in results
+    assert len(results) == 3
+
+
+def test_text_is_never_taken_for_metadata_or_a_template():
+    """Names come from users: none of them may open another block of YAML or be run as a template."""
+    info = replace(
+        INFO, dataset="{{ 7 * 7 }} {% raw %}: [", license_name="---\nbase_model: evil/other", license="other"
+    )
+    card = model_card(info, HISTORY, "run: {{ 1 }}")
+    assert ModelCard(str(card)).data.to_dict() == card.data.to_dict()
+    assert card.data.base_model == "owner/base"
+    assert "{{ 7 * 7 }}" in card.text
+    assert "# run: {{ 1 }}" in card.text
+
+
+def test_knobs_command_and_hosts_are_told():
+    info = replace(INFO, knobs={"server_lr": 0.1, "lora_r": 8}, command="accelerate launch x.py", is_simulated=False)
+    text = model_card(info, HISTORY, "run").text
+    assert "| `server_lr`     | `0.1`         |" in text
+    assert "```bash\naccelerate launch x.py\n```" in text
+    assert "simulated" not in text
+
+
+def test_clients_own_models_are_told():
+    info = replace(INFO, is_personal=True, hub_model_id="owner/run")
+    text = model_card(info, HISTORY, "run").text
+    assert "the scores are of each client's model" in text
+    assert "clients/a" not in text
+    info = replace(info, config={**CONFIG, "push_client_adapters": True})
+    assert (
+        'PeftModel.from_pretrained(base, "owner/run", revision="clients/a")' in model_card(info, HISTORY, "run").text
+    )
+
+
+def test_what_a_card_is_made_of_is_kept_beside_it(tmp_path):
+    drive(CardCallback(tmp_path / "run", INFO), HISTORY)
+    kept = RunInfo(**json.loads((tmp_path / "run" / "card.json").read_text()))
+    assert str(model_card(kept, HISTORY, "run")) + "\n" == (tmp_path / "run" / "README.md").read_text()
 
 
 def test_nothing_of_the_machine_is_named(tmp_path):

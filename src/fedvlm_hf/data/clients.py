@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -25,13 +25,17 @@ _DIGESTED = ("id", "prompt", "completion", "task", "references")
 _CLIENT_ID = re.compile(r"\w[\w-]*(\.[\w-]+)*")
 
 
-def client_datasets(train_dataset: Mapping[str, Dataset]) -> dict[str, Dataset]:
+def client_datasets(
+    train_dataset: Mapping[str, Dataset], client_ids: Sequence[str] | None = None
+) -> dict[str, Dataset]:
     """The clients of a federated dataset, in the order of their ids, checked as far as no row need be read.
 
     Args:
         train_dataset (`DatasetDict` or `Mapping[str, Dataset]`):
             In a `DatasetDict` the splits `client_*` are the clients; in a plain mapping every key is. `validation` and
             `test` are held out in both.
+        client_ids (`Sequence[str]`, *optional*):
+            Every client of the federation, where they are on other hosts: then only some, or none, need be here.
 
     Returns:
         `dict[str, Dataset]`: the clients by id. The order of the mapping does not matter to a run.
@@ -54,15 +58,33 @@ def client_datasets(train_dataset: Mapping[str, Dataset]) -> dict[str, Dataset]:
                 f"`train_dataset` has the splits {leftovers}, which are neither clients (`{CLIENT_PREFIX}*`) nor "
                 f"{' or '.join(HELD_OUT)}: rename or drop them, so that no rows are left out unnoticed."
             )
-    if not names:
+    if client_ids is not None:
+        _check_ids(names, client_ids)
+    if not names and not client_ids:
         raise ValueError(
             f"`train_dataset` has no client; its keys are {list(train_dataset)}. In a DatasetDict the splits "
             f"`{CLIENT_PREFIX}*` are clients, in a plain mapping every key but {' and '.join(HELD_OUT)}."
         )
     clients = {name: train_dataset[name] for name in sorted(names)}
     _check_datasets(clients, "train_dataset", "client", CLIENT_COLUMNS)
-    _check_same_columns(clients)
+    if clients:
+        _check_same_columns(clients)
     return clients
+
+
+def _check_ids(names: Sequence[str], client_ids: Sequence[str]) -> None:
+    if unusable := [name for name in client_ids if not isinstance(name, str) or not _CLIENT_ID.fullmatch(name)]:
+        raise ValueError(
+            f"`client_ids` has {unusable[0]!r}, but ids become file and branch names. Use letters, digits, `_`, `-` "
+            "and single dots."
+        )
+    if len(set(client_ids)) < len(client_ids) or not client_ids:
+        raise ValueError(f"`client_ids` must name each client once, got {list(client_ids)}.")
+    if strangers := sorted(set(names) - set(client_ids)):
+        raise ValueError(
+            f"`train_dataset` has the client {strangers[0]!r}, which is not one of the federation's: "
+            f"{', '.join(sorted(client_ids))}."
+        )
 
 
 def evaluation_datasets(

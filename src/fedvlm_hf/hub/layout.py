@@ -15,6 +15,9 @@ named after the run's with `-base`. Clients' own adapters, where they are pushed
 import re
 from dataclasses import dataclass
 
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+
 
 STATE = "federated_state"
 BASE_SUFFIX = "-base"
@@ -49,3 +52,23 @@ def parse_source(text: str) -> RoundSource | None:
     """`"org/name@round-0003"`, or `None` where the text is no such thing."""
     match = _SOURCE.fullmatch(text)
     return RoundSource(match["repo_id"], int(match["round"])) if match else None
+
+
+def check_repo_id(argument: str, name: str) -> None:
+    """Refuse what is no `OWNER/NAME`.
+
+    Args:
+        argument (`str`):
+            What the error calls it.
+        name (`str`):
+            What may be a repository's name.
+
+    Raises:
+        `ValueError`: saying what a repository is called.
+    """
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise ValueError(f"`{argument}` {name!r} cannot be the name of a repository: {error}") from None
+    if "/" not in name:
+        raise ValueError(f"`{argument}` {name!r} does not say whose repository it is. Write 'OWNER/{name}'.")

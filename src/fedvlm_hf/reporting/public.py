@@ -19,7 +19,7 @@ ALWAYS_SHOWN = (
 NEVER_SHOWN = {
     "method", "tuning", "output_dir", "run_name", "project", "report_to", "disable_tqdm", "debug", "use_cpu",
     "resume_from_checkpoint", "accelerator_config", "activation_checkpointing", "eos_token", "pad_token",
-    "pad_to_multiple_of",
+    "pad_to_multiple_of", "push_client_adapters", "share_client_names",
 }  # fmt: skip
 NEVER_SHOWN_PREFIXES = (
     "hub_", "push_to_hub", "trackio_", "logging_", "log_", "save_", "dataloader_", "ddp_", "per_device_eval_",

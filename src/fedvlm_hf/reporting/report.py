@@ -64,12 +64,8 @@ class ReportCallback(RoundCallback):
 
     def _write(self, everything: bool) -> None:
         folder, run = self.output_dir / "report", Run(self.method, self._history)
-        others = comparable_runs(self.output_dir)
-        write_atomic(folder / "results.md", results_page(run, others))
-        write_atomic(folder / "clients.md", clients_page(run))
-        client_loss(self._history, folder / "client_loss.png")
+        write_pages(folder, run, comparable_runs(self.output_dir), with_curves=everything)
         if everything:
-            learning_curves(run, folder / "learning_curves.png", others)
             self._write_generations(folder)
             self._finished_round = self._history[-1].round_idx
 
@@ -89,6 +85,26 @@ class ReportCallback(RoundCallback):
         name = next(iter(answers))
         title = f"{self.method}, {name}, round {record.round_idx}"
         sample_sheet(answers[name], self.eval_datasets[name], folder / "samples.png", title)
+
+
+def write_pages(folder: Path, run: Run, others: Mapping[str, Run], with_curves: bool = True) -> None:
+    """Everything of a report that shows no row of the data.
+
+    Args:
+        folder (`Path`):
+            The report's folder.
+        run (`Run`):
+            The run that is reported.
+        others (`Mapping[str, Run]`):
+            Label to run, as `comparable_runs` finds them.
+        with_curves (`bool`, *optional*, defaults to `True`):
+            Whether the learning curves are drawn too, which change only where a round was evaluated.
+    """
+    write_atomic(folder / "results.md", results_page(run, others))
+    write_atomic(folder / "clients.md", clients_page(run))
+    client_loss(run.history, folder / "client_loss.png")
+    if with_curves:
+        learning_curves(run, folder / "learning_curves.png", others)
 
 
 def results_page(run: Run, others: Mapping[str, Run]) -> str:

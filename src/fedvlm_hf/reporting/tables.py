@@ -73,8 +73,8 @@ def results_table(run: Run, others: Mapping[str, Run], evaluation: str) -> str:
     return f"{table}\nEach run at its last evaluated round: {rounds}.\n"
 
 
-def rounds_table(history: Sequence[RoundRecord]) -> str:
-    """One line per round: primary metric per task and evaluation set, mean client loss, traffic, time."""
+def score_columns(history: Sequence[RoundRecord]) -> tuple[list[str], list[list[str]]]:
+    """Titles and, for each record, cells of the primary metric per task and evaluation set."""
     names = evaluation_names(history)
     scores = [
         {(name, task): value for name in names if name in record.evaluations
@@ -83,18 +83,24 @@ def rounds_table(history: Sequence[RoundRecord]) -> str:
     ]  # fmt: skip
     keys = list(dict.fromkeys(key for line in scores for key in line))
     titles = [f"{task} {PRIMARY[task]}" + (f" ({name})" if len(names) > 1 else "") for name, task in keys]
+    return titles, [[number(line.get(key)) for key in keys] for line in scores]
+
+
+def rounds_table(history: Sequence[RoundRecord]) -> str:
+    """One line per round: primary metric per task and evaluation set, mean client loss, traffic, time."""
+    titles, scores = score_columns(history)
     header = ["round", *titles, "mean client loss", "learning rate", "MB down", "MB up", "seconds"]
     rows = [
         [
             str(record.round_idx),
-            *(number(line.get(key)) for key in keys),
+            *cells,
             number(client_mean(record, "train_loss")),
             significant(client_mean(record, "learning_rate")),
             megabytes(record.bytes_down),
             megabytes(record.bytes_up),
             number(record.seconds.get("total"), 1),
         ]
-        for record, line in zip(history, scores, strict=True)
+        for record, cells in zip(history, scores, strict=True)
     ]
     return markdown_table(header, rows)
 

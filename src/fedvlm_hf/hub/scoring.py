@@ -1,0 +1,116 @@
+"""Scoring saved rounds again, by generation, as the run itself did."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+from peft import PeftConfig, get_peft_model
+from safetensors.torch import load_file
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from ..adapters import Adapter
+from ..evaluation import PreparedEvaluation
+from ..methods import resolve_method
+from ..state import load_state
+from ..tensors import TensorDict
+from ..types import EvalResult
+from .rounds import SavedRounds
+
+
+class RoundScorer:
+    """A base model that takes on one round after another.
+
+    Args:
+        saved ([`~hub.rounds.SavedRounds`]):
+            The run's rounds.
+        rounds (`Sequence[int]`):
+            Those to score.
+        base_model (`str`, *optional*):
+            Folder or repository. By default what the rounds' `adapter_config.json` names.
+        dtype (`str`, *optional*, defaults to `"float32"`):
+            Of the base model, as it was trained.
+
+    Raises:
+        `ValueError`: if a round is not there, or the base model is not.
+    """
+
+    def __init__(
+        self, saved: SavedRounds, rounds: Sequence[int], base_model: str | None = None, dtype: str = "float32"
+    ):
+        for round_idx in rounds:
+            saved.check(round_idx)
+        self.saved, self.rounds = saved, list(rounds)
+        config = PeftConfig.from_pretrained(str(saved.adapter_config(self.rounds[-1]).parent))
+        self.base_model = base_model or config.base_model_name_or_path
+        base = AutoModelForImageTextToText.from_pretrained(
+            _existing(self.base_model),
+            dtype=dtype,
+            use_safetensors=True if base_model is None else None,  # whom the rounds name may be anybody
+        )
+        self.processor = AutoProcessor.from_pretrained(self.base_model)
+        with warnings.catch_warnings():  # PEFT 0.21 reads a property that transformers 5.23 renamed
+            warnings.simplefilter("ignore", FutureWarning)
+            self.model = get_peft_model(base, config)
+        self.model.to("cuda" if torch.cuda.is_available() else "cpu")
+        self.adapter = Adapter(self.model)
+        self.adapter.set_trainable("joint")  # fp32, as it was trained
+        self.shapes = {name: parameter.shape for name, parameter in self.adapter.parameters.items()}
+        self.run = saved.run(self.rounds[-1])
+
+    @cached_property
+    def is_personal(self) -> bool:
+        """Whether clients have models of their own."""
+        if not any(self.saved.client_versions(round_idx) for round_idx in self.rounds):
+            return False
+        client = resolve_method(self.run["method"], self.run["config"].get("method_kwargs")).client
+        return not all(client.is_shared(name) for name in self.shapes)
+
+    def prepare(self, dataset: Dataset, batch_size: int = 8, max_new_tokens: int | None = None) -> PreparedEvaluation:
+        """Make an evaluation set ready for all rounds. The longest answer is by default that of the run."""
+        if self.is_personal and ("client_id" not in dataset.column_names or None in dataset.unique("client_id")):
+            raise ValueError(
+                f"`method` {self.run['method']!r} gives each client a model of its own, but the rows do not say in a "
+                "column `client_id` whose each of them is."
+            )
+        return PreparedEvaluation(
+            dataset,
+            self.processor,
+            batch_size=batch_size,
+            max_new_tokens=max_new_tokens or self.run["config"].get("eval_max_new_tokens"),
+            by_client=self.is_personal,
+        )
+
+    def score(self, round_idx: int, prepared: PreparedEvaluation, on_batch: Callable[[int], None]) -> EvalResult:
+        """Score a round, each client's rows by its own model where clients have one."""
+        exported = TensorDict.from_tensors(load_file(self.saved.weights(round_idx, self.shapes)))
+        self.adapter.write(exported)
+        config = self.run["config"]
+        dtype = torch.bfloat16 if config.get("bf16") else torch.float16 if config.get("fp16") else None
+        if not self.is_personal:
+            return prepared.run(self.model, autocast_dtype=dtype, on_batch=on_batch)
+        versions = self.saved.client_versions(round_idx)
+
+        def load_client(client_id: str) -> None:
+            self.adapter.write(exported)  # which has the initial values of what clients keep
+            if client_id in versions:
+                self.adapter.write(self._private(client_id, versions[client_id]))
+
+        return prepared.run(self.model, autocast_dtype=dtype, on_batch=on_batch, load_client=load_client)
+
+    def _private(self, client_id: str, version: int) -> TensorDict:
+        path = self.saved.client_state(client_id, version, self.shapes)
+        if path is None:
+            raise ValueError(
+                f"{self.saved.name} does not have what {client_id} keeps for itself, so its model cannot be scored. "
+                "On the Hub it is where the run was trained with `--push_client_adapters`."
+            )
+        return load_state(path).get("private", TensorDict({}))
+
+
+def _existing(base_model: str) -> str:
+    if Path(base_model).is_absolute() and not Path(base_model).is_dir():
+        raise ValueError(f"The base model was in '{base_model}', where it is no more. Name it with `--base_model`.")
+    return base_model

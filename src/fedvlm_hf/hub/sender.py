@@ -1,0 +1,139 @@
+"""Sending a run's rounds in order, each as one commit and one tag, and never over another run's."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers.utils import logging
+
+from ..checkpoint import RunMismatchError, compare_runs
+from .base_model import send_base
+from .client_states import CLIENT_VERSION, client_branch
+from .errors import HubMovedError, HubOutageError, HubRefusedError
+from .layout import STATE, round_tag
+from .outbox import Outbox
+from .repository import Repository, is_same
+from .target import is_local
+
+
+MAX_MOVES = 5
+RUN, ROUND_STATE = f"{STATE}/run.json", f"{STATE}/state.json"
+TENSORS = ("adapter_model.safetensors", f"{STATE}/tensors.safetensors", f"{STATE}/server.safetensors")
+MEASURED = {"seconds", "peak_memory"}
+
+logger = logging.get_logger(__name__)
+
+
+class Sender:
+    """Sends what waits in an outbox.
+
+    Rules, all to be able to stop and start again anywhere:
+
+    - A repository that holds another run (its `run.json` differs in more than the environment) is not written to.
+    - A round that the Hub has under its tag with the same tensors and scores is not sent again, as after going on from
+      an earlier round. One that came out different is committed on top of the branch, and the tag is moved to it; the
+      old commit stays in the branch's history.
+    - A commit is made only on the head that was read. Where another one came between, all is read again.
+
+    Args:
+        outbox ([`~hub.outbox.Outbox`]):
+            The queue; it names the repository.
+        token (`str`, *optional*):
+            By default the one that huggingface_hub finds.
+    """
+
+    def __init__(self, outbox: Outbox, token: str | None = None):
+        self.outbox, self.target, self.token = outbox, outbox.target, token
+        self.repository = Repository(self.target.repo_id, self.target.private, token)
+        self._own_head: str | None = None
+        self._has_base = False
+
+    def send(self, round_idx: int) -> str:
+        """Send one round, and take it out of the queue.
+
+        Returns:
+            `str`: its commit.
+
+        Raises:
+            `HubOutageError`: if the Hub cannot answer now.
+            `HubRefusedError`: if it refuses, or the repository is another run's.
+        """
+        for _ in range(MAX_MOVES):
+            try:
+                commit = self._send(round_idx)
+            except HubMovedError:
+                continue
+            self.outbox.arrived(round_idx, commit)
+            return commit
+        raise HubOutageError(f"others commit to {self.target.repo_id} all the time")
+
+    def _send(self, round_idx: int) -> str:
+        files, branch, tag = self.outbox.files(round_idx), self.target.branch, round_tag(round_idx)
+        head = self.repository.head(branch)
+        if head != self._own_head:
+            self._check_same_run(head, files)
+        if not self._has_base:
+            self._send_base()
+        tagged = self.repository.tags().get(tag)
+        is_there = tagged is not None and self._is_same_round(tagged, files)
+        if tagged is not None and not is_there:
+            logger.warning(
+                f"{tag} of {self.target.repo_id} came out different from the one that is there. The new one is "
+                f"committed on top, and the tag is moved from {tagged[:8]}, which stays in the history."
+            )
+        title = self.outbox.packer.title(round_idx)
+        commit = tagged if is_there else self.repository.commit(title, files, head, branch)
+        self._own_head = head if is_there else commit
+        self.repository.tag(tag, commit)
+        for client, client_files in self.outbox.client_files(round_idx).items():
+            self._send_client(client, client_files, title, is_there)
+        return commit
+
+    def _check_same_run(self, head: str, files: Mapping[str, Path]) -> None:
+        there = self.repository.files(head)
+        where = f"`hub_model_id` {self.target.repo_id!r}"
+        if RUN not in there:
+            # at the root: a federation's own tensors lie in folders, before its first round too
+            if any(path.endswith(".safetensors") and "/" not in path for path in there):
+                raise HubRefusedError(f"{where} holds a model that is no federated run's; nothing was overwritten.")
+            return
+        own = json.loads(files[RUN].read_text(encoding="utf-8"))
+        try:
+            compare_runs(self.repository.read_json(RUN, head), own, where, self.target.repo_id)
+        except RunMismatchError as error:
+            differences = [line.strip() for line in str(error).splitlines() if line.startswith("  ")]
+            raise HubRefusedError(
+                f"{where} holds another run, so nothing was sent: {'; '.join(differences[:3])}. Give this run a "
+                "repository of its own."
+            ) from None
+
+    def _send_base(self) -> None:
+        folder = self.outbox.packer.info.base_model
+        if is_local(folder) and self.target.base_model is None:
+            base = Repository(self.target.base_repo_id, self.target.private, self.token)
+            send_base(Path(folder), base, self.outbox.sent)
+        self._has_base = True
+
+    def _is_same_round(self, commit: str, files: Mapping[str, Path]) -> bool:
+        there = self.repository.files(commit)
+        if not all(path in there and is_same(files[path], there[path]) for path in TENSORS):
+            return False
+        own = json.loads(files[ROUND_STATE].read_text(encoding="utf-8"))
+        return _without_times(self.repository.read_json(ROUND_STATE, commit)) == _without_times(own)
+
+    def _send_client(self, client: str, files: Mapping[str, Path], title: str, is_there: bool) -> None:
+        branch = client_branch(client)
+        head = self.repository.head(branch)
+        if is_there and CLIENT_VERSION in self.repository.files(head):
+            own = json.loads(files[CLIENT_VERSION].read_text(encoding="utf-8"))
+            if self.repository.read_json(CLIENT_VERSION, head)["version"] >= own["version"]:
+                return
+        self.repository.commit(title, files, head, branch)
+
+
+def _without_times(value: Any) -> Any:
+    """A round's state but for what is measured, which no two runs have the same."""
+    if isinstance(value, dict):
+        return {key: _without_times(part) for key, part in value.items() if key not in MEASURED}
+    return value

@@ -1,0 +1,60 @@
+"""What goes wrong with the Hub, in plain words, without a token."""
+
+import pytest
+from httpx2 import ConnectError, Request, Response
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+
+from fedvlm_hf.hub.errors import HubMovedError, HubOutageError, HubRefusedError, plain_errors, without_tokens
+
+
+def answer(status: int, message: str = "") -> HfHubHTTPError:
+    request = Request("POST", "https://hub.test/api", headers={"Authorization": "Bearer hf_secret"})
+    return HfHubHTTPError(message or "answered", response=Response(status, request=request))
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "words"),
+    [
+        (answer(401), HubRefusedError, "hf auth login"),
+        (answer(403), HubRefusedError, "may not write to me/run (403)"),
+        (answer(404), HubRefusedError, "There is no me/run"),
+        (answer(422, "bad\n  card"), HubRefusedError, "(status 422): bad card"),
+        (answer(412), HubMovedError, "me/run"),
+        (answer(408), HubOutageError, "status 408"),
+        (answer(429), HubOutageError, "status 429"),
+        (answer(500), HubOutageError, "status 500"),
+        (answer(503), HubOutageError, "status 503"),
+        (ConnectError("refused"), HubOutageError, "ConnectError: refused"),
+        (TimeoutError(), HubOutageError, "no answer"),
+        (ValueError("Illegal header value b'Bearer hf_secret'"), HubRefusedError, "Bearer <token>"),
+        (HFValidationError("name"), HubRefusedError, "name"),
+        (OfflineModeIsEnabled("offline"), HubRefusedError, "HF_HUB_OFFLINE"),
+    ],
+)
+def test_each_error_is_one_of_three(error, kind, words):
+    with pytest.raises(kind) as found, plain_errors("me/run", "hf_secret"):
+        raise error
+    assert type(found.value) is kind
+    assert words in str(found.value)
+    assert "hf_secret" not in str(found.value)
+    assert found.value.__suppress_context__ or found.value.__cause__ is None
+
+
+def test_an_upload_that_fails_in_a_thread_says_why():
+    """huggingface_hub raises `RuntimeError("Error while uploading ...") from` what happened."""
+    with pytest.raises(HubRefusedError, match="403"), plain_errors("me/run"):
+        raise RuntimeError("Error while uploading 'a.safetensors' to the Hub.") from answer(403)
+    with pytest.raises(HubOutageError, match="RuntimeError"), plain_errors("me/run"):
+        raise RuntimeError("Data processing error")
+
+
+def test_a_token_of_any_form_is_left_out(monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "from-the-environment")
+    text = "hf_abc123 own from-the-environment, else"
+    assert without_tokens(text, "own") == "<token> <token> <token>, else"
+    assert without_tokens("nothing", None) == "nothing"
+
+
+def test_what_is_no_error_of_the_hub_passes():
+    with pytest.raises(KeyError), plain_errors("me/run"):
+        raise KeyError("x")
