@@ -5,7 +5,6 @@ import shlex
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 from trl import get_peft_config
 
@@ -18,14 +17,6 @@ from tiny import tiny_llava
 
 CONFIGS = Path(__file__).parents[2] / "recipes" / "configs"
 LLAVA = CONFIGS / "fedvlmbench_llava.yaml"
-
-
-@pytest.fixture(autouse=True)
-def _same_threads():
-    """Parsing a recipe sets torch's threads."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 def parse(path: Path, *argv: str):

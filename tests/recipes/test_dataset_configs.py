@@ -5,7 +5,6 @@ import shlex
 from pathlib import Path
 
 import pytest
-import torch
 
 from fedvlm_hf.data.builders.base import BUILDERS
 from fedvlm_hf.launch import DataArguments, parse_recipe
@@ -15,14 +14,6 @@ ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "recipes" / "configs"
 FILES = sorted(path for path in CONFIGS.glob("fed_*.yaml") if not path.stem.endswith("_mini"))
 NAMES = ("run_name", "output_dir", "logging_dir")
-
-
-@pytest.fixture(autouse=True)
-def _same_threads():
-    """Parsing a recipe sets torch's threads."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 def parse(path: Path, *argv: str):

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import ClassVar
 
 from ..leaks import without_shared_images
-from ..partitions.assemble import assemble, lift, train_rows
 from ..partitions.drawing import shuffled
 from ..partitions.holdout import hold_out_groups
-from ..partitions.iid import iid_by_label
+from ..partitions.natural import natural_and_even
 from ..readers import mimic_cxr, slake, vqa_rad
 from ..templates import chat
 from ..work import Work
-from .base import BUILDERS, Builder, Example, Partition, Source, column
+from .base import BUILDERS, Builder, Example, Partition, Source
 from .fed_radgenome import VOLUME_LIMITS, FedRadGenome
 from .fed_slake import FedSlake
 from .fed_vqa_rad import FedVqaRad
@@ -245,14 +244,8 @@ mimic_cxr/   """ + mimic_cxr.LAYOUT.replace("\n", "\n             ")
 
     def partitions(self, examples: Sequence[Example]) -> list[Partition]:
         """`noniid`, by task, and `iid`."""
-        train, tasks, given = train_rows(examples), column(examples, "task"), column(examples, "split")
-        present = [task for task in FOLDERS if task in tasks]
-        clients = [[row for row in train if tasks[row] == task] for task in present]
-        evenly = iid_by_label([tasks[row] for row in train], len(present), self.seed)
-        return [
-            assemble("noniid", "A client a task.", given, clients, tasks, present),
-            assemble("iid", "Every task's rows spread evenly.", given, lift(evenly, train), tasks),
-        ]
+        present = [task for task in FOLDERS if any(example.task == task for example in examples)]
+        return natural_and_even(examples, "task", self.seed, present)
 
 
 def report_text(sections: dict[str, str]) -> str:

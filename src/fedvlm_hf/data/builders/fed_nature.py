@@ -9,15 +9,14 @@ from typing import Any, ClassVar
 from ..boxes import box_text
 from ..images import StoredImage
 from ..leaks import without_shared_images
-from ..partitions.assemble import assemble, lift, train_rows
 from ..partitions.holdout import hold_out_groups
-from ..partitions.iid import iid_by_label
+from ..partitions.natural import natural_and_even
 from ..partitions.quota import draw_rows
 from ..readers import coco, coco_qa, refcoco
 from ..readers.photographs import Photograph
 from ..templates import chat
 from ..work import Work
-from .base import BUILDERS, Builder, Example, Partition, Source, column
+from .base import BUILDERS, Builder, Example, Partition, Source
 
 
 TASKS = ("vqa", "grounding", "caption", "classification")
@@ -191,13 +190,7 @@ COCO's val2014 is not needed: RefCOCO has no image of it."""
 
     def partitions(self, examples: Sequence[Example]) -> list[Partition]:
         """`noniid`, a client a task, and `iid`."""
-        train, tasks, given = train_rows(examples), column(examples, "task"), column(examples, "split")
-        by_task = [[row for row in train if tasks[row] == task] for task in TASKS]
-        evenly = lift(iid_by_label([tasks[row] for row in train], len(TASKS), self.seed), train)
-        return [
-            assemble("noniid", "A client a task.", given, by_task, tasks, TASKS),
-            assemble("iid", "Four clients, every task's rows spread evenly.", given, evenly, tasks),
-        ]
+        return natural_and_even(examples, "task", self.seed, TASKS)
 
 
 def _questions(raw: Path, work: Work) -> list[_Row]:

@@ -10,15 +10,13 @@ import numpy as np
 
 from ..boxes import box_text, from_mask
 from ..leaks import without_shared_images
-from ..partitions.assemble import assemble, lift, train_rows
-from ..partitions.by_column import by_column
 from ..partitions.drawing import shuffled
 from ..partitions.holdout import hold_out_groups
-from ..partitions.iid import iid_by_label
+from ..partitions.natural import natural_and_even
 from ..readers import nifti, radgenome
 from ..templates import chat
 from ..work import Work
-from .base import BUILDERS, Builder, Example, Partition, Source, column
+from .base import BUILDERS, Builder, Example, Partition, Source
 
 
 TARGETS = {"abdomen": "abdomen", "heart": "heart", "lung": "lungs"}
@@ -197,15 +195,7 @@ class FedRadGenome(Builder):
 
     def partitions(self, examples: Sequence[Example]) -> list[Partition]:
         """`noniid` and `iid`."""
-        train, organs, given = train_rows(examples), column(examples, "organ"), column(examples, "split")
-        labels = [organs[row] for row in train]
-        clients, values = by_column(labels)
-        names = [", ".join(value) for value in values]
-        evenly = iid_by_label(labels, len(clients), self.seed)
-        return [
-            assemble("noniid", "A client an organ.", given, lift(clients, train), organs, names),
-            assemble("iid", "Every organ's rows spread evenly.", given, lift(evenly, train), organs),
-        ]
+        return natural_and_even(examples, "organ", self.seed)
 
 
 def find_slices(item: tuple[radgenome.Scan, str | None]) -> dict[str, Any]:

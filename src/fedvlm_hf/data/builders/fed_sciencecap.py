@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ..leaks import without_shared_images
-from ..partitions.assemble import assemble, lift, train_rows
-from ..partitions.by_column import by_column
-from ..partitions.iid import iid_by_label
+from ..partitions.natural import natural_and_even
 from ..readers import scienceqa
 from ..readers.scienceqa import Problem
 from ..templates import chat
@@ -154,15 +152,7 @@ or, with --caption_from hint or solution, a copy of the Hub's derek-thomas/Scien
 
     def partitions(self, examples: Sequence[Example]) -> list[Partition]:
         """`noniid` and `iid`."""
-        train, categories = train_rows(examples), column(examples, "category")
-        given, labels = column(examples, "split"), [categories[row] for row in train]
-        clients, values = by_column(labels)
-        names = [", ".join(value) for value in values]
-        evenly = iid_by_label(labels, len(clients), self.seed)
-        return [
-            assemble("noniid", "A client a category.", given, lift(clients, train), categories, names),
-            assemble("iid", "Every category's rows spread evenly.", given, lift(evenly, train), categories),
-        ]
+        return natural_and_even(examples, "category", self.seed)
 
 
 def _captions(raw: Path, work: Work, problems: Sequence[Problem]) -> dict[str, str]:

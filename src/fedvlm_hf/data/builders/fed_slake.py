@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ..leaks import without_shared_images
-from ..partitions.assemble import assemble, lift, train_rows
-from ..partitions.by_column import by_column
-from ..partitions.iid import iid_by_label
+from ..partitions.natural import natural_and_even
 from ..readers import slake
 from ..templates import chat
 from ..work import Work
@@ -146,12 +144,4 @@ Slake1.0/                          --raw is this folder, or the one that holds i
 
     def partitions(self, examples: Sequence[Example]) -> list[Partition]:
         """`noniid` and `iid`."""
-        train, modalities = train_rows(examples), column(examples, "modality")
-        given, labels = column(examples, "split"), [modalities[row] for row in train]
-        clients, values = by_column(labels)
-        names = [", ".join(value) for value in values]
-        evenly = iid_by_label(labels, len(clients), self.seed)
-        return [
-            assemble("noniid", "A client a modality.", given, lift(clients, train), modalities, names),
-            assemble("iid", "Every modality's rows spread evenly.", given, lift(evenly, train), modalities),
-        ]
+        return natural_and_even(examples, "modality", self.seed)
