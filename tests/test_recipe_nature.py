@@ -46,7 +46,7 @@ def test_any_model_on_any_dataset_folder(recipe, tmp_path, data_folder, capsys):
     printed = capsys.readouterr().out
     assert "| task | metric   | round 0 | **fedavg** |" in printed
     left = {path.name for path in (tmp_path / "out").iterdir()}
-    assert left == {"rounds", "report", "README.md", "metrics.jsonl", "run.json"}
+    assert left == {"rounds", "report", "README.md", "card.json", "metrics.jsonl", "run.json"}
     with pytest.raises(ValueError, match="holds a run"):
         recipe.main(arguments)
     recipe.main([*arguments, "--num_rounds", "2", "--resume_from_checkpoint", "true"])
