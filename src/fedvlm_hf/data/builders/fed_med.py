@@ -113,7 +113,8 @@ mimic_cxr/   """ + mimic_cxr.LAYOUT.replace("\n", "\n             ")
         "All of RadGenome-Chest CT's volumes give far more boxes than the paper's 8,744, and so most of the rows; "
         "`--num_volumes` draws some of them.",
         "Rows of MIMIC-CXR and of RadGenome-Chest CT may not be passed on: a push sends their ids and the partition.",
-        "Which reports the paper drew is not said, nor how it treats their sections.",
+        "Which reports the paper drew is not said, nor how it treats their sections. Text below a heading that only "
+        "names the view ('CHEST, TWO VIEWS:') is no section here; MIMIC-CXR's own scripts take some for findings.",
         "Reports compare with earlier images ('no change since ___') that the model does not see.",
         "In `iid` clients share CT slices with one another; no image is shared with validation or test.",
         *VOLUME_LIMITS,
