@@ -112,7 +112,11 @@ def test_a_truncated_file_is_an_error_with_its_path(tmp_path):
         nifti.areas([mask])
 
 
-@pytest.mark.parametrize("content", [b"", b"not a volume", gzip.compress(b"not a volume"), gzip.compress(bytes(400))])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"not a volume", gzip.compress(b"not a volume"), gzip.compress(bytes(400))],
+    ids=["empty", "text", "packed-text", "packed-zeros"],  # packed bytes hold the time; ids do not
+)
 def test_what_is_no_volume_is_an_error_with_its_path(content, tmp_path):
     (tmp_path / "v.nii.gz").write_bytes(content)
     with pytest.raises(ValueError, match=r"v\.nii\.gz cannot be read as a NIfTI volume"):
