@@ -14,7 +14,7 @@ import torch
 from transformers.utils import logging
 
 from .callbacks import RoundCallback, RoundEnd
-from .files import new_folder, write_atomic
+from .files import new_folder, round_tag, write_atomic
 from .rounds import RoundStart
 from .state import ClientStore, load_state, save_state
 from .tensors import TensorDict
@@ -48,7 +48,7 @@ class RunMismatchError(ValueError):
 
 def round_folder(output_dir: str | os.PathLike[str], round_idx: int) -> Path:
     """Where the export of a round lies."""
-    return Path(output_dir) / "rounds" / f"round-{round_idx:04d}"
+    return Path(output_dir) / "rounds" / round_tag(round_idx)
 
 
 def whole_rounds(output_dir: str | os.PathLike[str]) -> list[int]:

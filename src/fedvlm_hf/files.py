@@ -1,10 +1,22 @@
 """Writing files and folders so that a reader, or a kill, never meets half of one."""
 
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+
+def round_tag(round_idx: int) -> str:
+    """`"round-0003"`: the name of a round's folder, and of its tag on the Hub."""
+    return f"round-{round_idx:04d}"
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file's content, as 64 hexadecimal digits; in memory is a small part at a time."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> None:

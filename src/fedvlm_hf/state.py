@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from .files import round_tag
 from .tensors import TensorDict
 from .types import State
 
@@ -25,7 +26,7 @@ class ClientStore:
 
     def folder(self, client_id: str, round_idx: int) -> Path:
         """Where a client's state of a round lies."""
-        return self.root / client_id / f"round-{round_idx:04d}"
+        return self.root / client_id / round_tag(round_idx)
 
     def load(self, client_id: str) -> State:
         """A client's newest state; empty if it has none."""

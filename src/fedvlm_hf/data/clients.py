@@ -13,12 +13,9 @@ from tqdm.auto import tqdm
 from transformers import ProcessorMixin
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
+from .partitions.naming import CLIENT_PREFIX, HELD_OUT, is_client
 from .spec import CLIENT_COLUMNS, EVALUATION_COLUMNS, check_columns, check_rows
 
-
-CLIENT_PREFIX = "client_"
-HELD_OUT = ("validation", "test")
-"""Splits that are never clients."""
 
 _DIGESTED = ("id", "prompt", "completion", "task", "references")
 # Ids become file, branch and metric names; git refuses branches with ".." or a dot at the end.
@@ -52,7 +49,7 @@ def client_datasets(
         )
     names = [name for name in train_dataset if name not in HELD_OUT]
     if isinstance(train_dataset, DatasetDict):
-        leftovers = [name for name in names if not name.startswith(CLIENT_PREFIX)]
+        leftovers = [name for name in names if not is_client(name)]
         if leftovers:
             raise ValueError(
                 f"`train_dataset` has the splits {leftovers}, which are neither clients (`{CLIENT_PREFIX}*`) nor "

@@ -1,6 +1,5 @@
 """What a long build needs: all cores, progress, results that outlive a kill, and a count of what was left out."""
 
-import hashlib
 import json
 import os
 import signal
@@ -15,7 +14,7 @@ from typing import Any, TypeVar
 
 from tqdm.auto import tqdm
 
-from ..files import write_atomic
+from ..files import file_sha256, write_atomic
 
 
 T = TypeVar("T")
@@ -93,8 +92,7 @@ class Work:
         """
         path = Path(path)
         try:
-            with path.open("rb") as file:
-                checksum = hashlib.file_digest(file, "sha256").hexdigest()
+            checksum = file_sha256(path)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
             raise ValueError(f"`raw`: there is no file {path}. See the layout in `--help`.") from error
         inside = self.raw is not None and path.is_relative_to(self.raw)
@@ -202,6 +200,3 @@ def _exit_after_parent() -> None:
 def default_workers() -> int:
     """All cores that this process may use."""
     return len(os.sched_getaffinity(0))
-
-
-__all__ = ["Tally", "Work", "default_workers"]

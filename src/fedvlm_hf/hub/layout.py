@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
+from ..files import round_tag
+
 
 STATE = "federated_state"
 BASE_SUFFIX = "-base"
@@ -41,11 +43,6 @@ class RoundSource:
     def tag(self) -> str:
         """The round's revision."""
         return round_tag(self.round_idx)
-
-
-def round_tag(round_idx: int) -> str:
-    """`"round-0003"`: the name of a round's folder, and of its tag on the Hub."""
-    return f"round-{round_idx:04d}"
 
 
 def parse_source(text: str) -> RoundSource | None:

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import IO
 
 from ..checkpoint import whole_rounds
-from ..files import new_folder
+from ..files import new_folder, round_tag
 from .client_adapter import pack_clients
-from .layout import round_tag
 from .pack import Packer
 from .sent import SentRecord
 from .target import PushTarget

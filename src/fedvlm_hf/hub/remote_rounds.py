@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from huggingface_hub import HfApi
 
+from ..files import round_tag
 from ..types import RoundRecord
 from .client_states import client_branch, download_client_state
-from .layout import round_tag
 from .reading import MAX_JSON, HubReadError, Revision, read_errors
 from .round_files import EXPORT, ROUND_STATE, download_export, read_metrics, read_run, understood
 from .rounds import LocalRounds, SavedRound, SavedRounds

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 from ..checkpoint import round_folder, whole_rounds
+from ..files import round_tag
 from ..reporting.runs import read_history
 from ..types import RoundRecord
-from .layout import round_tag
 from .round_files import EXPORT, ROUND_STATE
 
 

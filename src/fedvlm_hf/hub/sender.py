@@ -8,10 +8,11 @@ from typing import Any
 from transformers.utils import logging
 
 from ..checkpoint import RunMismatchError, compare_runs
+from ..files import round_tag
 from .base_model import send_base
 from .client_states import CLIENT_VERSION, client_branch
 from .errors import HubMovedError, HubOutageError, HubRefusedError
-from .layout import STATE, round_tag
+from .layout import STATE
 from .outbox import Outbox
 from .repository import Repository, is_same
 from .target import is_local

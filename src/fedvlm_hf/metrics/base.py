@@ -2,13 +2,19 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from math import fsum
-
-import datasets
-import evaluate
+from typing import TYPE_CHECKING
 
 
-def info(description: str, inputs: str = "") -> evaluate.MetricInfo:
+if TYPE_CHECKING:
+    import evaluate
+
+
+def info(description: str, inputs: str = "") -> "evaluate.MetricInfo":
     """Describe a metric of `predictions` (strings) against `references` (a list of strings a row)."""
+    # Here, since `evaluate` imports torch and transformers, and tables of scores need the names of metrics only
+    import datasets
+    import evaluate
+
     features = {
         "predictions": datasets.Value("string"),
         "references": datasets.List(datasets.Value("string")),

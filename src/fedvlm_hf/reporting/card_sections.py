@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ..files import round_tag
 from ..markdown import markdown_table
 from .public import hyperparameters, is_hub_id, public_name, public_value
 from .run_info import RunInfo
@@ -62,7 +63,7 @@ def usage(info: RunInfo, run: Run, name: str) -> str:
         imports, base = "from fedvlm_hf.mini import base_model\n", f"base_model({base})"
     elif info.is_our_class:
         imports = "import fedvlm_hf.models  # registers the base model's class\n"
-    tag = f"round-{run.history[-1].round_idx:04d}"
+    tag = round_tag(run.history[-1].round_idx)
     place = f'"{info.hub_model_id}", revision="{tag}"' if info.hub_model_id else f'"{name}/rounds/{tag}"'
     text = (
         "Every round is a PEFT adapter that holds the connector too; round 0 is the model before training.\n\n"

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from ..data.partitions.naming import is_client
 from ..data.partitions.statistics import (
     earth_movers_distance,
     label_counts,
@@ -12,7 +13,6 @@ from ..data.partitions.statistics import (
     shared_images,
     total_variation,
 )
-from ..data.writing.splits import is_client
 
 
 NO_LABEL = "(none)"

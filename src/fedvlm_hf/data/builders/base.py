@@ -15,10 +15,6 @@ from ..images import StoredImage
 from ..work import Work
 
 
-HELD_OUT = ("validation", "test")
-"""Splits that no client holds."""
-
-
 @dataclass(frozen=True)
 class Example:
     """One row before its image is read.

@@ -11,12 +11,13 @@ from ..partitions.assemble import assemble, lift, train_rows
 from ..partitions.by_file import by_file
 from ..partitions.holdout import hold_out_groups
 from ..partitions.iid import iid
+from ..partitions.naming import CLIENT_PREFIX, HELD_OUT
 from ..readers.own_data import image_path, read_sources
 from ..readers.own_values import answer_values, choice_values, text_value
 from ..readers.tables import TableRow
 from ..templates import chat, choices_text
 from ..work import Work
-from .base import BUILDERS, HELD_OUT, Builder, Example, Partition, Source, column
+from .base import BUILDERS, Builder, Example, Partition, Source, column
 
 
 SPLITS = ("train", *HELD_OUT)
@@ -46,7 +47,6 @@ _OF_ROWS = {
     "label",
 }
 _TAKEN = {"images", "completion", "image_digest", "site"}
-_PREFIX = "client_"
 
 
 @BUILDERS.register("custom")
@@ -248,7 +248,7 @@ def _own_columns(rows: Iterable[TableRow]) -> list[str]:
 def _client(source: str, row: TableRow) -> str | None:
     """Whose row it is; `client_north` and `north` are one."""
     name = text_value(row, "client_id") or (None if source in HELD_OUT else source)
-    return name and name.removeprefix(_PREFIX)
+    return name and name.removeprefix(CLIENT_PREFIX)
 
 
 def _check_clients(rows: Sequence[tuple[str, TableRow]], examples: Sequence[Example]) -> None:

@@ -14,10 +14,11 @@ from ..partitions.by_column import by_column
 from ..partitions.dirichlet import dirichlet
 from ..partitions.holdout import hold_out_groups
 from ..partitions.iid import iid
+from ..partitions.naming import HELD_OUT
 from ..readers.hub import RowImage, image_column, load_splits, pixel_digests, records, text_columns
 from ..readers.messages import Asking, row_text, text_columns_of
 from ..work import Work
-from .base import HELD_OUT, Builder, Example, Partition, Source, column
+from .base import Builder, Example, Partition, Source, column
 
 
 _RESERVED = ("id", "images", "prompt", "completion", "task", "references", "client_id", "image_digest")

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator
 
-from ..builders.base import HELD_OUT
-from ..writing.splits import is_client
+from ..partitions.naming import HELD_OUT, is_client
 from .findings import Check
 from .table import Row, Rows
 

@@ -4,10 +4,9 @@ import re
 
 from datasets import Features, Image, LargeList, List
 
-from ..builders.base import HELD_OUT
 from ..federation import Federation
+from ..partitions.naming import CLIENT_PREFIX, HELD_OUT, is_client
 from ..spec import CLIENT_COLUMNS, EVALUATION_COLUMNS, FEATURES
-from ..writing.splits import CLIENT_PREFIX, is_client
 from .findings import Check, Place
 
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from ..builders.base import HELD_OUT, Example, Partition
-from .naming import client_name
+from ..builders.base import Example, Partition
+from .naming import HELD_OUT, client_name
 from .sharing import share_out
 
 

@@ -3,8 +3,7 @@
 import re
 from collections.abc import Sequence
 
-
-_PREFIX = "client_"
+from .naming import CLIENT_PREFIX
 
 
 def by_file(owners: Sequence[str]) -> tuple[list[list[int]], list[str]]:
@@ -45,4 +44,4 @@ def by_file(owners: Sequence[str]) -> tuple[list[list[int]], list[str]]:
 
 def _client_id(owner: str) -> str:
     name = re.sub(r"\W", "_", owner)
-    return name if name.startswith(_PREFIX) else _PREFIX + name
+    return name if name.startswith(CLIENT_PREFIX) else CLIENT_PREFIX + name

@@ -1,4 +1,13 @@
-"""What a client is called: the name of its split."""
+"""What splits are called: a client each, and what is held out."""
+
+CLIENT_PREFIX = "client_"
+HELD_OUT = ("validation", "test")
+"""Splits that are never clients."""
+
+
+def is_client(split: str) -> bool:
+    """Whether a split is a client's."""
+    return split.startswith(CLIENT_PREFIX)
 
 
 def client_name(k: int, num_clients: int) -> str:
@@ -18,4 +27,4 @@ def client_name(k: int, num_clients: int) -> str:
     """
     if not 0 <= k < num_clients:
         raise ValueError(f"`k={k}` is none of the `num_clients={num_clients}` clients, which count from 0.")
-    return f"client_{k:0{max(2, len(str(num_clients - 1)))}d}"
+    return f"{CLIENT_PREFIX}{k:0{max(2, len(str(num_clients - 1)))}d}"

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ...registry import unknown_name_message
-from ..builders.base import HELD_OUT, Example, Partition
+from ..builders.base import Example, Partition
+from ..partitions.naming import CLIENT_PREFIX, HELD_OUT, is_client
 from ..spec import value_problem
-from .splits import CLIENT_PREFIX, client_splits, is_client
+from .splits import client_splits
 
 
 FIXED_COLUMNS = ("id", "images", "prompt", "completion", "task", "references", "client_id", "image_digest")

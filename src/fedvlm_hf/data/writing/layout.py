@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, product, zip_longest
 
-from ..builders.base import HELD_OUT, Partition
-from ..partitions.naming import client_name
-from .splits import is_client, splits_of
+from ..builders.base import Partition
+from ..partitions.naming import HELD_OUT, client_name, is_client
+from .splits import splits_of
 
 
 MAX_CELLS = 32

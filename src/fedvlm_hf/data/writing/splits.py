@@ -1,14 +1,7 @@
 """Names of splits: a client each, then what is held out."""
 
-from ..builders.base import HELD_OUT, Partition
-
-
-CLIENT_PREFIX = "client_"
-
-
-def is_client(split: str) -> bool:
-    """Whether a split is a client's."""
-    return split.startswith(CLIENT_PREFIX)
+from ..builders.base import Partition
+from ..partitions.naming import HELD_OUT, is_client
 
 
 def client_splits(partition: Partition) -> list[str]:

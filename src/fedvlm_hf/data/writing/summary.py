@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..builders.base import Builder
+from ..partitions.naming import is_client
 
 
 _SIGNS = {"read": "+", "excluded": "-", "note": " "}
@@ -44,8 +45,8 @@ def _configurations(manifest: Mapping[str, Any]) -> list[str]:
     lines = []
     for name, config in manifest["configs"].items():
         counts = config["counts"]
-        clients = [count for split, count in counts.items() if split.startswith("client_")]
-        held_out = [f"{split} {count:,}" for split, count in counts.items() if not split.startswith("client_")]
+        clients = [count for split, count in counts.items() if is_client(split)]
+        held_out = [f"{split} {count:,}" for split, count in counts.items() if not is_client(split)]
         lines.append(f"{name}: {len(clients)} clients, " + ", ".join(held_out or ["nothing held out"]))
         lines.append("    rows a client: " + " ".join(map(str, clients)))
         if config["leaked_images"]:

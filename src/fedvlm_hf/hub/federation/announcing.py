@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from hashlib import file_digest
 from pathlib import Path
 
+from ...files import file_sha256
 from ...state import save_state
 from ...tensors import TensorDict
 from ...types import ClientTask, State
@@ -114,5 +114,4 @@ class Announcer:
 
 def _save(state: State, path: Path) -> str:
     save_state(path, state)
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
+    return file_sha256(path)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...files import new_folder, write_atomic
+from ...files import new_folder, round_tag, write_atomic
 from .documents import to_json
 from .protocol import REPLY, TENSORS
 
@@ -66,7 +66,7 @@ class Answers:
     @contextmanager
     def new(self, round_idx: int, announcement_sha256: str) -> Iterator[tuple[Path, dict[str, int]]]:
         """Give a folder to write the two files into, and a mapping to note the versions in; whole or not at all."""
-        path = self.folder / f"round-{round_idx:04d}"
+        path = self.folder / round_tag(round_idx)
         if path.exists():  # an answer to another announcement of the same round
             shutil.rmtree(path)
         versions: dict[str, int] = {}

@@ -1,6 +1,5 @@
 """Every update is checked before it touches the sum; one that fails is refused by name, with the reason."""
 
-import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from ...files import file_sha256
 from ...rounds import UpdateError
 from ...tensors import TensorDict
 from ...types import State
@@ -148,9 +148,8 @@ def check_tensors(path: Path, reply: Reply, announcement: Announcement, current:
     Raises:
         `RefusedUpdate`: with the reason.
     """
-    with path.open("rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != reply.tensors_sha256:
-            raise RefusedUpdate(f"{TENSORS} is not the file that {REPLY} names: their SHA-256 sums differ")
+    if file_sha256(path) != reply.tensors_sha256:
+        raise RefusedUpdate(f"{TENSORS} is not the file that {REPLY} names: their SHA-256 sums differ")
     try:
         state = read_state(path, update_layout(announcement))
     except TensorFileError as error:

@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Callable, Iterator
-from hashlib import file_digest
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from transformers.utils import logging
 
+from ...files import file_sha256
 from ...tensors import TensorDict
 from ...types import ClientTask, State
 from .answers import Answers
@@ -152,14 +152,9 @@ class HubClient:
 
     def _fetch(self, path: str, layout: Layout, sha256: str, commit: str, folder: Path) -> State:
         local = self.remote.download(path, commit, folder)
-        if _sha256(local) != sha256:
+        if file_sha256(local) != sha256:
             raise ValueError(f"{path} of {self.remote.repo_id} is not the file that the server announced.")
         try:
             return read_state(local, layout)
         except TensorFileError as error:
             raise ValueError(f"{path} of {self.remote.repo_id} {error}.") from None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()

@@ -3,11 +3,11 @@
 import json
 from collections.abc import Mapping
 from functools import partial
-from hashlib import file_digest
 from pathlib import Path
 
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
 
+from ...files import file_sha256
 from .documents import sha256_of
 from .protocol import Announcement, package_versions
 
@@ -28,11 +28,8 @@ def base_sha256(name: str, revision: str | None = None) -> str:
     Raises:
         `ValueError`: if it has no weights in safetensors.
     """
-    sums = []
-    for path in _weight_files(name, revision):
-        with path.open("rb") as file:
-            sums.append(file_digest(file, "sha256").hexdigest())
-    return sha256_of("\n".join(sorted(sums)).encode())
+    sums = sorted(map(file_sha256, _weight_files(name, revision)))
+    return sha256_of("\n".join(sums).encode())
 
 
 def _weight_files(name: str, revision: str | None) -> list[Path]:

@@ -1,9 +1,9 @@
 """Writing and sending a client's answer."""
 
 from dataclasses import dataclass
-from hashlib import file_digest
 from pathlib import Path
 
+from ...files import file_sha256
 from ...state import save_state
 from ...tensors import TensorDict
 from ...types import ClientUpdate
@@ -55,8 +55,6 @@ def write_update(update: ClientUpdate, folder: Path, question: Question, base_sh
             f"sent alone, here {sorted(update_layout(announcement))}. Simulate this method with `FederatedTrainer`."
         )
     save_state(folder / TENSORS, state)
-    with (folder / TENSORS).open("rb") as file:
-        tensors_sha256 = file_digest(file, "sha256").hexdigest()
     reply = Reply(
         client_id=update.client_id,
         round_idx=announcement.round_idx,
@@ -66,7 +64,7 @@ def write_update(update: ClientUpdate, folder: Path, question: Question, base_sh
         config_sha256=announcement.config_sha256,
         num_samples=update.num_samples,
         metrics=dict(update.metrics),
-        tensors_sha256=tensors_sha256,
+        tensors_sha256=file_sha256(folder / TENSORS),
     )
     try:
         content = reply.to_bytes()
