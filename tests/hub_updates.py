@@ -1,4 +1,4 @@
-"""What tests of a federation's checks share: a round of two tensors, and a client's answer in a folder."""
+"""Shared by tests of the Hub engine's checks: a round of two tensors, and a client's answer in a folder."""
 
 import json
 import struct
@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from fedvlm_hf.hub.federation.documents import sha256_of
-from fedvlm_hf.hub.federation.protocol import OPEN, REPLY, TENSORS, Announcement, Reply
-from fedvlm_hf.hub.federation.tensorfile import layout_of
+from fedvlm_hf.engines.hub.protocol import OPEN, REPLY, TENSORS, Announcement, Reply
+from fedvlm_hf.exchange.documents import sha256_of
+from fedvlm_hf.exchange.tensor_files import layout_of
 from fedvlm_hf.state import save_state
 from fedvlm_hf.tensors import TensorDict
 
@@ -31,7 +31,6 @@ ANNOUNCEMENT = Announcement(
     base_sha256="b" * 64,
     adapter_sha256="a" * 64,
     layout=layout_of({"global": CURRENT}),
-    layout_sha256="1" * 64,
     tensors_sha256="2" * 64,
     fixed={"fixed": {}},
     fixed_sha256="3" * 64,
@@ -98,5 +97,5 @@ class Answer:
         files = [path for path in self.folder.rglob("*") if path.is_file()]
         return {str(path.relative_to(self.folder)): path.stat().st_size for path in files}
 
-    def fetch(self, name: str) -> Path:
+    def download(self, name: str) -> Path:
         return self.folder / name

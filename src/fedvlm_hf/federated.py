@@ -25,9 +25,8 @@ from .data.spec import example_rows
 from .engines import Engine
 from .engines.in_process import InProcessEngine
 from .evaluation import PreparedEvaluation
-from .hub.download import fetched
-from .hub.local_run import LocalRun
-from .hub.mixin import HubMixin
+from .hub.push import HubMixin
+from .hub.resume import LocalRun, download_if_on_hub
 from .methods import resolve_method
 from .models import untrained_connector
 from .progress import ClientProgress, RoundProgress, evaluation_bar
@@ -147,7 +146,7 @@ class FederatedMixin(HubMixin, ClientRunMixin):
         self._enter(self.stages[0])
         run = self._describe()
         fresh = RoundStart(self._initial_shared, self.method.strategy.init(self._initial_shared))
-        resume = fetched(resume_from_checkpoint, self._local_run(run), self.run_args.hub_token)
+        resume = download_if_on_hub(resume_from_checkpoint, self._local_run(run), self.run_args.hub_token)
         start = start_run(self.run_args.output_dir, run, resume, self._store, fresh)
         if (stage := stage_at(self.stages, start.round_idx)) != self._stage:
             # what an earlier stage trained is fixed now, and only in the export

@@ -32,12 +32,12 @@ def run(argv: Sequence[str]) -> None:
     from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 
     from ..config import FederatedConfig
-    from ..hub.federation.checks import Limits
-    from ..hub.federation.engine import Waiting
-    from ..hub.federation.remote import Remote
-    from ..hub.federation.server import HubFederation
-    from ..hub.federation.settings import load_arguments, make_settings
+    from ..engines.hub.engine import Waiting
+    from ..engines.hub.server import HubFederation
+    from ..exchange.limits import Limits
+    from ..exchange.settings import load_arguments, make_settings
     from ..launch import load_federation, use_threads
+    from ..repository import Repository
     from .hub_client import show_steps
 
     parser = TrlParser((HubServerArguments, FederatedConfig, ModelConfig), description=dedented(run.__doc__))
@@ -53,13 +53,13 @@ def run(argv: Sequence[str]) -> None:
     use_threads(own.num_threads)
     settings = make_settings(args, model_args, client_ids, model_args.model_name_or_path)
     args.model_init_kwargs = load_arguments(model_args)
-    remote = Remote(own.repo, args.hub_token, args.hub_revision or "main", own.poll_seconds)
-    remote.make()
+    repository = Repository(own.repo, args.hub_token, args.hub_revision or "main", first_wait=own.poll_seconds)
+    repository.create()
     server = HubFederation(
         model_args.model_name_or_path,
         args,
         settings,
-        remote,
+        repository,
         Waiting(own.min_clients, own.round_timeout),
         Limits(own.max_update_norm, own.max_num_samples, args.client_weighting == "num_samples"),
         eval_dataset=load_federation(own.dataset_name, own.dataset_config)["test"] if own.dataset_name else None,

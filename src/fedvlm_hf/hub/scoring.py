@@ -1,4 +1,4 @@
-"""Scoring saved rounds again, by generation, as the run itself did."""
+"""Scoring saved rounds again, by generation, in the same way as the run did."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -21,20 +21,20 @@ from .rounds import SavedRounds
 
 
 class RoundScorer:
-    """A base model that takes on one round after another.
+    """Scores rounds one after another with one base model.
 
     Args:
         saved ([`~hub.rounds.SavedRounds`]):
             The run's rounds.
         rounds (`Sequence[int]`):
-            Those to score.
+            The rounds to score.
         base_model (`str`, *optional*):
-            Folder or repository. By default what the rounds' `adapter_config.json` names.
+            Folder or repository. By default the one that the rounds' `adapter_config.json` names.
         dtype (`str`, *optional*, defaults to `"float32"`):
-            Of the base model, as it was trained.
+            Of the base model; use that of the training.
 
     Raises:
-        `ValueError`: if a round is not there, or the base model is not.
+        `ValueError`: if a round or the base model cannot be found.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class RoundScorer:
         base = AutoModelForImageTextToText.from_pretrained(
             _existing(self.base_model),
             dtype=dtype,
-            use_safetensors=True if base_model is None else None,  # whom the rounds name may be anybody
+            use_safetensors=True if base_model is None else None,  # the rounds may name any repository
         )
         self.processor = AutoProcessor.from_pretrained(self.base_model)
         with warnings.catch_warnings():  # PEFT 0.21 reads a property that transformers 5.23 renamed
@@ -62,18 +62,18 @@ class RoundScorer:
 
     @cached_property
     def is_personal(self) -> bool:
-        """Whether clients have models of their own."""
+        """Whether each client has its own model."""
         if not any(self.saved.client_versions(round_idx) for round_idx in self.rounds):
             return False
         client = resolve_method(self.run["method"], self.run["config"].get("method_kwargs")).client
         return not all(client.is_shared(name) for name in self.shapes)
 
     def prepare(self, dataset: Dataset, batch_size: int = 8, max_new_tokens: int | None = None) -> PreparedEvaluation:
-        """Make an evaluation set ready for all rounds. The longest answer is by default that of the run."""
+        """Prepare an evaluation set for all rounds. The longest answer is by default that of the run."""
         if self.is_personal and ("client_id" not in dataset.column_names or None in dataset.unique("client_id")):
             raise ValueError(
-                f"`method` {self.run['method']!r} gives each client a model of its own, but the rows do not say in a "
-                "column `client_id` whose each of them is."
+                f"`method` {self.run['method']!r} gives each client its own model, but the rows have no column "
+                "`client_id` that names the client of each row."
             )
         return PreparedEvaluation(
             dataset,
@@ -84,7 +84,7 @@ class RoundScorer:
         )
 
     def score(self, round_idx: int, prepared: PreparedEvaluation, on_batch: Callable[[int], None]) -> EvalResult:
-        """Score a round, each client's rows by its own model where clients have one."""
+        """Score a round; if each client has its own model, its rows are answered by that model."""
         exported = TensorDict.from_tensors(load_file(self.saved.weights(round_idx, self.shapes)))
         self.adapter.write(exported)
         config = self.run["config"]
@@ -94,7 +94,7 @@ class RoundScorer:
         versions = self.saved.client_versions(round_idx)
 
         def load_client(client_id: str) -> None:
-            self.adapter.write(exported)  # which has the initial values of what clients keep
+            self.adapter.write(exported)  # which holds the initial values of what clients keep
             if client_id in versions:
                 self.adapter.write(self._private(client_id, versions[client_id]))
 
@@ -105,12 +105,12 @@ class RoundScorer:
         if path is None:
             raise ValueError(
                 f"{self.saved.name} does not have what {client_id} keeps for itself, so its model cannot be scored. "
-                "On the Hub it is where the run was trained with `--push_client_adapters`."
+                "The Hub has it if the run was trained with `--push_client_adapters`."
             )
         return load_state(path).get("private", TensorDict({}))
 
 
 def _existing(base_model: str) -> str:
     if Path(base_model).is_absolute() and not Path(base_model).is_dir():
-        raise ValueError(f"The base model was in '{base_model}', where it is no more. Name it with `--base_model`.")
+        raise ValueError(f"The base model was in '{base_model}', which no longer exists. Name it with `--base_model`.")
     return base_model
