@@ -1,13 +1,13 @@
 """Code that talks to the loopback Hub as a server or a client does, run in a process by `hub_processes.Processes`."""
 
 import json
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import huggingface_hub
 import torch
 
 from fedvlm_hf.engines.hub.answers import Question, find_pull_request, write_update
@@ -71,7 +71,9 @@ def run(argv: Sequence[str]) -> None:
         Path(out).write_text(json.dumps(seen))
 
     repository = Repository("alice/fed", first_wait=0.1)
-    exec(code, {**globals(), "repository": repository, "show": show, "torch": torch, "sys": sys})
+    exec(
+        code, {**globals(), "repository": repository, "show": show, "torch": torch, "huggingface_hub": huggingface_hub}
+    )
 
 
 __all__ = ["FINISHED", "REPLY", "TENSORS", "requests", "run"]

@@ -192,6 +192,82 @@ show(steps={u.client_id: u.tensors.flat[0].item() - 3.0 for u in updates},
     }  # fmt: skip
 
 
+UNDELIVERABLE = r"(GET|HEAD) .*/resolve/[^/]*/updates/site_b/update.safetensors"
+
+
+@pytest.mark.parametrize("fault", [{"status": 503}, {"cut": True}, {"hangs": True}], ids=["503", "cut", "hangs"])
+def test_a_file_that_the_hub_cannot_deliver_holds_up_nobody(hub, snippets, fault):
+    """site_b's file fails at every download. The round ends at its deadline with site_a, and names site_b."""
+    hub.faults += [Fault(UNDELIVERABLE, times=10**6, **fault)]
+    server = """
+hub = engine(repository, waiting=Waiting(min_clients=1, round_timeout=4.0))
+hub.announce(OPEN, tasks(1, SITES[:2])[0], SITES[:2], Path(__import__("tempfile").mkdtemp()))
+began = time.monotonic()
+ids = [update.client_id for update in hub.run(tasks(1, SITES[:2]))]
+show(ids=ids, seconds=time.monotonic() - began, refused=hub.refused)
+"""
+    seen = snippets(
+        server=("hf_server", server),
+        site_b=("hf_a", "answer(repository, 'site_b', 0.5); show()"),
+        site_a=("hf_a", "answer(repository, 'site_a', 0.5); show()"),
+    )
+    assert seen["server"]["ids"] == ["site_a"]
+    assert seen["server"]["seconds"] < 10
+    assert seen["server"]["refused"] == {"site_b": "the Hub could not deliver it before the deadline"}
+
+
+def test_a_file_that_is_delivered_late_counts_where_all_are_needed(hub, snippets):
+    """Past the deadline with too few updates the download goes on, and the other client is not held up by it."""
+    hub.faults += [Fault(UNDELIVERABLE, hangs=True, times=1)]
+    server = """
+huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT = huggingface_hub.constants.HF_HUB_ETAG_TIMEOUT = 3
+hub = engine(repository, waiting=Waiting(min_clients=2, round_timeout=0.5))
+show(ids=[update.client_id for update in hub.run(tasks(1, SITES[:2]))], refused=hub.refused)
+"""
+    seen = snippets(
+        server=("hf_server", server),
+        site_b=("hf_a", "answer(repository, 'site_b', 0.5); show()"),
+        site_a=("hf_a", "answer(repository, 'site_a', 0.5); show()"),
+    )
+    assert seen["server"] == {"ids": ["site_a", "site_b"], "refused": {}}
+
+
+def test_a_round_ends_at_its_deadline_with_the_hub_away(hub, snippets):
+    """Once site_a's update is there, the Hub answers no more; the round needs no other update."""
+    away = lambda: hub.faults.append(Fault(r"GET .*/refs", cut=True, times=10**6))  # noqa: E731
+    hub.faults += [Fault(r"GET .*/updates/site_a/update.safetensors", delay=0.1, before=away)]
+    server = """
+hub = engine(repository, waiting=Waiting(min_clients=1, round_timeout=3.0))
+show(ids=[update.client_id for update in hub.run(tasks(1))], refused=hub.refused)
+"""
+    seen = snippets(
+        server=("hf_server", server),
+        site_a=("hf_a", "answer(repository, 'site_a', 0.5); show()"),
+    )
+    assert seen["server"] == {"ids": ["site_a"], "refused": {}}
+
+
+@pytest.mark.parametrize("request_", [r"GET .*/refs", r"POST .*/preupload/", r"POST .*/commit/main", r"POST .*/tag/"])
+def test_a_request_that_is_never_answered_is_made_again(hub, snippets, request_):
+    """The Hub accepts the connection and is silent. huggingface_hub itself would wait for ever."""
+    hub.faults += [Fault(request_, hangs=True)]
+    seen = snippets(one=("hf_server", "requests.SILENCE = 0.5; show(sha=announce(repository))"))
+    assert "sha" in seen["one"]
+    assert hub.faults[0].times == 0
+    assert titles(hub) == ["Round 1 of 5: 3 clients are asked"]
+
+
+def test_an_upload_that_is_never_answered_is_made_again(hub, snippets):
+    """Its bytes are new, so that the Hub asks for them."""
+    hub.faults += [Fault(r"PUT /lfs/", hangs=True)]
+    code = """
+requests.SILENCE = 0.5
+show(sha=repository.commit("new", {"x.safetensors": __import__("os").urandom(100)}, "main"))
+"""
+    assert "sha" in snippets(one=("hf_server", code))["one"]
+    assert hub.faults[0].times == 0
+
+
 def test_nothing_of_the_run_is_in_a_clients_branch(hub, snippets):
     snippets(server=("hf_server", "announce(repository, 1); show()"))
     snippets(a=("hf_a", "answer(repository, 'site_a', 0.5); show()"))
