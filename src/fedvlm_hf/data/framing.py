@@ -16,6 +16,7 @@ from datasets import Dataset, Image
 from ..models.frame_rules import frame_rule
 from ..models.frames import Frame, FrameRule
 from .boxes import ANY_BOX, BOX_TEXT, format_box, parse_box
+from .spec import ANSWER_COLUMNS, text_columns
 
 
 BOX_TASKS = ("grounding", "detection")
@@ -47,7 +48,7 @@ class FramedCollator:
         return self.collator([in_model_frame(example, self.rule) for example in examples])
 
 
-def framed(collator: Callable, processor: Any, clients: Mapping[str, Dataset]) -> Callable:
+def wrap_collator(collator: Callable, processor: Any, clients: Mapping[str, Dataset]) -> Callable:
     """A collator that accounts for what the processor does to the frame; the same one where it does nothing.
 
     Args:
@@ -89,7 +90,7 @@ def in_model_frame(row: Mapping[str, Any], rule: FrameRule) -> Mapping[str, Any]
     frame = rule(*row["images"][0].size)
     if frame.is_identity:
         return row
-    columns = [column for column in ("prompt", "completion") if row.get(column) is not None]
+    columns = [column for column in ("prompt", *ANSWER_COLUMNS) if row.get(column) is not None]
     return {**row, **{column: _mapped_messages(row[column], frame) for column in columns}}
 
 
@@ -163,7 +164,7 @@ def check_visible(clients: Mapping[str, Dataset], rule: FrameRule) -> None:
 def _boxes(dataset: Dataset) -> dict[int, list[str]]:
     """The box texts of those rows that have any."""
     found = {}
-    columns = [column for column in ("prompt", "completion") if column in dataset.column_names]
+    columns = text_columns(dataset)
     row = 0
     for batch in dataset.select_columns(columns).with_format("arrow").iter(1000):
         for messages in zip(*(batch[column].to_pylist() for column in columns), strict=True):
