@@ -23,6 +23,7 @@ from .adapters import complete_config
 from .config import FederatedConfig
 from .data.clients import check_max_length, client_datasets
 from .federated import FederatedMixin
+from .models.quantization import skip_trained_modules
 from .models.vlm import sft_obstacle
 
 
@@ -89,7 +90,7 @@ class FederatedTrainer(FederatedMixin, SFTTrainer):
         clients = client_datasets(train_dataset, client_ids)  # before a model of many gigabytes is loaded
         revision = (args.model_init_kwargs or {}).get("revision")
         if isinstance(model, str):
-            model = _load(model, args, quantization_config)
+            model = _load(model, args, quantization_config, peft_config)
         if obstacle := sft_obstacle(model):
             raise ValueError(f"`model` cannot be trained by SFTTrainer: {obstacle}")
         if processing_class is None:
@@ -125,15 +126,18 @@ class FederatedTrainer(FederatedMixin, SFTTrainer):
             metrics.clear()
 
 
-def _load(name: str, args: FederatedConfig, quantization_config: Any) -> PreTrainedModel:
+def _load(
+    name: str, args: FederatedConfig, quantization_config: Any, peft_config: PeftConfig | None
+) -> PreTrainedModel:
     """Load a model as SFTTrainer does: here rather than there, since the adapter is built for the loaded model."""
     kwargs = {"trust_remote_code": args.trust_remote_code, **(args.model_init_kwargs or {})}
-    if quantization_config is not None:
-        kwargs["quantization_config"] = quantization_config
     args.model_init_kwargs = None  # they are used up: SFTTrainer would warn that it ignores them
     config = AutoConfig.from_pretrained(
         name, revision=kwargs.get("revision"), trust_remote_code=args.trust_remote_code
     )
+    if quantization_config is not None:
+        trained = (peft_config and peft_config.modules_to_save) or ()
+        kwargs["quantization_config"] = skip_trained_modules(quantization_config, config, trained)
     # TRL 1.16 looks for the class in transformers alone, and fails on one that was registered from elsewhere
     if type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         kwargs["architecture"] = AutoModelForImageTextToText
