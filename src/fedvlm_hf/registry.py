@@ -69,12 +69,20 @@ class Registry(Generic[T]):
     def _discover(self) -> None:
         if self._is_discovered:
             return
-        self._is_discovered = True
         package = importlib.import_module(self.package)
         for module in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"{self.package}.{module.name}")
         for entry_point in entry_points(group=self.package):
-            entry_point.load()
+            try:
+                entry_point.load()
+            except Exception as error:
+                error.add_note(
+                    f"This came from the entry point {entry_point.name!r} of the package {entry_point.dist.name!r}, "
+                    f"in the group {self.package!r}. Repair or uninstall that package."
+                )
+                raise
+        # Only now: after a failure the next call must fail too, and not work with half of the classes
+        self._is_discovered = True
 
 
 def unknown_name_message(argument: str, name: str, names: list[str]) -> str:
