@@ -27,7 +27,7 @@ def test_names_are_lower_case_identifiers(name):
 
 
 def test_a_plugin_that_cannot_be_imported_is_an_error_at_every_call(tmp_path, monkeypatch):
-    """The first error was once the only one: later calls went on without the plugins that had not been imported yet."""
+    """Later calls once hid the error and went on without the plugins that had not been imported."""
     for name, code in [("broken_plugin", "raise RuntimeError('no driver')"), ("whole_plugin", "")]:
         (tmp_path / f"{name}.py").write_text(code)
         distribution = tmp_path / f"{name}-1.0.dist-info"
