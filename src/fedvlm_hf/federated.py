@@ -32,9 +32,8 @@ from .methods import resolve_method
 from .models import untrained_connector
 from .progress import ClientProgress, RoundProgress, evaluation_bar
 from .reporting.card import CardCallback
-from .reporting.provenance import run_info
 from .reporting.report import ReportCallback
-from .reporting.run_info import RunInfo
+from .reporting.run_info import RunInfo, run_info
 from .reporting.trackers import TrackerCallback
 from .rounds import RoundStart, run_rounds
 from .sampling import cohort_size, sample_cohort

@@ -36,7 +36,7 @@ def test_results_show_the_runs_beside(tmp_path):
     drive(ReportCallback(tmp_path / "own", "fedavg", {"test": ROWS}), HISTORY)
     page = (tmp_path / "own" / "report" / "results.md").read_text(encoding="utf-8")
     assert "| vqa        | accuracy       |   0.500 |      0.750 |   0.900 |              83% |\n" in page
-    assert "No run of `local` on the same base model" in page
+    assert "There is no run of `local` with the same base model" in page
     assert "| 2     |        0.750 |" in page
 
 

@@ -10,7 +10,7 @@ from huggingface_hub import HfApi
 
 from ..checkpoint import check_same_run, compare_runs, round_folder, whole_rounds
 from ..files import new_folder, write_atomic
-from ..reporting.public import public_value
+from ..reporting.run_info import public_value
 from ..types import RoundRecord
 from .client_states import find_client_states
 from .layout import STATE, RoundSource, parse_source

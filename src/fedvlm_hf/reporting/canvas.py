@@ -19,7 +19,7 @@ DPI = 150
 
 
 def new_figure(width: float, height: float) -> "Figure":
-    """Create a white figure of `width` x `height` inches without pyplot, which keeps the user's figures and backend."""
+    """Create a white figure of `width` x `height` inches without pyplot, to leave the user's figures alone."""
     # the first time it runs on a machine, matplotlib warns that it builds its font cache
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     from matplotlib.figure import Figure

@@ -1,11 +1,71 @@
+"""What a card says about a run, and what it must not reveal."""
+
 import json
 
 import pytest
+from trl import DPOConfig
 
 from federation import federated
+from fedvlm_hf.config import FederatedConfig
 from fedvlm_hf.methods import resolve_method
-from fedvlm_hf.reporting.provenance import _paper, public_command
+from fedvlm_hf.reporting.run_info import (
+    ALWAYS_SHOWN,
+    hyperparameters,
+    is_hub_id,
+    method_paper,
+    public_command,
+    public_name,
+    public_value,
+)
 from tiny import save_tiny, tiny_federation
+
+
+def test_what_matters_and_what_differs_is_shown(tmp_path):
+    default = {"output_dir": str(tmp_path), "bf16": False, "use_cpu": True}
+    assert sorted(hyperparameters(FederatedConfig(**default))) == sorted(ALWAYS_SHOWN)
+    changed = {
+        "adam_beta2": 0.95, "method_kwargs": {"mu": 0.1}, "learning_rate": 3e-3, "logging_steps": 7, "hub_token": "t",
+        "run_name": "r", "dataloader_num_workers": 2,
+    }  # fmt: skip
+    shown = hyperparameters(FederatedConfig(**default, **changed))
+    assert shown.keys() - set(ALWAYS_SHOWN) == {"adam_beta2", "method_kwargs"}
+    assert (shown["learning_rate"], shown["method_kwargs"]) == (3e-3, {"mu": 0.1})
+
+
+def test_other_configurations_are_compared_with_their_own_defaults(tmp_path):
+    """DPO's `beta` is not a field of FederatedConfig."""
+    default = {"output_dir": str(tmp_path), "bf16": False, "use_cpu": True}
+    assert "beta" not in hyperparameters(DPOConfig(**default))
+    shown = hyperparameters(DPOConfig(**default, beta=0.3))
+    assert shown.keys() - set(ALWAYS_SHOWN) == {"beta"}
+    assert "num_rounds" not in shown
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("/home/someone/cache", "cache"),
+        ("~/cache", "cache"),
+        ("C:\\Users\\someone\\cache", "cache"),
+        ("owner/name", "owner/name"),
+        ({"cache_dir": "/data/hub", "dtype": "float32"}, {"cache_dir": "hub", "dtype": "float32"}),
+        ([["/a/b"], 1.5, None], [["b"], 1.5, None]),
+    ],
+)
+def test_absolute_paths_are_cut(value, expected):
+    assert public_value(value) == expected
+
+
+def test_a_hub_id_is_owner_and_name_and_no_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out" / "base").mkdir(parents=True)
+    assert is_hub_id("owner/name")
+    for name in ("out/base", str(tmp_path), "name", "./out/base", "a/b/c", "Fed-Nature mini"):
+        assert not is_hub_id(name), name
+    assert public_name("owner/name") == "owner/name"
+    assert public_name("out/base") == "base"
+    assert public_name(f"{tmp_path}/out/base/") == "base"
+    assert public_name("Fed-Nature mini") == "Fed-Nature mini"
 
 
 @pytest.mark.parametrize(
@@ -45,7 +105,7 @@ def test_a_command_names_no_path_and_no_token(argv, expected):
 )
 def test_the_paper_is_that_of_the_methods_file(method, paper):
     """Of two papers in one method neither is *the* paper; a baseline has none."""
-    link = _paper(resolve_method(method))
+    link = method_paper(resolve_method(method))
     assert link == (paper and f"https://huggingface.co/papers/{paper}")
 
 
