@@ -24,7 +24,7 @@ from .config import FederatedConfig
 from .data.clients import check_max_length, client_datasets
 from .federated import FederatedMixin
 from .models.quantization import skip_trained_modules
-from .models.vlm import sft_obstacle
+from .models.vlm import check_trainable, sft_obstacle
 
 
 class FederatedTrainer(FederatedMixin, SFTTrainer):
@@ -135,6 +135,7 @@ def _load(
     config = AutoConfig.from_pretrained(
         name, revision=kwargs.get("revision"), trust_remote_code=args.trust_remote_code
     )
+    check_trainable(config)
     if quantization_config is not None:
         trained = (peft_config and peft_config.modules_to_save) or ()
         kwargs["quantization_config"] = skip_trained_modules(quantization_config, config, trained)

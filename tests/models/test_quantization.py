@@ -10,7 +10,8 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from federation import federated
 from fedvlm_hf.models import vlm_parts
-from fedvlm_hf.models.quantization import model_skeleton, skip_trained_modules
+from fedvlm_hf.models.quantization import skip_trained_modules
+from fedvlm_hf.models.vlm import model_skeleton
 from tiny import save_tiny, tiny_llava
 
 

@@ -7,14 +7,13 @@ every other module in `modules_to_save` trains itself, and integer weights have 
 import copy
 from collections.abc import Iterable
 
-import torch
 from torch import nn
-from transformers import AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.integrations.hqq import name_to_linear_tag
 from transformers.quantizers.base import get_keys_to_not_convert
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from .vlm import vlm_parts
+from .vlm import model_skeleton, vlm_parts
 
 
 # bitsandbytes, and almost every other method. HQQ's `skip_modules` holds names of another kind, see below.
@@ -60,12 +59,6 @@ def skip_trained_modules(
         tags = {name_to_linear_tag(name) for path in paths for name in _linears(model, path)}
         completed.skip_modules = sorted({*completed.skip_modules, *tags})
     return completed
-
-
-def model_skeleton(config: PreTrainedConfig) -> PreTrainedModel:
-    """Build a model on the meta device: every module has its place and shape, and no weight takes memory."""
-    with torch.device("meta"):
-        return AutoModelForImageTextToText.from_config(config)
 
 
 def _linears(model: PreTrainedModel, path: str) -> list[str]:
