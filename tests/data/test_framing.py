@@ -12,10 +12,9 @@ from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 import tiny
 from fedvlm_hf import FederatedConfig, FederatedTrainer
 from fedvlm_hf.data.boxes import box_text, parse_box
+from fedvlm_hf.data.frames import Frame, frame_rule
 from fedvlm_hf.data.framing import FramedCollator, check_visible, framed, in_model_frame, in_stored_frame, row_frames
 from fedvlm_hf.evaluation import PreparedEvaluation, prompt_inputs
-from fedvlm_hf.models.frame_rules import frame_rule
-from fedvlm_hf.models.frames import Frame
 
 
 SIDE = 16

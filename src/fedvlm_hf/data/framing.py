@@ -13,9 +13,8 @@ from typing import Any
 import PIL.Image
 from datasets import Dataset, Image
 
-from ..models.frame_rules import frame_rule
-from ..models.frames import Frame, FrameRule
 from .boxes import ANY_BOX, BOX_TEXT, format_box, parse_box
+from .frames import Frame, FrameRule, frame_rule
 
 
 BOX_TASKS = ("grounding", "detection")

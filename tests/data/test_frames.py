@@ -34,9 +34,8 @@ from transformers.utils import logging
 import tiny
 import tiny_parts
 from fedvlm_hf.data.boxes import Box, from_corners, from_mask
+from fedvlm_hf.data.frames import Frame, frame_rule
 from fedvlm_hf.mini import base_model
-from fedvlm_hf.models.frame_rules import frame_rule
-from fedvlm_hf.models.frames import Frame
 from fedvlm_hf.models.llama3 import build_processor
 
 
