@@ -36,7 +36,7 @@ import tiny_parts
 from fedvlm_hf.data.boxes import Box, from_corners, from_mask
 from fedvlm_hf.data.frames import Frame, frame_rule
 from fedvlm_hf.mini import base_model
-from fedvlm_hf.models.llama3 import build_processor
+from fedvlm_hf.models.builder import build_processor
 
 
 LANDSCAPE, PORTRAIT, EXTREME, SQUARE = (640, 360), (270, 451), (600, 90), (300, 300)

@@ -1,40 +1,40 @@
-"""What a run on a model would train and send, from its configuration alone: no weight is loaded, no memory taken."""
+"""Count what a run on a model would train and send, from its configuration alone, without loading weights."""
 
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
-from transformers import AutoModelForImageTextToText, PreTrainedConfig
+from transformers import PreTrainedConfig
 
 from ..adapters import complete_config
-from .vlm import VLMParts, vlm_parts
+from ..models.vlm import VLMParts, model_skeleton, vlm_parts
 
 
 BYTES_PER_PARAMETER = 4
-"""What trains is fp32, whatever the base is, and so is what travels."""
+"""Trained tensors are fp32 in memory and in transfer, whatever the data type of the base model is."""
 
 
 @dataclass(frozen=True)
 class DryRun:
-    """Sizes of a model and of what is trained on it; printed as tables.
+    """Sizes of a model and of its trained tensors. `str()` prints them as tables.
 
     Args:
         parameters (`dict[str, int]`):
-            Parameters by part: vision tower, connector, image tokenizer (where there is one), language model with its
-            head. Tied embeddings count once.
+            Number of parameters of each part: vision tower, connector, image tokenizer (if there is one), and language
+            model with its head. Tied embeddings count once.
         trainable (`dict[str, int]`):
-            Parameters that train, and travel each way, by `tuning`: `"connector"`, `"llm"` and `"joint"`, or `"llm"`
-            alone without a connector. `"two_stage"` is the first and then the second.
+            Number of parameters that are trained, and sent in each direction, for each `tuning`: `"connector"`,
+            `"llm"` and `"joint"`, or only `"llm"` for a model without a connector. `"two_stage"` trains the first and
+            then the second.
         num_targets (`int`):
-            Modules that have LoRA.
+            Number of modules with LoRA.
         target_names (`tuple[str, ...]`):
-            Their names, each once.
+            Names of these modules, without duplicates.
         lora (`str`):
-            The adapter in words.
+            Description of the adapter.
     """
 
     parameters: dict[str, int]
@@ -45,11 +45,11 @@ class DryRun:
 
     @property
     def total(self) -> int:
-        """Parameters of the whole model."""
+        """Number of parameters of the whole model."""
         return sum(self.parameters.values())
 
     def bytes_each_way(self, tuning: str) -> int:
-        """Bytes that a client receives in a round, and sends back."""
+        """Return the number of bytes that a client receives in a round, which is also what it sends back."""
         return BYTES_PER_PARAMETER * self.trainable[tuning]
 
     def __str__(self) -> str:
@@ -69,34 +69,33 @@ class DryRun:
 
 
 def dry_run(config: PreTrainedConfig, peft_config: LoraConfig | None = None) -> DryRun:
-    """Build a model and its adapter without their weights, and count.
+    """Build a model and its adapter without weights, and count their parameters.
 
     Args:
         config ([`~transformers.PreTrainedConfig`]):
-            Of a VLM of a known family.
+            Configuration of a VLM of a known family.
         peft_config ([`~peft.LoraConfig`], *optional*):
-            As [`FederatedTrainer`] takes it: LoRA with r=8 on every linear of the language model by default.
+            As in [`FederatedTrainer`], by default LoRA with r=8 on every linear of the language model.
 
     Returns:
-        [`DryRun`]: the counts.
+        [`DryRun`]: The counts.
 
     Example:
 
     ```python
     >>> from transformers import AutoConfig
     >>> from fedvlm_hf.mini import base_model
-    >>> from fedvlm_hf.models.dry_run import dry_run
+    >>> from fedvlm_hf.commands.dry_run import dry_run
 
     >>> dry_run(AutoConfig.from_pretrained(base_model("llava"))).trainable
     {'connector': 61824, 'llm': 110592, 'joint': 172416}
     ```
     """
-    with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(config)
+    model = model_skeleton(config)
     parts = vlm_parts(model)
     parameters = _count_parts(model, parts)
     peft_config = complete_config(peft_config, model)
-    with warnings.catch_warnings():  # PEFT 0.21 reads a property that transformers 5.23 renamed; no user can help it
+    with warnings.catch_warnings():  # PEFT 0.21 reads a property that transformers 5.23 renamed
         warnings.simplefilter("ignore", FutureWarning)
         peft_model = get_peft_model(model, peft_config, low_cpu_mem_usage=True)
     targets = [name for name, module in peft_model.named_modules() if isinstance(module, BaseTunerLayer)]
@@ -115,7 +114,7 @@ def _count_parts(model: nn.Module, parts: VLMParts) -> dict[str, int]:
 
     connector, tower, tokenizer = inside(*parts.connector), inside(parts.tower), inside(parts.image_tokenizer)
     found = {
-        "vision tower": tower - connector,  # Qwen's merger lies in its tower
+        "vision tower": tower - connector,  # Qwen's merger is inside its tower
         "connector": connector,
         "image tokenizer": tokenizer,
         "language model": set(model.parameters()).difference(tower, connector, tokenizer),
@@ -136,7 +135,7 @@ def _size(parameters: Iterable[nn.Parameter]) -> int:
 
 
 def _table(rows: list[tuple[str, ...]]) -> list[str]:
-    """Rows as lines: the first column to the left, numbers to the right."""
+    """Format rows as lines: the first column is left-aligned, the others are right-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])

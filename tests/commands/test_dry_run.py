@@ -7,8 +7,8 @@ from transformers import AutoConfig, AutoModelForImageTextToText, CLIPVisionConf
 
 from federation import federated
 from fedvlm_hf.adapters import Adapter
+from fedvlm_hf.commands.dry_run import dry_run
 from fedvlm_hf.models.builder import assembled_config
-from fedvlm_hf.models.dry_run import dry_run
 from tiny import tiny_llava
 from tiny_parts import full_size_configs
 
@@ -61,7 +61,7 @@ def test_it_is_what_a_run_trains_and_sends(tmp_path):
     assert sizes.total == model.num_parameters()
 
 
-def test_an_adapter_of_ones_own():
+def test_a_custom_adapter():
     """q and v alone: 2 layers x 2 linears x 4 (32 + 32)."""
     config = LoraConfig(r=4, target_modules=r".*language_model.*\.(q_proj|v_proj)")
     sizes = dry_run(tiny_llava()[0].config, config)
