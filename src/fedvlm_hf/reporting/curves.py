@@ -5,9 +5,9 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..figures import COLOURS, INK, MUTED, new_figure, save, style
 from ..metrics import PRIMARY
 from ..types import RoundRecord
-from .canvas import COLOURS, INK, MUTED, new_figure, save, style
 from .runs import Run, client_mean, evaluation_names, primary_scores
 
 
