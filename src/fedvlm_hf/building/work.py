@@ -198,5 +198,7 @@ def _exit_after_parent() -> None:
 
 
 def default_workers() -> int:
-    """All cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+    """Return the number of CPU cores that this process may use, on every platform and within a container's limit."""
+    from joblib import cpu_count  # not at the top: worker processes import this module and do not need it
+
+    return cpu_count()

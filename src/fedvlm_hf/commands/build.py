@@ -66,9 +66,9 @@ def _build(name: str, builder_class: "type[Builder]", argv: Sequence[str]) -> No
     from transformers import HfArgumentParser
 
     from ..building.writing.build import build_dataset
+    from ..building.writing.card import summary
     from ..building.writing.options import WriteOptions
     from ..building.writing.push import files_to_push, push_dataset
-    from ..building.writing.summary import summary
 
     parser = HfArgumentParser(
         (FolderArguments, builder_class, WriteOptions),

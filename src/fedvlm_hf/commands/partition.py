@@ -68,8 +68,8 @@ def _from_dataset(argv: Sequence[str]) -> None:
     from ..building.builders.from_dataset import FromDataset
     from ..building.report.pages import add_partition_reports
     from ..building.writing.build import build_dataset
+    from ..building.writing.card import summary
     from ..building.writing.options import WriteOptions
-    from ..building.writing.summary import summary
 
     parser = HfArgumentParser(
         (FromDataset, WriteOptions),

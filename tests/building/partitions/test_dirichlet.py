@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedvlm_hf.building.partitions.dirichlet import dirichlet
-from fedvlm_hf.building.partitions.statistics import label_counts, pool, total_variation
+from fedvlm_hf.building.report.numbers import label_counts, pool, total_variation
 
 
 def test_each_label_is_cut_by_its_own_shares():

@@ -8,7 +8,6 @@ from fedvlm_hf.building.partitions.by_column import by_column
 from fedvlm_hf.building.partitions.by_file import by_file
 from fedvlm_hf.building.partitions.dirichlet import dirichlet
 from fedvlm_hf.building.partitions.iid import iid, iid_by_label
-from fedvlm_hf.building.partitions.quantity import quantity_skew
 
 
 # At alpha 1000 shares are nearly even, so that no client of the small examples below is left empty
@@ -16,7 +15,6 @@ SEEDED = {
     "iid": lambda labels, num_clients, seed: iid(len(labels), num_clients, seed),
     "iid_by_label": iid_by_label,
     "dirichlet": lambda labels, num_clients, seed: dirichlet(labels, num_clients, 1000.0, seed),
-    "quantity_skew": lambda labels, num_clients, seed: quantity_skew(len(labels), num_clients, 1000.0, seed),
 }
 UNSEEDED = {
     "by_column": lambda labels, num_clients, seed: by_column(labels, min(num_clients, len(set(labels))))[0],

@@ -9,9 +9,8 @@ from huggingface_hub import DatasetCard
 
 from fedvlm_hf.building.builders.base import BUILDERS
 from fedvlm_hf.building.writing.build import build_dataset
-from fedvlm_hf.building.writing.card import card
+from fedvlm_hf.building.writing.card import card, summary
 from fedvlm_hf.building.writing.options import WriteOptions
-from fedvlm_hf.building.writing.summary import summary
 from toy_builder import Restricted, ToyBuilder, toy_rows, write_toy
 
 

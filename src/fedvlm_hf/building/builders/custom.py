@@ -12,8 +12,7 @@ from ..partitions.assemble import assemble, lift, train_rows
 from ..partitions.by_file import by_file
 from ..partitions.holdout import hold_out_groups
 from ..partitions.iid import iid
-from ..readers.own_data import image_path, read_sources
-from ..readers.own_values import answer_values, choice_values, text_value
+from ..readers.own_data import answer_values, choice_values, image_path, read_sources, text_value
 from ..readers.tables import TableRow
 from ..templates import chat, choices_text
 from ..work import Work

@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 from ...data.boxes import box_text
 from ..images import StoredImage
 from ..leaks import without_shared_images
+from ..partitions.drawing import draw_rows
 from ..partitions.holdout import hold_out_groups
 from ..partitions.natural import natural_and_even
-from ..partitions.quota import draw_rows
 from ..readers import coco, coco_qa, refcoco
-from ..readers.photographs import Photograph
+from ..readers.coco import Photograph
 from ..templates import chat
 from ..work import Work
 from .base import BUILDERS, Builder, Example, Partition, Source

@@ -1,5 +1,5 @@
-"""Which rows go to which client: one rule a file, pure functions of their arguments and a seed.
+"""Which rows go to which client: one rule per file, pure functions of their arguments and a seed.
 
-`iid`, `by_column`, `dirichlet`, `quantity` and `by_file` make clients as lists of ascending row indices; `holdout`
-takes test images out before them; `assemble` makes a builder's configuration of both; `statistics` measures the skew.
+`iid`, `by_column`, `dirichlet` and `by_file` return one list of ascending row indices per client; `holdout` sets test
+images aside first; `assemble` combines both into a configuration of a builder.
 """

@@ -18,9 +18,8 @@ from .checks import FIXED_COLUMNS, check_examples, check_partition, choose
 from .layout import lay_out
 from .manifest import as_json, build_plan, make_manifest
 from .options import WriteOptions
-from .padding import padded
 from .shards import write_rows_file, write_shards
-from .staging import StagedImage, stage_images
+from .staging import StagedImage, padded, stage_images
 from .workspace import Workspace
 
 

@@ -8,7 +8,7 @@ from ...data.naming import CLIENT_PREFIX, HELD_OUT, is_client
 from ...data.spec import value_problem
 from ...registry import unknown_name_message
 from ..builders.base import Example, Partition
-from .splits import client_splits
+from .layout import client_splits
 
 
 FIXED_COLUMNS = ("id", "images", "prompt", "completion", "task", "references", "client_id", "image_digest")

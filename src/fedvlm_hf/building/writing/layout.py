@@ -6,7 +6,6 @@ from itertools import islice, product, zip_longest
 
 from ...data.naming import HELD_OUT, client_name, is_client
 from ..builders.base import Partition
-from .splits import splits_of
 
 
 MAX_CELLS = 32
@@ -173,3 +172,13 @@ def _groups(
         stored += new
         decoded += num_bytes[row]
     yield tuple(group), stored
+
+
+def client_splits(partition: Partition) -> list[str]:
+    """The clients of a partition, sorted."""
+    return sorted({split for split in partition.splits if is_client(split)})
+
+
+def splits_of(partition: Partition) -> list[str]:
+    """Its clients, then `validation` and `test` where they have rows."""
+    return [*client_splits(partition), *(split for split in HELD_OUT if split in set(partition.splits))]

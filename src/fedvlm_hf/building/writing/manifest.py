@@ -12,9 +12,8 @@ from ... import __version__
 from ..builders.base import BUILDERS, Builder, Example, Partition
 from ..work import Work
 from .checks import find_leaks
-from .layout import Layout
+from .layout import Layout, splits_of
 from .options import WriteOptions
-from .splits import splits_of
 from .staging import StagedImage
 
 

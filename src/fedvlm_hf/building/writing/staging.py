@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
+from ...data.boxes import BOX_TEXT, box_text, parse_box
 from ...files import write_atomic
 from ..builders.base import Example
 from ..images import ImageFile, StoredImage, encode, image_digest, open_image, pad_square, shrink
@@ -176,3 +178,45 @@ def _refuse_missing(example: Example, num_missing: int, num_images: int) -> None
         f"`raw`: {num_missing} of {num_images} images are missing. The first is {path}, needed by row {example.id!r}. "
         "Complete the download, or use `--allow_missing_images`: grey pictures then stand in for them."
     )
+
+
+def padded(example: Example, image: StagedImage) -> dict[str, Any]:
+    """A row's texts, with boxes in 0-1 of the image as it is stored.
+
+    Args:
+        example ([`Example`]):
+            Its boxes, in prompt, completion and references, are in 0-1 of the picture before padding.
+        image ([`StagedImage`]):
+            Its size with padding, and the picture's own in it.
+
+    Returns:
+        `dict[str, Any]`: `prompt`, `completion` and `references`.
+    """
+    references = list(example.references)
+    if image.frame == (image.width, image.height):
+        return {"prompt": example.prompt, "completion": example.completion, "references": references}
+    return {
+        "prompt": _moved_chat(example.prompt, image),
+        "completion": _moved_chat(example.completion, image),
+        "references": [_moved(reference, image) for reference in references],
+    }
+
+
+def _moved_chat(messages: list[dict[str, str]], image: StagedImage) -> list[dict[str, str]]:
+    return [{**message, "content": _moved(message["content"], image)} for message in messages]
+
+
+def _moved(text: str, image: StagedImage) -> str:
+    width, height = image.frame
+    # Where `building.images.pad_square` puts the picture
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+
+    def move(match: re.Match[str]) -> str:
+        box = parse_box(match.group())
+        if box is None:  # four numbers that are no box
+            return match.group()
+        xs = [(left + x * width) / image.width for x in (box.x1, box.x2)]
+        ys = [(top + y * height) / image.height for y in (box.y1, box.y2)]
+        return box_text((xs[0], ys[0], xs[1], ys[1]))
+
+    return BOX_TEXT.sub(move, text)

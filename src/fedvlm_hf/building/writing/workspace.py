@@ -1,11 +1,12 @@
 """The hidden folder beside the result where a build works, goes on after a kill, and leaves only a whole result."""
 
-import fcntl
 import json
 import logging
 import shutil
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from ...files import move_folder, write_atomic
 
@@ -37,10 +38,10 @@ class Workspace:
         self.staged = self.folder / "staged"
         self.read = self.folder / "read"
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = (self.folder / _LOCK).open("w")
+        self._lock = FileLock(self.folder / _LOCK)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            self._lock.acquire(blocking=False)
+        except Timeout as error:
             raise ValueError(f"Another process is building into {out}. Wait for it, or end it.") from error
         self._resume()
 
@@ -70,14 +71,14 @@ class Workspace:
             if self.out.exists():
                 self.out.rmdir()
             move_folder(self.result, self.out)
-        self._lock.close()
+        self._lock.release()
         shutil.rmtree(self.folder)
 
     def leave_if_empty(self) -> None:
         """Removes the folder where there is nothing in it to go on from."""
         files = [path for path in self.folder.rglob("*") if path.is_file() and path.name not in (_LOCK, _PLAN)]
         if not files:
-            self._lock.close()
+            self._lock.release()
             shutil.rmtree(self.folder)
 
     def _resume(self) -> None:

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedvlm_hf.building.partitions.statistics import (
+from fedvlm_hf.building.report.numbers import (
     earth_movers_distance,
     label_counts,
     pool,

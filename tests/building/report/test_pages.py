@@ -10,11 +10,13 @@ from fedvlm_hf.building.report.numbers import partition_report
 from fedvlm_hf.building.report.pages import (
     add_partition_reports,
     card_section,
+    clients_table,
+    histogram_table,
     read_report,
     report_text,
+    shared_text,
     write_partition_reports,
 )
-from fedvlm_hf.building.report.tables import clients_table, histogram_table, shared_text
 
 
 def columns(**labels: str) -> dict[str, dict[str, list[str]]]:
