@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from transformers import ProcessorMixin
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
-from .partitions.naming import CLIENT_PREFIX, HELD_OUT, is_client
+from .naming import CLIENT_PREFIX, HELD_OUT, is_client
 from .spec import CLIENT_COLUMNS, EVALUATION_COLUMNS, check_columns, check_rows
 
 

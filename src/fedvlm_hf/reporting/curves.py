@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from ..figures import COLOURS, INK, MUTED, new_figure, png, style
 from ..files import write_atomic
 from ..metrics import PRIMARY
 from ..types import RoundRecord
-from .canvas import COLOURS, INK, MUTED, new_figure, png, style
 from .runs import Run, client_mean, evaluation_names, primary_scores
 
 

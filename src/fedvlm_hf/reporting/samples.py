@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from ..data.boxes import parse_box
+from ..figures import COLOURS, DPI, GRID, INK, MUTED, new_figure, save
 from ..types import Generation
-from .canvas import COLOURS, DPI, GRID, INK, MUTED, new_figure, save
 
 
 if TYPE_CHECKING:

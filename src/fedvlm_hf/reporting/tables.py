@@ -2,20 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 
-from ..markdown import markdown_table
+from ..markdown import MISSING, markdown_table, number
 from ..metrics import PRIMARY
 from ..types import EvalResult, RoundRecord
 from .runs import Run, client_mean, evaluation_names, primary_scores, split_name
 
 
-MISSING = "-"
 PLACES = {"local": 0, "central": 2}
 """Column order: local training is left of the federated runs (1), central training right of them."""
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """Format `value` with a fixed number of decimals, or as a dash if it is `None`."""
-    return MISSING if value is None else f"{value:.{digits}f}"
 
 
 def significant(value: float | None, digits: int = 3) -> str:
