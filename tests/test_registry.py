@@ -16,7 +16,7 @@ def test_a_name_is_taken_once():
     registry: Registry = Registry("strategy", "fedvlm_hf.methods")
     first = registry.register("mine")(type("First", (), {}))
     assert registry.register("mine")(first) is first
-    with pytest.raises(ValueError, match="registered already"):
+    with pytest.raises(ValueError, match="already registered"):
         registry.register("mine")(type("Second", (), {}))
 
 
