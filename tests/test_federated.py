@@ -12,8 +12,8 @@ from transformers import TrainerCallback
 
 from federation import config, federated, plain_sft, weights
 from fedvlm_hf import FederatedTrainer, RoundCallback
-from fedvlm_hf.client.adapters import complete_config, keep_batch_norms_fixed
 from fedvlm_hf.checkpoint import round_folder
+from fedvlm_hf.client.adapters import complete_config, keep_batch_norms_fixed
 from fedvlm_hf.methods import ClientMethod
 from fedvlm_hf.models.vlm import lora_target_regex, vlm_parts
 from fedvlm_hf.sampling import client_seed

@@ -7,8 +7,8 @@ import torch
 
 from fedvlm_hf.callbacks import RoundCallback
 from fedvlm_hf.engines.in_process import InProcessEngine
-from fedvlm_hf.methods.fedavg import FedAvg
 from fedvlm_hf.exchange.updates import UpdateError
+from fedvlm_hf.methods.fedavg import FedAvg
 from fedvlm_hf.rounds import RoundStart, run_rounds
 from fedvlm_hf.tensors import TensorDict
 from fedvlm_hf.transforms import Transform, TransformChain

@@ -1,4 +1,4 @@
-"""FederatedArguments: the knobs of every federated run, whatever the Trainer. A method's own are in the method's file."""
+"""FederatedArguments: the knobs of every federated run. A method's own knobs are in the method's file."""
 
 import math
 from collections.abc import Mapping
@@ -91,15 +91,14 @@ class FederatedArguments:
             Seconds for which the end of training waits for a Hub that is away. What is not sent stays on disk.
     """
 
-    deciding: ClassVar[tuple[str, ...]] = tuple(
-        (
-            "num_rounds clients_per_round client_sampling client_weighting round_lr_scheduler_type "
-            "round_min_learning_rate tuning stage_rounds "
-            "seed data_seed full_determinism per_device_train_batch_size gradient_accumulation_steps num_train_epochs "
-            "max_steps learning_rate lr_scheduler_type lr_scheduler_kwargs warmup_steps optim optim_args weight_decay "
-            "adam_beta1 adam_beta2 adam_epsilon max_grad_norm label_smoothing_factor neftune_noise_alpha bf16 fp16 "
-            "tf32 gradient_checkpointing use_liger_kernel train_sampling_strategy dataloader_drop_last max_length"
-        ).split()
+    deciding: ClassVar[tuple[str, ...]] = (
+        *("num_rounds", "clients_per_round", "client_sampling", "client_weighting", "round_lr_scheduler_type"),
+        *("round_min_learning_rate", "tuning", "stage_rounds", "seed", "data_seed", "full_determinism"),
+        *("per_device_train_batch_size", "gradient_accumulation_steps", "num_train_epochs", "max_steps"),
+        *("learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "optim", "optim_args"),
+        *("weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "label_smoothing_factor"),
+        *("neftune_noise_alpha", "bf16", "fp16", "tf32", "gradient_checkpointing", "use_liger_kernel"),
+        *("train_sampling_strategy", "dataloader_drop_last", "max_length"),
     )
     """Arguments that change the bits of a round: what a resumed run must share, and what clients on other hosts take
     from their server. Method and transforms are described apart."""

@@ -35,7 +35,8 @@ from .data.spec import RowFormat
 from .engines.in_process import InProcessEngine
 from .federation import Federation, Roster, flat_scores
 from .methods import resolve_method
-from .models.vlm import sft_obstacle
+from .models.quantization import skip_trained_modules
+from .models.vlm import check_trainable, sft_obstacle
 from .progress import ClientProgress
 from .sampling import cohort_size
 from .transforms import Transform, TransformChain, resolve_transforms
@@ -144,7 +145,7 @@ class FederatedMixin(ClientMixin):
 
         Args:
             resume_from_checkpoint (`bool` or `str`, *optional*):
-                `True` continues after the last whole round in `output_dir`, or starts where there is none yet; a string
+                `True` continues after the last whole round in `output_dir`, or starts if there is none yet; a string
                 is that `output_dir` or its last round's folder, or a round on the Hub, such as
                 `"org/name@round-0003"`, which is brought to `output_dir` first. By default what `args` says.
 
@@ -195,7 +196,7 @@ class FederatedMixin(ClientMixin):
         args = self.run_args
         revision = (args.model_init_kwargs or {}).get("revision")
         if isinstance(model, str):
-            model = _load(model, args, quantization_config)
+            model = _load(model, args, quantization_config, peft_config)
         if obstacle := sft_obstacle(model):
             raise ValueError(f"`model` cannot be trained by {type(self).__name__}: {obstacle}")
         if processor is None:
@@ -250,15 +251,19 @@ class FederatedMixin(ClientMixin):
             )
 
 
-def _load(name: str, args: FederatedArguments, quantization_config: Any) -> PreTrainedModel:
+def _load(
+    name: str, args: FederatedArguments, quantization_config: Any, peft_config: PeftConfig | None
+) -> PreTrainedModel:
     """Load a model as TRL does: here rather than there, since the adapter is built for the loaded model."""
     kwargs = {"trust_remote_code": args.trust_remote_code, **(args.model_init_kwargs or {})}
-    if quantization_config is not None:
-        kwargs["quantization_config"] = quantization_config
     args.model_init_kwargs = None  # they are used up: TRL would warn that it ignores them
     config = AutoConfig.from_pretrained(
         name, revision=kwargs.get("revision"), trust_remote_code=args.trust_remote_code
     )
+    check_trainable(config)
+    if quantization_config is not None:
+        trained = (peft_config and peft_config.modules_to_save) or ()
+        kwargs["quantization_config"] = skip_trained_modules(quantization_config, config, trained)
     # TRL 1.16 looks for the class in transformers alone, and fails on one that was registered from elsewhere
     if type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         kwargs["architecture"] = AutoModelForImageTextToText

@@ -27,8 +27,8 @@ from .methods import ClientMethod, Method
 from .models import untrained_connector
 from .progress import RoundProgress, evaluation_bar
 from .reporting.card import CardCallback
-from .reporting.provenance import run_info
 from .reporting.report import ReportCallback
+from .reporting.run_info import run_info
 from .reporting.trackers import TrackerCallback
 from .rounds import RoundStart, run_rounds
 from .run_description import RunDescription
@@ -154,7 +154,7 @@ class Federation:
 
         Args:
             resume (`bool` or `str`, *optional*):
-                `True` continues after the last whole round in `output_dir`, or starts where there is none yet; a string
+                `True` continues after the last whole round in `output_dir`, or starts if there is none yet; a string
                 is that `output_dir`, its last round's folder, or a round on the Hub.
 
         Returns:

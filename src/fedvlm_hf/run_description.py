@@ -1,4 +1,4 @@
-"""What a run is, so that another run is told from it: method, arguments, data and starting point, by name and value."""
+"""What a run is: its method, arguments, data and starting point, by name and value, to tell other runs from it."""
 
 import hashlib
 import json

@@ -47,7 +47,7 @@ def test_what_is_wrong_is_named(change, message):
 def test_what_a_transform_sends_is_held_to_its_own_dtypes():
     expected = Expected({"a": TensorSpec((2,), torch.uint8)})
     check_update(replace(UPDATE, tensors={"a": torch.zeros(2, dtype=torch.uint8)}, control={}), expected)
-    with pytest.raises(UpdateError, match="in torch.float32; it must be torch.uint8"):
+    with pytest.raises(UpdateError, match=r"in torch\.float32; it must be torch\.uint8"):
         check_update(replace(UPDATE, tensors=tensors(a=[0.0, 0.0]), control={}), expected)
 
 

@@ -100,7 +100,7 @@ def test_a_base_keeps_its_own_connector_if_asked_to(tmp_path):
 
 def test_other_families_are_refused():
     config = AutoConfig.for_model("llava_next")
-    with pytest.raises(ValueError, match=r"'llava' and 'fed_llava', and this one is 'llava_next'"):
+    with pytest.raises(ValueError, match=r"'llava' and 'fed_llava', but this one has the type 'llava_next'"):
         connector_of(config)
 
 

@@ -14,8 +14,8 @@ from torch import nn
 from torch.utils._pytree import tree_leaves, tree_map
 from transformers import PreTrainedModel
 
-from ..models.vlm import VLMParts, lora_target_regex, vlm_parts
 from ..lora import LoraPair, lora_pairs
+from ..models.vlm import VLMParts, lora_target_regex, vlm_parts
 from ..tensors import TensorDict, split
 
 

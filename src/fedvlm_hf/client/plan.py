@@ -1,7 +1,7 @@
 """What trains in which phase of which round: one plan for stages between rounds and phases in a round.
 
-Stages are the tunings F-C, F-L, F-CL and F-2stage of FedVLMBench (https://huggingface.co/papers/2506.09638); phases are
-what a method such as Ditto asks for.
+Stages are the tunings F-C, F-L, F-CL and F-2stage of FedVLMBench (https://huggingface.co/papers/2506.09638). Phases
+are what a method such as Ditto asks for.
 """
 
 from dataclasses import dataclass
@@ -63,8 +63,8 @@ class Plan:
             raise ValueError(f"`trains` of a phase must be 'all', 'shared' or 'private', got {unknown[0]!r}.")
         if self.is_personal and len(self.stages) > 1:
             raise ValueError(
-                f"`tuning` {self.tuning!r} trains other tensors in each stage, and this `method` keeps a personal copy "
-                "of what trains: the copy of the first stage would be lost. Use 'connector', 'llm' or 'joint'."
+                f"`tuning` {self.tuning!r} trains other tensors in each stage, and this `method` keeps a personal "
+                "copy of what trains: the copy of the first stage would be lost. Use 'connector', 'llm' or 'joint'."
             )
 
     @property

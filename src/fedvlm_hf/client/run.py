@@ -35,7 +35,7 @@ class ClientMixin:
 
     Attributes:
         run_args ([`FederatedArguments`]):
-            Arguments of the whole run. The trainer's own `args` are a copy whose rate and seeds change with the client.
+            Arguments of the whole run. The trainer's own `args` are a copy whose rate and seeds change by client.
         method ([`Method`]):
             The method, whose client half has hooks into the run.
         transforms ([`TransformChain`]):
@@ -114,7 +114,7 @@ class ClientMixin:
         return self._save(update, {**own, **update.state, **transforms})
 
     def _kept_state(self, task: ClientTask) -> State:
-        """What the client kept. At the start of a stage only its tensors: the method starts anew, as the server does."""
+        """What the client kept. At the start of a stage only its tensors: the method starts anew, as at the server."""
         state = self.store.load(task.client_id)
         if self.store.versions.get(task.client_id, 0) < self.local.plan.stage(task.round_idx).first_round:
             return {group: tensors for group, tensors in state.items() if group == PRIVATE}

@@ -15,7 +15,7 @@ from datasets import Dataset, DatasetDict, IterableDataset
 from tqdm.auto import tqdm
 
 from ..files import write_atomic
-from .partitions.naming import CLIENT_PREFIX, HELD_OUT, is_client
+from .naming import CLIENT_PREFIX, HELD_OUT, is_client
 from .spec import EVALUATION, PROMPT_COMPLETION, RowFormat, check_rows
 
 

@@ -13,9 +13,8 @@ from typing import Any
 import PIL.Image
 from datasets import Dataset, Image
 
-from ..models.frame_rules import frame_rule
-from ..models.frames import Frame, FrameRule
 from .boxes import ANY_BOX, BOX_TEXT, format_box, parse_box
+from .frames import Frame, FrameRule, frame_rule
 from .spec import ANSWER_COLUMNS, text_columns
 
 
@@ -35,7 +34,7 @@ class FramedCollator:
     Args:
         collator (`Callable`):
             Takes a list of rows with decoded `images`, `prompt` and `completion`.
-        rule ([`~fedvlm_hf.models.frames.FrameRule`]):
+        rule ([`~fedvlm_hf.data.frames.FrameRule`]):
             What the model's processor does to the frame.
     """
 
@@ -78,7 +77,7 @@ def in_model_frame(row: Mapping[str, Any], rule: FrameRule) -> Mapping[str, Any]
     Args:
         row (`Mapping[str, Any]`):
             With decoded `images`, `prompt` and perhaps `completion`.
-        rule ([`~fedvlm_hf.models.frames.FrameRule`]):
+        rule ([`~fedvlm_hf.data.frames.FrameRule`]):
             What the model's processor does to the frame.
 
     Returns:
@@ -110,7 +109,7 @@ def row_frames(dataset: Dataset, rule: FrameRule, rows: Iterable[int]) -> dict[i
     Args:
         dataset (`Dataset`):
             With a column `images`.
-        rule ([`~fedvlm_hf.models.frames.FrameRule`]):
+        rule ([`~fedvlm_hf.data.frames.FrameRule`]):
             What the model's processor does to the frame.
         rows (`Iterable[int]`):
             Which rows to look at.
@@ -138,7 +137,7 @@ def check_visible(clients: Mapping[str, Dataset], rule: FrameRule) -> None:
     Args:
         clients (`Mapping[str, Dataset]`):
             The rows to be trained on.
-        rule ([`~fedvlm_hf.models.frames.FrameRule`]):
+        rule ([`~fedvlm_hf.data.frames.FrameRule`]):
             What the model's processor does to the frame.
 
     Raises:

@@ -5,7 +5,7 @@ import json
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from ..reporting.public import public_value
+from ..reporting.run_info import public_value
 from .errors import HubRefusedError
 from .repository import Content, Repository, is_same, opened
 from .sent import SentRecord

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from ..data.partitions.naming import client_name
+from ..data.naming import client_name
 from ..types import RoundRecord
 
 

@@ -11,9 +11,8 @@ from typing import Any
 
 from ..checkpoint import round_folder
 from ..reporting.card import model_card
-from ..reporting.public import public_value
 from ..reporting.report import write_pages
-from ..reporting.run_info import RunInfo
+from ..reporting.run_info import RunInfo, public_value
 from ..reporting.runs import Run, comparable_runs, read_history
 from ..types import RoundRecord
 from .errors import HubRefusedError
