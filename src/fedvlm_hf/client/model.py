@@ -164,7 +164,7 @@ class ClientModel:
         self.adapter.write((state or {}).get(PRIVATE, self._initial_private))
 
     def load_personal(self, state: State) -> None:
-        """Write the client's own tensors over the global ones: private tensors and, if there is one, its personal copy."""
+        """Write the client's own tensors over the global ones: its private tensors and its personal copy, if any."""
         self.adapter.write(state.get(PRIVATE, self._initial_private))
         if self.plan.is_personal:
             self.adapter.write(state.get(PERSONAL, self.initial_shared()))
