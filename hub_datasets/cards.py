@@ -6,8 +6,8 @@ python hub_datasets/cards.py
 import json
 from pathlib import Path
 
-from fedvlm_hf.data.builders.base import BUILDERS
-from fedvlm_hf.data.writing.card import card
+from fedvlm_hf.building.builders.base import BUILDERS
+from fedvlm_hf.building.writing.card import card
 
 
 ROOT = Path(__file__).parent

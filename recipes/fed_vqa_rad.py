@@ -31,7 +31,6 @@ from datasets import Dataset, DatasetDict
 from trl import get_peft_config, get_quantization_config
 
 from fedvlm_hf import FederatedTrainer
-from fedvlm_hf.data.builders.fed_vqa_rad import ORGANS
 from fedvlm_hf.data.clients import client_datasets
 from fedvlm_hf.launch import DataArguments, load_federation, parse_recipe
 from fedvlm_hf.markdown import markdown_table
@@ -42,6 +41,7 @@ from fedvlm_hf.reporting.runs import Run, read_history
 from fedvlm_hf.reporting.tables import number
 
 
+ORGANS = ("head", "chest", "abdomen")
 DEFAULTS = Path(__file__).parent / "configs" / "fed_vqa_rad_mini.yaml"
 BUILD = "fedvlm build fed-vqa-rad --raw data_RAD --out data/fed-vqa-rad --max_side 48 --pad_to_square --wording plain"
 

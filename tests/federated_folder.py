@@ -12,7 +12,7 @@ import yaml
 from datasets import Features, Value
 from PIL import Image
 
-from fedvlm_hf.data.images import image_digest
+from fedvlm_hf.building.images import image_digest
 from fedvlm_hf.data.spec import FEATURES
 
 

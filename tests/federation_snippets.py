@@ -13,23 +13,25 @@ import torch
 from fedvlm_hf.engines.hub.answers import Question, find_pull_request, write_update
 from fedvlm_hf.engines.hub.engine import HubEngine, RunFacts, Waiting
 from fedvlm_hf.engines.hub.protocol import FINISHED, OPEN, REPLY, TENSORS, read_announcement
+from fedvlm_hf.exchange.documents import sha256_of
 from fedvlm_hf.exchange.limits import Limits
-from fedvlm_hf.exchange.settings import package_versions
+from fedvlm_hf.exchange.settings import Facts, package_versions
 from fedvlm_hf.repository import Repository, requests
-from fedvlm_hf.tensors import TensorDict
+from fedvlm_hf.transforms import TransformChain
 from fedvlm_hf.types import ClientTask, ClientUpdate
-from hub_updates import CURRENT
+from hub_updates import ANNOUNCEMENT, CURRENT
 
 
 SITES = ["site_a", "site_b", "site_c"]
 
 
 def facts(server: str = "s") -> RunFacts:
-    return RunFacts(server, 5, SITES, b"{}", "b" * 64, "a" * 64, package_versions())
+    adapter = ANNOUNCEMENT.adapter
+    return RunFacts(server, 5, SITES, b"{}", Facts(sha256_of(b"{}"), "b" * 64, "a" * 64, adapter, package_versions()))
 
 
 def engine(repository: Repository, server: str = "s", waiting: Waiting | None = None, **limits: Any) -> HubEngine:
-    return HubEngine(repository, facts(server), lambda *_: TensorDict({}), waiting, Limits(**limits))
+    return HubEngine(repository, facts(server), None, waiting, Limits(**limits))
 
 
 def tasks(round_idx: int = 1, cohort: Sequence[str] = tuple(SITES)) -> list[ClientTask]:
@@ -50,7 +52,8 @@ def answer(repository: Repository, client_id: str, step: float, spoil: Any = Non
         time.sleep(0.05)
     update = ClientUpdate(found[0].round_idx, client_id, CURRENT.with_flat(CURRENT.flat + step), 5, {"train_loss": 1})
     with TemporaryDirectory() as folder:
-        write_update(update, Path(folder), Question(*found, repository.head(), CURRENT), "b" * 64)
+        task = ClientTask(update.round_idx, client_id, CURRENT)
+        write_update(update, Path(folder), Question(*found, repository.head(), task, TransformChain()), "b" * 64)
         if spoil:
             spoil(Path(folder))
         files = {f"updates/{client_id}/{path.name}": path.read_bytes() for path in Path(folder).iterdir()}
@@ -76,4 +79,4 @@ def run(argv: Sequence[str]) -> None:
     )
 
 
-__all__ = ["FINISHED", "REPLY", "TENSORS", "requests", "run"]
+__all__ = ["FINISHED", "OPEN", "REPLY", "TENSORS", "requests", "run"]

@@ -75,7 +75,9 @@ def serve() -> None:
     import torch
 
     import fedvlm_hf.engines.hub.client
-    import fedvlm_hf.engines.hub.server  # noqa: F401
+    import fedvlm_hf.engines.hub.engine
+    import fedvlm_hf.federation
+    import fedvlm_hf.trainer  # noqa: F401
 
     torch.set_num_threads(1)
     for line in sys.stdin:

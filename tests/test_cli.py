@@ -79,7 +79,7 @@ def test_the_examples_of_the_help_are_arguments_that_it_takes(monkeypatch):
     taken = []
     monkeypatch.setattr("fedvlm_hf.models.builder.save_llava", lambda recipe, folder: taken.append((recipe, folder)))
     monkeypatch.setattr("fedvlm_hf.models.builder.recipe_config", lambda recipe: taken.append(recipe))
-    monkeypatch.setattr("fedvlm_hf.models.dry_run.dry_run", lambda config: "")
+    monkeypatch.setattr("fedvlm_hf.commands.dry_run.dry_run", lambda config: "")
     lines = re.findall(r"^ *fedvlm (.*)$", build_llava.run.__doc__, flags=re.MULTILINE)
     assert len(lines) == 2
     assert [main(shlex.split(line)) for line in lines] == [0, 0]

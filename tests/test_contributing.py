@@ -8,9 +8,9 @@ import torch
 from datasets import load_dataset
 from PIL import Image
 
-from fedvlm_hf.data.builders.base import BUILDERS
-from fedvlm_hf.data.writing.build import build_dataset
-from fedvlm_hf.data.writing.options import WriteOptions
+from fedvlm_hf.building.builders.base import BUILDERS
+from fedvlm_hf.building.writing.build import build_dataset
+from fedvlm_hf.building.writing.options import WriteOptions
 from fedvlm_hf.methods import STRATEGIES, resolve_method
 from fedvlm_hf.models import vlm
 from fedvlm_hf.tensors import TensorDict

@@ -11,7 +11,7 @@ from trl import SFTConfig, SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
 import tiny
-from fedvlm_hf.evaluation import PreparedEvaluation, evaluate_rows, prompt_inputs
+from fedvlm_hf.evaluation import PreparedEvaluation, prompt_inputs
 
 
 TASKS = ("vqa", "caption", "grounding")
@@ -27,6 +27,12 @@ def rows() -> Dataset:
     """Rows of three tasks, mixed, with prompts of different lengths."""
     together = concatenate_datasets([tiny.tiny_rows(5, task=task) for task in TASKS])
     return together.shuffle(seed=0).flatten_indices()
+
+
+def evaluate_rows(model, processor, dataset, autocast_dtype=None, on_batch=None, **kwargs):
+    """Prepare and score a dataset once, keeping no batch in memory."""
+    evaluation = PreparedEvaluation(dataset, processor, cache_size=0, **kwargs)
+    return evaluation.run(model, autocast_dtype=autocast_dtype, on_batch=on_batch)
 
 
 def answers(result) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fedvlm_hf.data.builders.base import BUILDERS
+from fedvlm_hf.building.builders.base import BUILDERS
 
 
 ROOT = Path(__file__).parents[1] / "hub_datasets"

@@ -16,7 +16,7 @@ def test_a_name_is_taken_once():
     registry: Registry = Registry("strategy", "fedvlm_hf.methods")
     first = registry.register("mine")(type("First", (), {}))
     assert registry.register("mine")(first) is first
-    with pytest.raises(ValueError, match="registered already"):
+    with pytest.raises(ValueError, match="already registered"):
         registry.register("mine")(type("Second", (), {}))
 
 
@@ -24,6 +24,27 @@ def test_a_name_is_taken_once():
 def test_names_are_lower_case_identifiers(name):
     with pytest.raises(ValueError, match="lower-case identifier"):
         STRATEGIES.register(name)
+
+
+def test_a_plugin_that_cannot_be_imported_is_an_error_at_every_call(tmp_path, monkeypatch):
+    """Later calls once hid the error and went on without the plugins that had not been imported."""
+    for name, code in [("broken_plugin", "raise RuntimeError('no driver')"), ("whole_plugin", "")]:
+        (tmp_path / f"{name}.py").write_text(code)
+        distribution = tmp_path / f"{name}-1.0.dist-info"
+        distribution.mkdir()
+        (distribution / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (distribution / "entry_points.txt").write_text(f"[fedvlm_hf.transforms]\n{name} = {name}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    registry: Registry = Registry("transform", "fedvlm_hf.transforms")
+    for ask in (registry.names, registry.names, lambda: registry.get("clip")):
+        with pytest.raises(RuntimeError, match="no driver") as error:
+            ask()
+        assert error.value.__notes__ == [
+            "This came from the entry point 'broken_plugin' of the package 'broken_plugin', in the group "
+            "'fedvlm_hf.transforms'. Repair or uninstall that package."
+        ]
+    (tmp_path / "broken_plugin.py").write_text("")
+    assert isinstance(registry.names(), list)
 
 
 def test_message_suggests_the_nearest_name():

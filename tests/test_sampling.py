@@ -15,7 +15,7 @@ def test_cohort_size(asked, size):
     assert cohort_size(asked, 10) == size
 
 
-@pytest.mark.parametrize(("asked", "message"), [(0, "fraction"), (-2, "fraction"), (2.5, "whole"), (11, "only 10")])
+@pytest.mark.parametrize(("asked", "message"), [(0, "fraction"), (-2, "fraction"), (2.5, "integer"), (11, "only 10")])
 def test_impossible_cohorts_are_refused(asked, message):
     with pytest.raises(ValueError, match=message):
         cohort_size(asked, 10)

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 from PIL import Image, ImageDraw
 
-from fedvlm_hf.data.builders.base import Builder, Example, Partition, Source
-from fedvlm_hf.data.images import ImageFile
-from fedvlm_hf.data.templates import chat
-from fedvlm_hf.data.work import Work
+from fedvlm_hf.building.builders.base import Builder, Example, Partition, Source
+from fedvlm_hf.building.images import ImageFile
+from fedvlm_hf.building.templates import chat
+from fedvlm_hf.building.work import Work
 
 
 LABELS = ("cat", "dog")

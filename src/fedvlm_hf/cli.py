@@ -1,4 +1,4 @@
-"""`fedvlm <subcommand>`: what is done once and is no training. Training is in `recipes/`."""
+"""The command `fedvlm <subcommand>`, for everything except training, which `recipes/` do."""
 
 import argparse
 import importlib
@@ -12,7 +12,7 @@ from .commands import dedented
 COMMANDS = (
     "build", "check", "partition", "build-llava", "push", "rounds", "eval", "hub-server", "hub-client",
 )  # fmt: skip
-"""Each is the function `run` of its module in `commands/`."""
+"""Each subcommand is the function `run` of a module in `commands/`."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,10 +20,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Args:
         argv (`Sequence[str]`, *optional*):
-            Arguments without the program's name; by default those of the process.
+            Arguments without the name of the program, by default those of the process.
 
     Returns:
-        `int`: the exit status, 1 where the arguments, or what they name, cannot be used.
+        `int`: The exit status, 1 if the arguments, or the files that they name, cannot be used.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     summaries = [f"  {name:<14} {dedented(_command(name).__doc__).splitlines()[0]}" for name in COMMANDS]
@@ -38,14 +38,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = parser.parse_args(argv[:1]).subcommand
     try:
         _command(command)(argv[1:])
-    except (ValueError, OSError) as error:  # what a user can mend: a traceback would hide the line that says how
+    except (ValueError, OSError) as error:  # the user can correct these; a traceback would hide the line that says how
         print(f"fedvlm {command}: error: {error}", file=sys.stderr)
         return 1
     return 0
 
 
 def _command(name: str) -> Callable[[Sequence[str]], None]:
-    # Imported when needed; what takes seconds is imported inside `run`, so that `fedvlm --help` does not wait for it
+    # Modules import what takes seconds inside `run`, so that `fedvlm --help` does not wait for it
     return importlib.import_module(f"{__package__}.commands.{name.replace('-', '_')}").run
 
 

@@ -1,4 +1,4 @@
-"""Evaluation by generation: greedy answers to every row, scored per task, per client and per subset."""
+"""Evaluation by generation: answer every row greedily, and score the answers by task, client and subset."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -12,9 +12,9 @@ from peft import PeftModel
 from transformers import BatchFeature, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 from trl.data_utils import apply_chat_template, prepare_multimodal_messages
 
+from .data.frames import frame_rule
 from .data.framing import BOX_TASKS, in_model_frame, in_stored_frame, row_frames
 from .metrics import TASK_METRICS, check_references, score_examples
-from .models.frame_rules import frame_rule
 from .types import EvalResult, Generation
 
 
@@ -23,7 +23,7 @@ REQUIRED_COLUMNS = ("images", "prompt", "task", "references")
 
 @dataclass(frozen=True)
 class _Batch:
-    """Rows of one task and of like length, generated together."""
+    """Rows of one task and of similar length, which are generated together."""
 
     rows: list[int]
     max_new_tokens: int
@@ -31,37 +31,38 @@ class _Batch:
 
 
 class PreparedEvaluation:
-    """An evaluation set made ready once, to be scored after any number of rounds.
+    """An evaluation set that is prepared once and can then be scored any number of times.
 
-    Rows are generated together with rows of the same task and of like prompt length, since what costs is the padding
-    and the wait for the longest answer. Prompts are rendered and tokenized as TRL's vision collator does in training,
-    padded on the left. Which rows share a batch does not depend on the model, so the same weights give the same
-    answers (on the same machine, to the bit).
+    The rows of a batch have the same task and similar prompt lengths, to save padding and waiting for the longest
+    answer. Prompts are rendered and tokenized as TRL's vision collator does in training, with padding on the left. The
+    batches do not depend on the model, so the same weights give bit-identical answers on the same machine.
 
-    Boxes in rows are those of the stored image. Where the processor shows the model another frame, boxes in prompts
-    are mapped to it, and boxes in the answers of grounding and detection back, so that scores and samples are of the
-    stored image. A box that the processor crops away stays a row: it counts 0 unless the model finds it all the same.
+    Boxes in rows refer to the stored image. If the processor shows the model another frame, boxes in prompts are
+    mapped to that frame, and boxes in the answers of grounding and detection are mapped back, so that scores and
+    samples refer to the stored image. A row whose box the processor crops away is kept, and scores 0 unless the model
+    finds the box anyway.
 
     Args:
         dataset ([`~datasets.Dataset`]):
-            Rows with `images`, `prompt`, `task` and `references`. Rows of a column `client_id` or `subset` are also
-            scored apart; a `completion` serves only to render the prompt as training does.
+            Rows with `images`, `prompt`, `task` and `references`. If there is a column `client_id` or `subset`, scores
+            are also computed for each of its values. A `completion` is used only to render the prompt as in training.
         processor ([`~transformers.ProcessorMixin`]):
-            The model's processor, with a chat template and a padding token.
+            The processor of the model, with a chat template and a padding token.
         batch_size (`int`, *optional*, defaults to `32`):
-            Rows generated together. On a CPU more is slower for small models, too: their activations leave the cache.
+            Number of rows per batch. On a CPU, larger batches are slower even for small models, because activations no
+            longer fit in the cache.
         max_new_tokens (`int`, *optional*):
-            Longest answer in tokens. By default it follows from the longest reference of the task, half as much again
-            and 8 tokens more, so that a model that never stops costs little and no right answer is cut.
+            Longest answer in tokens. The default is 1.5 times the longest reference of the task plus 8 tokens, which
+            cuts no correct answer and limits the cost of a model that never stops.
         cache_size (`int`, *optional*, defaults to `268435456`):
-            Prepared batches are kept in memory up to this many bytes in all; what does not fit is prepared again on
-            each pass. A row takes about the bytes of its pixel values: 27 KB at 48 x 48 pixels, 1.3 MB at 336 x 336.
+            Bytes of prepared batches to keep in memory. Batches beyond this limit are prepared again each time. A row
+            needs about the size of its pixel values: 27 KB at 48 x 48 pixels, 1.3 MB at 336 x 336.
         by_client (`bool`, *optional*, defaults to `False`):
-            Keep the rows of each `client_id` together, for models that differ by client.
+            Whether all rows of a batch have the same `client_id`, for models that differ by client.
 
     Raises:
-        `ValueError`: if a column is missing, a task is unknown, its references cannot be scored against, or a size is
-            not positive.
+        `ValueError`: If a column is missing, a task is unknown, its references cannot be used for scoring, or a size
+            is not positive.
 
     Example:
 
@@ -107,21 +108,22 @@ class PreparedEvaluation:
         on_batch: Callable[[int], None] | None = None,
         load_client: Callable[[str], None] | None = None,
     ) -> EvalResult:
-        """Generate and score. The model, its configuration and all random state are left as they were.
+        """Generate and score, without changing the model, its configuration or any random state.
 
         Args:
             model ([`~transformers.PreTrainedModel`] or [`~peft.PeftModel`]):
                 The model on its device, with or without injected adapters (the LoRA family).
             autocast_dtype (`torch.dtype`, *optional*):
-                Compute type, such as `torch.bfloat16` for a run in bf16. By default that of the weights.
+                Data type of autocast, such as `torch.bfloat16` for a run in bf16. By default there is no autocast.
             on_batch (`Callable[[int], None]`, *optional*):
-                Called after each batch with the number of its rows.
+                Function that is called after each batch with its number of rows.
             load_client (`Callable[[str], None]`, *optional*):
-                Puts a client's own tensors into the model, called before the first of its batches. Needs `by_client`.
+                Function that loads the private tensors of a client into the model. It is called before the first batch
+                of each client and needs `by_client`.
 
         Returns:
-            [`EvalResult`]: scores by `"{task}_{metric}"`. CIDEr of a client or subset weighs n-grams by the references
-            of the whole set, so that the score of the set is the mean of its rows wherever they are counted.
+            [`EvalResult`]: Scores by `"{task}_{metric}"`. CIDEr weighs n-grams by the references of the whole set even
+            for a client or subset, so that the score of the set is the mean over its rows.
         """
         start = time.perf_counter()
         predictions = self._answer(model, autocast_dtype, on_batch, load_client)
@@ -145,21 +147,21 @@ class PreparedEvaluation:
         on_batch: Callable[[int], None] | None,
         load_client: Callable[[str], None] | None,
     ) -> list[str]:
-        """One answer a row, in the order of the rows."""
+        """Generate one answer per row, in the order of the rows."""
         base = model.get_base_model() if isinstance(model, PeftModel) else model
         tokenizer = self.processor.tokenizer
         stop_ids = _stop_ids(base.generation_config, tokenizer)
         autocast = torch.autocast(base.device.type, dtype=autocast_dtype, enabled=autocast_dtype is not None)
         answers = [""] * len(self)
-        # Not inference_mode: a tensor that a module keeps from its forward could never take part in training again.
+        # Not inference_mode: a tensor that a module keeps from this forward could never be used in training.
         with _greedy(base, stop_ids, tokenizer.pad_token_id), torch.no_grad(), autocast:
             loaded = None
             for index, batch in enumerate(self._batches):
                 if load_client is not None and batch.client_id != loaded:
                     load_client(batch.client_id)
-                    torch.clear_autocast_cache()  # it holds low-precision copies of the last client's weights
+                    torch.clear_autocast_cache()  # it contains low-precision copies of the last client's weights
                     loaded = batch.client_id
-                # Not BatchFeature.to, which moves the cached tensors themselves.
+                # Not BatchFeature.to, which would move the cached tensors themselves
                 inputs = {name: value.to(base.device) for name, value in self._inputs(index).items()}
                 config = GenerationConfig(max_new_tokens=batch.max_new_tokens)
                 tokens = base.generate(**inputs, generation_config=config)[:, inputs["input_ids"].shape[1] :]
@@ -170,7 +172,7 @@ class PreparedEvaluation:
         return answers
 
     def _inputs(self, index: int) -> BatchFeature:
-        """Tensors of a batch, from the cache where they are in it."""
+        """Return the tensors of a batch, from the cache if they are there."""
         if index in self._cache:
             return self._cache[index]
         inputs = prompt_inputs(self.processor, self.dataset.select(self._batches[index].rows))
@@ -181,7 +183,7 @@ class PreparedEvaluation:
         return inputs
 
     def _group(self, batch_size: int, max_new_tokens: int | None, by_client: bool) -> Iterator[_Batch]:
-        # Length of what the user says: the template adds the same to each row, and so does an image of fixed size.
+        # Only the content counts: the template adds the same length to each row, and so does an image of fixed size
         contents = ["".join(str(message["content"]) for message in prompt) for prompt in self.dataset["prompt"]]
         lengths = _num_tokens(self.processor.tokenizer, contents)
         clients = self.dataset["client_id"][:] if by_client else [None] * len(self)
@@ -192,12 +194,12 @@ class PreparedEvaluation:
                 yield _Batch(rows[start : start + batch_size], limits[task], client_id)
 
     def _longest_answer(self, rows: list[int]) -> int:
-        """Tokens that an answer to these rows, of one task, may have."""
+        """Return the largest number of tokens for an answer to these rows, which all have the same task."""
         texts = {text for row in rows for text in self.references[row]}
         return ceil(1.5 * max(_num_tokens(self.processor.tokenizer, sorted(texts)))) + 8
 
     def _score(self, predictions: list[str]) -> dict[str, dict[int, float]]:
-        """`"{task}_{metric}"` to the value of each row of that task."""
+        """Return the value of each row of a task, by `"{task}_{metric}"` and row."""
         values = {}
         rows_by_task = _rows_by(self.tasks)
         for task in (task for task in TASK_METRICS if task in rows_by_task):
@@ -215,40 +217,20 @@ class PreparedEvaluation:
         return {name: _means(values, groups[name]) for name in sorted(groups)}
 
 
-def evaluate_rows(
-    model: PreTrainedModel | PeftModel,
-    processor: ProcessorMixin,
-    dataset: Dataset,
-    *,
-    batch_size: int = 32,
-    max_new_tokens: int | None = None,
-    autocast_dtype: torch.dtype | None = None,
-    on_batch: Callable[[int], None] | None = None,
-) -> EvalResult:
-    """Generate answers to the rows of a dataset and score them, once.
-
-    The arguments are those of [`PreparedEvaluation`] and its `run`. Nothing is kept in memory between batches.
-    """
-    evaluation = PreparedEvaluation(
-        dataset, processor, batch_size=batch_size, max_new_tokens=max_new_tokens, cache_size=0
-    )
-    return evaluation.run(model, autocast_dtype=autocast_dtype, on_batch=on_batch)
-
-
 def prompt_inputs(processor: ProcessorMixin, rows: Iterable[Mapping]) -> BatchFeature:
     """Render, tokenize and left-pad the prompts of some rows as TRL's `DataCollatorForVisionLanguageModeling` does.
 
-    Boxes are mapped to what the processor shows of the image first, as in a [`FederatedTrainer`].
+    Boxes are first mapped to the part of the image that the processor shows, as in a [`FederatedTrainer`].
 
     Args:
         processor ([`~transformers.ProcessorMixin`]):
-            The model's processor.
+            The processor of the model.
         rows (`Iterable[Mapping]`):
-            Rows with `images`, `prompt` and, where training has it, `completion`: TRL ends the prompt where its
-            rendering and that of the whole conversation part.
+            Rows with `images`, `prompt` and, as in training, `completion`: TRL ends the prompt at the first difference
+            between the rendered prompt and the rendered conversation.
 
     Returns:
-        [`~transformers.BatchFeature`]: what the processor gives, such as `input_ids` and `attention_mask` of shape
+        [`~transformers.BatchFeature`]: The output of the processor, such as `input_ids` and `attention_mask` of shape
         (rows, longest prompt), and `pixel_values`.
     """
     images, prompts = [], []
@@ -271,12 +253,12 @@ def prompt_inputs(processor: ProcessorMixin, rows: Iterable[Mapping]) -> BatchFe
 
 @contextmanager
 def _greedy(model: PreTrainedModel, stop_ids: set[int], pad_token_id: int) -> Iterator[None]:
-    """Put a model in evaluation mode with plain greedy decoding and a KV cache; put back what it had."""
-    # By module: a frozen part may stay in evaluation mode while the rest trains.
+    """Set a model to evaluation mode with plain greedy decoding and a KV cache, and restore it afterwards."""
+    # For each module, because a frozen part may be in evaluation mode while the rest trains
     modes = [(module, module.training) for module in model.modules()]
     generation_config = model.generation_config
     model.eval()
-    # Replaced and not updated: `generate` takes whatever is unset from the model's own, repetition penalties too.
+    # Replaced, not updated: `generate` takes unset values, such as a repetition penalty, from the model's own
     model.generation_config = GenerationConfig(
         do_sample=False, use_cache=True, eos_token_id=sorted(stop_ids) or None, pad_token_id=pad_token_id
     )
@@ -289,14 +271,14 @@ def _greedy(model: PreTrainedModel, stop_ids: set[int], pad_token_id: int) -> It
 
 
 def _stop_ids(generation_config: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """End tokens of the model and of its tokenizer: Trainer gives the first the second's when it first trains."""
+    """Return the end tokens of model and tokenizer, since Trainer replaces the former by the latter when it trains."""
     eos = generation_config.eos_token_id
     ids = {tokenizer.eos_token_id, *(eos if isinstance(eos, list) else [eos])}
     return {token for token in ids if token is not None}
 
 
 def _decode(tokenizer: PreTrainedTokenizerBase, tokens: torch.Tensor, stop_ids: set[int]) -> list[str]:
-    """Text of each row up to its first end token."""
+    """Return the text of each row up to its first end token."""
     answers = []
     for row in tokens.tolist():
         end = next((position for position, token in enumerate(row) if token in stop_ids), len(row))
@@ -316,7 +298,7 @@ def _rows_by(keys: Iterable[str | None]) -> dict[str | None, list[int]]:
 
 
 def _means(values: Mapping[str, Mapping[int, float]], rows: Iterable[int]) -> dict[str, float]:
-    """Mean of each value over those of the rows that have it."""
+    """Return the mean of each metric over those of the rows that have a value."""
     chosen = {name: [column[row] for row in rows if row in column] for name, column in values.items()}
     return {name: fsum(column) / len(column) for name, column in chosen.items() if column}
 
@@ -333,4 +315,4 @@ def _check_arguments(dataset: Dataset, batch_size: int, max_new_tokens: int | No
     if batch_size < 1:
         raise ValueError(f"`batch_size` must be 1 or more, got {batch_size}.")
     if max_new_tokens is not None and max_new_tokens < 1:
-        raise ValueError(f"`max_new_tokens` must be 1 or more, got {max_new_tokens}: no answer has fewer tokens.")
+        raise ValueError(f"`max_new_tokens` must be 1 or more, got {max_new_tokens}: shorter answers do not exist.")

@@ -1,4 +1,4 @@
-"""Writing files and folders so that a reader, or a kill, never meets half of one."""
+"""Write files and folders atomically: readers never see a partial one, even if the process is killed."""
 
 import hashlib
 import os
@@ -9,26 +9,26 @@ from pathlib import Path
 
 
 def round_tag(round_idx: int) -> str:
-    """`"round-0003"`: the name of a round's folder, and of its tag on the Hub."""
+    """Return the name of a round's folder, which is also its tag on the Hub, such as `"round-0003"`."""
     return f"round-{round_idx:04d}"
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file's content, as 64 hexadecimal digits; in memory is a small part at a time."""
+    """Return the SHA-256 of a file as 64 hexadecimal digits, without reading the whole file into memory."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> None:
-    """Write `content` beside `path`, flush it to disk and move it into place.
+    """Write a file under a temporary name, flush it to disk and rename it to `path`.
 
-    The temporary name depends on `path` alone, so what a killed process left is overwritten by the next write.
+    The temporary name depends only on `path`, so the next write overwrites a file that a killed process left.
 
     Args:
         path (`str` or `os.PathLike`):
-            The file. Missing parent folders are made.
+            The file. Missing parent folders are created.
         content (`str` or `bytes`):
-            The whole content; text is written as UTF-8.
+            The whole content. Text is written as UTF-8.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,9 +40,10 @@ def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> None:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Give a temporary folder to fill, flush it to disk and move it to `path`, which must not exist yet.
+    """Yield a temporary folder to fill, then flush it to disk and rename it to `path`, which must not exist yet.
 
-    The temporary name depends on `path` alone and starts with a dot; what a killed process left is removed first.
+    The temporary name depends only on `path` and starts with a dot. A folder that a killed process left is removed
+    first.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
@@ -53,7 +54,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def move_folder(folder: Path, path: Path) -> None:
-    """Flush a finished folder to disk and move it to `path` on the same disk, which must not exist yet."""
+    """Flush a finished folder to disk and rename it to `path`, which is on the same disk and must not exist yet."""
     for file in sorted(folder.rglob("*")):
         _flush(file)
     _flush(folder)
@@ -62,7 +63,7 @@ def move_folder(folder: Path, path: Path) -> None:
 
 
 def _flush(path: Path) -> None:
-    """Hand a file's or folder's content to the disk, so that a power cut after the rename finds it whole."""
+    """Flush a file or folder to disk, so that it is complete even if the power fails after the rename."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

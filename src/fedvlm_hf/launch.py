@@ -1,4 +1,4 @@
-"""What scripts share: where the data come from, how many threads work, and a readable end."""
+"""What the training scripts share: their arguments, loading of data, threads and the final output."""
 
 import os
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import torch
 from datasets import DatasetDict, load_dataset, load_from_disk
+from joblib import cpu_count
 from trl import ModelConfig, TrlParser
 
 from .config import FederatedConfig
@@ -16,27 +17,29 @@ from .config import FederatedConfig
 @dataclass
 class DataArguments:
     """
-    Where the federated dataset comes from, and how the machine is used.
+    Arguments about the federated dataset and the machine.
 
     Parameters:
         dataset_name (`str`, *optional*):
-            Hub dataset or local folder whose splits are `client_*` and `test`. The script's own data by default.
+            Hub dataset or local folder with splits `client_*` and `test`. Each script has a default of its own.
         dataset_config (`str`, *optional*):
-            Configuration of the dataset, which is its partition, such as `noniid`.
+            Configuration of the dataset, which is a partition, such as `noniid`.
         num_threads (`int`, *optional*):
-            Threads for torch on a CPU. All cores by default: `accelerate launch` would leave one.
+            Number of CPU threads for torch, by default one per core (with `accelerate launch`, torch would use one).
     """
 
     dataset_name: str | None = field(
         default=None,
-        metadata={"help": "Hub dataset or folder with splits client_* and test. The script's own data by default."},
+        metadata={"help": "Hub dataset or folder with splits client_* and test. Each script has its own default."},
     )
     dataset_config: str | None = field(
-        default=None, metadata={"help": "Configuration of the dataset: its partition, such as 'noniid'."}
+        default=None, metadata={"help": "Configuration of the dataset, which is a partition, such as 'noniid'."}
     )
     num_threads: int | None = field(
         default=None,
-        metadata={"help": "CPU threads for torch. All cores by default: `accelerate launch` would leave one."},
+        metadata={
+            "help": "CPU threads for torch, by default one per core (with `accelerate launch`, torch would use one)."
+        },
     )
 
 
@@ -46,20 +49,22 @@ D = TypeVar("D", bound=DataArguments)
 def parse_recipe(
     argv: Sequence[str], data_class: type[D], description: str, defaults: str | os.PathLike[str]
 ) -> tuple[D, FederatedConfig, ModelConfig]:
-    """Parse a recipe's command line, and let torch use the threads that it asks for.
+    """Parse the command line of a recipe, and set the number of torch's threads.
 
     Args:
         argv (`Sequence[str]`):
-            Arguments without the program's name. `--config file.yaml` sets defaults, which other arguments override.
+            Arguments without the name of the program. `--config file.yaml` sets defaults, which other arguments
+            override.
         data_class (`type`):
-            The recipe's own arguments.
+            Dataclass of the recipe's own arguments.
         description (`str`):
-            What `--help` says first.
+            First text of `--help`.
         defaults (`str` or `os.PathLike`):
-            The configuration of the embedded model, taken where neither `--config` nor a model is given.
+            Configuration for the embedded model, which is used if neither `--config` nor a model is given.
 
     Returns:
-        `tuple`: the recipe's arguments; the run's, with `model_init_kwargs` set from the model's; the model's.
+        `tuple`: The arguments of the recipe, those of the run, with `model_init_kwargs` set from the model arguments,
+        and those of the model.
     """
     if "--config" not in argv and "--model_name_or_path" not in argv:
         argv = ["--config", str(defaults), *argv]
@@ -81,26 +86,29 @@ def load_federation(name: str, config: str | None = None) -> DatasetDict:
         name (`str`):
             A Hub dataset, a folder in the Hub's layout, or a folder that `DatasetDict.save_to_disk` wrote.
         config (`str`, *optional*):
-            Its configuration.
+            Configuration of the dataset.
 
     Returns:
-        [`~datasets.DatasetDict`]: by split name.
+        [`~datasets.DatasetDict`]: The splits by name.
     """
     if (Path(name) / "dataset_dict.json").exists():
         return load_from_disk(name)
     dataset = load_dataset(name, config)
     for rows in dataset.values() if not Path(name).exists() else ():
-        rows.info.dataset_name = name  # `load_dataset` leaves out the owner, and no card could link to it
+        rows.info.dataset_name = (
+            name  # `load_dataset` omits the owner, without which a card cannot link to the dataset
+        )
     return dataset
 
 
 def use_threads(num_threads: int | None) -> None:
-    """Let torch use so many threads, all cores by default. The same bits need the same number."""
-    torch.set_num_threads(num_threads or len(os.sched_getaffinity(0)))
+    """Set the number of torch's threads, by default one per usable core. Other numbers give other bits."""
+    # counts what affinity and container limits leave to this process, on Linux, macOS and Windows
+    torch.set_num_threads(num_threads or cpu_count())
 
 
 def print_results(output_dir: str) -> None:
-    """Print the table of a finished run and where the rest lies."""
+    """Print the table of a finished run and the place of its other files."""
     folder = Path(output_dir)
     print(f"\n{(folder / 'report' / 'results.md').read_text(encoding='utf-8')}")
-    print(f"Rounds, card, curves and samples are in {folder}/: start with README.md and report/.")
+    print(f"Rounds, card, curves and samples are in {folder}/. Start with README.md and report/.")

@@ -1,4 +1,4 @@
-"""Public names that are imported on first use: transformers and trl take seconds, and many modules need neither."""
+"""Import public names on first use, since transformers and trl take seconds and many modules do not need them."""
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -6,16 +6,16 @@ from typing import Any
 
 
 def lazy_attributes(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """A package's `__getattr__`.
+    """Return the `__getattr__` of a package.
 
     Args:
         package (`str`):
-            The package's `__name__`.
+            The `__name__` of the package.
         homes (`Mapping[str, str]`):
-            Public name to the module below the package that has it.
+            For each public name, the module of the package that defines it.
 
     Returns:
-        `Callable[[str], Any]`: from name to object; an unknown name is an `AttributeError`.
+        `Callable[[str], Any]`: A function that imports an object by name and raises `AttributeError` for other names.
     """
 
     def get(name: str) -> Any:

@@ -3,6 +3,15 @@
 from collections.abc import Iterable, Sequence
 
 
+MISSING = "-"
+"""Stands in a cell without a value."""
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """`value` with a fixed number of decimals, or a dash."""
+    return MISSING if value is None else f"{value:.{digits}f}"
+
+
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]], num_labels: int | None = 1) -> str:
     """A Markdown table with padded columns.
 

@@ -1,4 +1,4 @@
-"""What a run shows on screen: a bar for the rounds, one for the client at work, and one line per round."""
+"""Terminal output of a run: a bar for the rounds, a bar for the current client, and one line per round."""
 
 import sys
 from collections.abc import Sequence
@@ -16,15 +16,15 @@ BAR = "{desc} |{bar:30}| {n_fmt}/{total_fmt} [{elapsed}, {remaining} left{postfi
 
 
 def round_line(record: RoundRecord, num_rounds: int, before: RoundRecord | None = None) -> str:
-    """One round in one line, such as `round  3/10 | vqa 0.612 +0.034 | loss 1.204 | 2.8 MB up | 14.1 s`.
+    """Summarize a round in one line, such as `round  3/10 | vqa 0.612 +0.034 | loss 1.204 | 2.8 MB up | 14.1 s`.
 
     Args:
         record (`RoundRecord`):
             The round.
         num_rounds (`int`):
-            The last round.
+            Number of rounds of the run.
         before (`RoundRecord`, *optional*):
-            The last round that was evaluated before, to which the change of each score refers.
+            The last earlier round that was evaluated. Changes of scores are relative to it.
     """
     parts = [f"round {record.round_idx:>{len(str(num_rounds))}}/{num_rounds}"]
     for name in evaluation_names([record]):
@@ -41,13 +41,13 @@ def round_line(record: RoundRecord, num_rounds: int, before: RoundRecord | None 
 
 
 class RoundProgress(RoundCallback):
-    """A bar over the rounds with the time left, and one line per round on standard output.
+    """Show a bar over the rounds with the remaining time, and print one line per round.
 
-    Where standard error is not a terminal there are no bars, so that a log file holds the lines and nothing else.
+    If standard error is not a terminal, there are no bars, so that a log file contains only the lines.
 
     Args:
         disable (`bool`, *optional*, defaults to `False`):
-            Show no bar. The lines remain.
+            Whether to hide the bar. The lines are printed anyway.
     """
 
     def __init__(self, disable: bool = False):
@@ -56,7 +56,7 @@ class RoundProgress(RoundCallback):
         self._evaluated: RoundRecord | None = None
 
     def on_start(self, history: Sequence[RoundRecord], num_rounds: int) -> None:
-        """Open the bar at the round that the run goes on from."""
+        """Open the bar at the round from which the run continues."""
         self._evaluated = next((record for record in reversed(history) if record.evaluations), None)
         done = history[-1].round_idx if history else 0
         self._bar = tqdm(
@@ -65,27 +65,27 @@ class RoundProgress(RoundCallback):
         )  # fmt: skip
 
     def on_round_end(self, end: RoundEnd) -> None:
-        """Write the round's line and move the bar."""
+        """Print the line of the round and advance the bar."""
         tqdm.write(round_line(end.record, end.num_rounds, self._evaluated))
-        sys.stdout.flush()  # a log file shows the round when it ends
+        sys.stdout.flush()  # so that a log file shows the round as soon as it ends
         if end.record.evaluations:
             self._evaluated = end.record
         if end.record.round_idx:
             self._bar.update()
         else:
-            self._bar.reset()  # round 0 trains nothing: it must not count in the time left
+            self._bar.reset()  # round 0 trains nothing and must not count in the remaining time
 
     def on_end(self, history: Sequence[RoundRecord]) -> None:
-        """Close the bar and leave it on screen."""
+        """Close the bar and leave it on the screen."""
         self._bar.close()
 
 
 class ClientProgress(TrainerCallback):
-    """A bar for the client at work, below the bar of the rounds; it goes when the client is done.
+    """Show a bar for the current client below the bar of the rounds, and remove it when the client is done.
 
     Args:
         disable (`bool`, *optional*, defaults to `False`):
-            Show nothing.
+            Whether to show nothing.
     """
 
     def __init__(self, disable: bool = False):
@@ -94,7 +94,7 @@ class ClientProgress(TrainerCallback):
         self._bar: tqdm | None = None
 
     def start(self, client_id: str, round_idx: int) -> None:
-        """Say who trains next.
+        """Set the client that trains next.
 
         Args:
             client_id (`str`):
@@ -107,7 +107,7 @@ class ClientProgress(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Open the bar. A client that goes on with one long run starts at the step it had reached."""
+        """Open the bar. A client that continues one long run starts at the step that it had reached."""
         self._close()
         self._first_step = state.global_step
         self._bar = tqdm(
@@ -118,7 +118,7 @@ class ClientProgress(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Move the bar."""
+        """Advance the bar."""
         self._bar.update(state.global_step - self._first_step - self._bar.n)
 
     def on_log(
@@ -136,7 +136,7 @@ class ClientProgress(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Take the bar off the screen."""
+        """Remove the bar from the screen."""
         self._close()
 
     def _close(self) -> None:
@@ -146,13 +146,13 @@ class ClientProgress(TrainerCallback):
 
 
 def evaluation_bar(num_rows: int, disable: bool = False) -> tqdm:
-    """A bar over the rows of an evaluation, below the bar of the rounds; shown where it takes longer than a second.
+    """Return a bar over the rows of an evaluation, which is shown only if the evaluation takes more than a second.
 
     Args:
         num_rows (`int`):
-            Rows to answer.
+            Number of rows to answer.
         disable (`bool`, *optional*, defaults to `False`):
-            Show nothing.
+            Whether to show nothing.
     """
     return tqdm(
         total=num_rows, desc="evaluation", position=1, leave=False, delay=1, dynamic_ncols=True, bar_format=BAR,
@@ -161,5 +161,5 @@ def evaluation_bar(num_rows: int, disable: bool = False) -> tqdm:
 
 
 def _disable(disable: bool) -> bool | None:
-    """Tqdm's `disable`: `None` shows the bar on terminals only."""
+    """Return the argument `disable` of tqdm: `None` shows the bar on terminals only."""
     return True if disable else None

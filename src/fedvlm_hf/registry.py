@@ -1,4 +1,4 @@
-"""A name resolves to a file: registries that find a package's own modules and those that other packages register."""
+"""Registries of classes by name, from the modules of a package and from plugins of other packages."""
 
 import difflib
 import importlib
@@ -14,15 +14,15 @@ T = TypeVar("T", bound=type)
 class Registry(Generic[T]):
     """Classes by name.
 
-    A module of `package` registers its classes when it is imported, and every module of that package is imported on
-    first use, so a new file is enough. Another package registers with the same decorator and names the module that
-    does so under the entry point group `group`.
+    A module of `package` registers its classes when it is imported. All modules of that package are imported on first
+    use, so adding a file is enough. Other packages register classes with the same decorator, and name the module that
+    does so in an entry point of the group `package`.
 
     Args:
         kind (`str`):
-            What is registered, for messages.
+            What the classes are called in messages.
         package (`str`):
-            Package whose modules hold the built-in classes; also the entry point group.
+            Package with the built-in classes, which is also the name of the entry point group.
 
     Example:
 
@@ -40,10 +40,10 @@ class Registry(Generic[T]):
         self._is_discovered = False
 
     def register(self, name: str) -> Callable[[T], T]:
-        """Decorate a class to register it under a name.
+        """Return a decorator that registers a class under a name.
 
         Raises:
-            `ValueError`: if the name is not a lower-case identifier or another class has it.
+            `ValueError`: If the name is not a lower-case identifier, or if it belongs to another class.
         """
         if not name.isidentifier() or name != name.lower():
             raise ValueError(f"`name` of a {self.kind} must be a lower-case identifier, got {name!r}.")
@@ -51,34 +51,42 @@ class Registry(Generic[T]):
         def decorate(cls: T) -> T:
             known = self._classes.setdefault(name, cls)
             if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
-                raise ValueError(f"{self.kind} {name!r} is registered already, by {known.__module__}.")
+                raise ValueError(f"{self.kind} {name!r} is already registered by {known.__module__}.")
             return cls
 
         return decorate
 
     def names(self) -> list[str]:
-        """Every registered name, sorted."""
+        """Return all registered names, sorted."""
         self._discover()
         return sorted(self._classes)
 
     def get(self, name: str) -> T | None:
-        """The class of a name, or `None`."""
+        """Return the class with this name, or `None`."""
         self._discover()
         return self._classes.get(name)
 
     def _discover(self) -> None:
         if self._is_discovered:
             return
-        self._is_discovered = True
         package = importlib.import_module(self.package)
         for module in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"{self.package}.{module.name}")
         for entry_point in entry_points(group=self.package):
-            entry_point.load()
+            try:
+                entry_point.load()
+            except Exception as error:
+                error.add_note(
+                    f"This came from the entry point {entry_point.name!r} of the package {entry_point.dist.name!r}, "
+                    f"in the group {self.package!r}. Repair or uninstall that package."
+                )
+                raise
+        # Set last: after a failed import the next call must fail too, instead of working with half of the classes
+        self._is_discovered = True
 
 
 def unknown_name_message(argument: str, name: str, names: list[str]) -> str:
-    """Text for an unknown name: the nearest valid ones first, then all of them."""
+    """Return a message for an unknown name, with the closest valid names first and then all of them."""
     near = difflib.get_close_matches(name, names, n=3)
     hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
     return f"`{argument}` {name!r} is unknown.{hint} Valid are: {', '.join(names)}."

@@ -1,4 +1,4 @@
-"""Which clients take part in a round: a pure function of the seed and the round."""
+"""Choose the clients of a round, as a pure function of the seed and the round."""
 
 from collections.abc import Mapping
 
@@ -6,22 +6,24 @@ import torch
 
 
 def cohort_size(clients_per_round: float | None, num_clients: int) -> int:
-    """How many of `num_clients` take part in each round.
+    """Return how many of `num_clients` take part in each round.
 
     Args:
         clients_per_round (`float`, *optional*):
-            Below 1 a fraction of the clients (at least one takes part), from 1 a number of clients; `None` is all.
+            A fraction of the clients if it is below 1 (at least one takes part), else a number of clients. `None`
+            means all clients.
         num_clients (`int`):
-            Clients there are.
+            Number of clients of the federation.
 
     Raises:
-        `ValueError`: if it is not positive, not whole from 1 up, or more than there are.
+        `ValueError`: If the value is not positive, is above 1 and not an integer, or is larger than the number of
+            clients.
     """
     if clients_per_round is None:
         return num_clients
     if clients_per_round <= 0 or (clients_per_round >= 1 and clients_per_round != int(clients_per_round)):
         raise ValueError(
-            f"`clients_per_round` must be a fraction below 1 or a whole number of clients, got {clients_per_round}."
+            f"`clients_per_round` must be a fraction below 1 or an integer number of clients, got {clients_per_round}."
         )
     if clients_per_round > num_clients:
         raise ValueError(
@@ -32,23 +34,23 @@ def cohort_size(clients_per_round: float | None, num_clients: int) -> int:
 
 
 def sample_cohort(sizes: Mapping[str, int], size: int, strategy: str, seed: int, round_idx: int) -> list[str]:
-    """The clients of one round, in sorted order.
+    """Draw the clients of one round, and return them in sorted order.
 
     Args:
         sizes (`Mapping[str, int]`):
-            Training rows of each client.
+            Number of training rows of each client.
         size (`int`):
-            Clients to draw, without replacement.
+            Number of clients to draw, without replacement.
         strategy (`str`):
-            `"uniform"`, or `"weighted"` by the number of rows. Drawing by size and averaging by size counts size
-            twice: combine `"weighted"` with uniform weights in the mean where the global loss is meant.
+            `"uniform"`, or `"weighted"` by the number of rows. Drawing by size and averaging by size count size twice:
+            to optimize the global loss, combine `"weighted"` with uniform weights in the mean.
         seed (`int`):
             Seed of the run.
         round_idx (`int`):
-            The round; the draw depends on nothing else, so a resumed run draws the same clients.
+            The round. The draw depends only on seed and round, so a resumed run draws the same clients.
 
     Raises:
-        `ValueError`: on an unknown strategy.
+        `ValueError`: If the strategy is unknown.
 
     Example:
 
@@ -64,14 +66,14 @@ def sample_cohort(sizes: Mapping[str, int], size: int, strategy: str, seed: int,
     names = sorted(sizes)
     if size == len(names):
         return names
-    # mixed into 32 bits, since torch's CPU generator drops the others without a word
+    # mixed into 32 bits, since torch's CPU generator silently ignores the others
     generator = torch.Generator().manual_seed(client_seed(seed, round_idx, -1))
     weights = [float(sizes[name]) if strategy == "weighted" else 1.0 for name in names]
     drawn = torch.multinomial(torch.tensor(weights, dtype=torch.float64), size, generator=generator)
     return sorted(names[i] for i in drawn.tolist())
 
 
-def client_seed(seed: int, round_idx: int, position: int) -> int:
+def client_seed(seed: int, round_idx: int, position: int, phase: int = 0) -> int:
     """Seed of one client run, in 0 ... 2^32 - 1, so that data order and dropout differ by round and client.
 
     The first client's first round has the run's own seed: one client and one round are then SFTTrainer with that seed.
@@ -83,6 +85,8 @@ def client_seed(seed: int, round_idx: int, position: int) -> int:
             The round, from 1.
         position (`int`):
             Place of the client among all clients in sorted order, from 0.
+        phase (`int`, *optional*, defaults to `0`):
+            Place of the local phase among those of the round.
     """
-    # two odd constants (golden ratio, and the one of MurmurHash3's finaliser) keep rounds and clients apart mod 2^32
-    return (seed + 0x9E3779B1 * (round_idx - 1) + 0x85EBCA6B * position) % 2**32
+    # odd constants (golden ratio, and those of MurmurHash3's finaliser) keep rounds, clients and phases apart mod 2^32
+    return (seed + 0x9E3779B1 * (round_idx - 1) + 0x85EBCA6B * position + 0xC2B2AE35 * phase) % 2**32

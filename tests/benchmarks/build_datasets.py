@@ -39,9 +39,9 @@ BANNER = 20
 
 BUILD = """
 import sys
-from fedvlm_hf.data.builders.fed_fgvc import FedFGVC
-from fedvlm_hf.data.writing.build import build_dataset
-from fedvlm_hf.data.writing.options import WriteOptions
+from fedvlm_hf.building.builders.fed_fgvc import FedFGVC
+from fedvlm_hf.building.writing.build import build_dataset
+from fedvlm_hf.building.writing.options import WriteOptions
 
 raw, out, configs, num_workers = sys.argv[1:]
 build_dataset(FedFGVC(), raw, out, WriteOptions(configs=configs, num_workers=int(num_workers)))

@@ -6,9 +6,9 @@ from dataclasses import fields
 import pytest
 from datasets import load_dataset
 
+from fedvlm_hf.building.builders.base import BUILDERS
+from fedvlm_hf.building.writing.options import WriteOptions
 from fedvlm_hf.cli import main
-from fedvlm_hf.data.builders.base import BUILDERS
-from fedvlm_hf.data.writing.options import WriteOptions
 from toy_builder import Restricted, ToyBuilder, write_toy
 
 
@@ -91,7 +91,7 @@ def test_what_is_not_sent_is_said(tmp_path, monkeypatch, capsys):
     """What goes to the Hub is caught before it leaves."""
     sent = []
     monkeypatch.setattr(
-        "fedvlm_hf.data.writing.push.push_dataset", lambda folder, repo_id: sent.append((folder, repo_id)) or "URL"
+        "fedvlm_hf.building.writing.push.push_dataset", lambda folder, repo_id: sent.append((folder, repo_id)) or "URL"
     )
     raw = str(write_toy(tmp_path / "raw"))
     for name, secret in (("toy-drawings", False), ("toy-xrays", True)):

@@ -9,10 +9,10 @@ import pytest
 from datasets import Dataset, DatasetDict, Features, Image, Value
 
 from federated_folder import clean_configs, clean_files, png, write_folder
+from fedvlm_hf.building.builders.from_dataset import FromDataset
+from fedvlm_hf.building.dataset import read_folder
 from fedvlm_hf.cli import main
 from fedvlm_hf.commands import partition
-from fedvlm_hf.data.builders.from_dataset import FromDataset
-from fedvlm_hf.data.federation import read_folder
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_the_examples_of_the_help_are_arguments_that_it_takes(monkeypatch):
     with pytest.raises(ZeroDivisionError):
         main(lines[0])
     monkeypatch.setattr(
-        "fedvlm_hf.data.writing.build.build_dataset", lambda builder, *rest: taken.append(builder) or 1 / 0
+        "fedvlm_hf.building.writing.build.build_dataset", lambda builder, *rest: taken.append(builder) or 1 / 0
     )
     with pytest.raises(ZeroDivisionError):
         main(lines[1])

@@ -32,8 +32,8 @@ def test_what_is_written_is_read():
 
 def test_the_order_of_tensors_survives():
     """ "w" was sent before "b"."""
-    layout = Announcement.from_bytes(ANNOUNCEMENT.to_bytes()).layout
-    assert list(layout["global"]) == ["w", "b"]
+    (task,) = Announcement.from_bytes(ANNOUNCEMENT.to_bytes()).tasks
+    assert list(task.layout["tensors"]) == list(task.expects["tensors"]) == ["w", "b"]
 
 
 @pytest.mark.parametrize(
@@ -95,8 +95,8 @@ def test_no_nan_is_written():
 def test_the_same_round_is_the_same_whenever_it_was_announced():
     later = replace(ANNOUNCEMENT, deadline="2030-01-01T00:00:00+00:00", refused={"site_b": "late"})
     assert ANNOUNCEMENT.is_same_round(later)
-    assert not ANNOUNCEMENT.is_same_round(replace(later, tensors_sha256="0" * 64))
-    assert not ANNOUNCEMENT.is_same_round(replace(later, cohort=["site_a"]))
+    assert not ANNOUNCEMENT.is_same_round(replace(later, fixed_sha256="0" * 64))
+    assert not ANNOUNCEMENT.is_same_round(replace(later, cohort={"site_a": 0}))
 
 
 def test_a_round_is_over_at_its_deadline():

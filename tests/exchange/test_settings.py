@@ -106,10 +106,10 @@ def test_a_host_like_the_server_may_train():
     [
         ({"base_sha256": "0" * 64}, "weight files have other hashes"),
         ({"config_sha256": "0" * 64}, "configuration has changed since this client started"),
-        ({"layout": {"w": LAYOUT["w"]}}, "'b' is missing here and F32[3] there"),
-        ({"layout": LAYOUT | {"w": Entry("F32", [2, 3])}}, "'w' is F32[2, 3] here and F32[2, 2] there"),
-        ({"layout": LAYOUT | {"w": Entry("I8", [2, 2])}}, "'w' is I8[2, 2] here and F32[2, 2] there"),
-        ({"layout": {"b": LAYOUT["b"], "w": LAYOUT["w"]}}, "they are in another order"),
+        ({"adapter": {"w": LAYOUT["w"]}}, "'b' is missing here and F32[3] there"),
+        ({"adapter": LAYOUT | {"w": Entry("F32", [2, 3])}}, "'w' is F32[2, 3] here and F32[2, 2] there"),
+        ({"adapter": LAYOUT | {"w": Entry("I8", [2, 2])}}, "'w' is I8[2, 2] here and F32[2, 2] there"),
+        ({"adapter": {"b": LAYOUT["b"], "w": LAYOUT["w"]}}, "they are in another order"),
     ],
 )
 def test_another_base_configuration_or_adapter_is_refused(change, message):

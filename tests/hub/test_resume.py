@@ -53,6 +53,14 @@ def changed_json(content: bytes, *path: str, value) -> bytes:
     return json.dumps(top).encode()
 
 
+def of_format_1(content: bytes, base_model: str) -> bytes:
+    """As an earlier version wrote it, which compared base models by name."""
+    run = json.loads(content)
+    return json.dumps(
+        {k: v for k, v in run.items() if k not in ("format", "base_fingerprint")} | {"base_model": base_model}
+    ).encode()
+
+
 def changed_tensor(content: bytes, change) -> bytes:
     """The first tensor changed, with the layout kept that `save_state` writes."""
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
@@ -94,9 +102,10 @@ SPOILED = {
         "config.learning_rate: 0.5 in alice/another-rate@round-0002, 0.01 now",
     ),
     "another-base": (
-        RUN, lambda b: changed_json(b, "base_model", value="alice/other-base"), "base_model: 'alice/other-base' in",
+        RUN, lambda b: of_format_1(b, "alice/other-base"), "base_model: 'alice/other-base' in",
     ),
-    "base-gone": (RUN, lambda b: changed_json(b, "base_model", value="alice/gone"), "is no repository alice/gone"),
+    "base-gone": (RUN, lambda b: of_format_1(b, "alice/gone"), "is no repository alice/gone"),
+    "other-weights": (RUN, lambda b: changed_json(b, "base_fingerprint", value="0" * 32), "base_fingerprint: '0000"),
 }  # fmt: skip
 
 
@@ -120,7 +129,7 @@ show(reasons=reasons, left=[str(path) for path in Path(OUT).rglob("*")])
     seen = run(code, OUT=home / "spoiled", KWARGS=CASES["fedadam"], NAMES=names)
     for name, (path, _, reason) in SPOILED.items():
         assert reason in seen["reasons"][f"alice/{name}"], name
-        if name not in ("another-rate", "another-base", "base-gone"):
+        if name not in ("another-rate", "another-base", "base-gone", "other-weights"):
             assert path in seen["reasons"][f"alice/{name}"], name
     assert "There is no repository alice/nothing" in seen["reasons"]["alice/nothing"]
     assert seen["left"] == []

@@ -177,12 +177,12 @@ def test_a_federation_trains_on_it(recipe, tmp_path, transformers_log):
 
 def test_other_vision_models_are_refused(recipe, tmp_path):
     BertConfig().save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r"`vision_model` must be a CLIP.* is a 'bert'"):
+    with pytest.raises(ValueError, match=r"`vision_model` must be a CLIP.* has the model type 'bert'"):
         build_llava(replace(recipe, vision_model=str(tmp_path)))
 
 
 def test_other_language_models_are_refused(recipe, tmp_path):
-    with pytest.raises(ValueError, match=r"`language_model` must be a Llama 3.* is a 'clip'"):
+    with pytest.raises(ValueError, match=r"`language_model` must be a Llama 3.* has the model type 'clip'"):
         build_llava(replace(recipe, language_model=recipe.vision_model))
 
 

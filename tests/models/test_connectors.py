@@ -6,7 +6,7 @@ from peft import get_peft_model
 from transformers import AutoConfig, LlavaForConditionalGeneration
 
 from federation import federated
-from fedvlm_hf.adapters import complete_config
+from fedvlm_hf.client.adapters import complete_config
 from fedvlm_hf.models import FedLlavaForConditionalGeneration, replace_connector, untrained_connector
 from fedvlm_hf.models.connectors import connector_of, reset_connector
 from tiny import save_tiny, tiny_llava, tiny_rows
@@ -100,7 +100,7 @@ def test_a_base_keeps_its_own_connector_if_asked_to(tmp_path):
 
 def test_other_families_are_refused():
     config = AutoConfig.for_model("llava_next")
-    with pytest.raises(ValueError, match=r"'llava' and 'fed_llava', and this one is 'llava_next'"):
+    with pytest.raises(ValueError, match=r"'llava' and 'fed_llava', but this one has the type 'llava_next'"):
         connector_of(config)
 
 

@@ -9,7 +9,7 @@ from transformers import AutoProcessor, CLIPVisionConfig
 from trl.data_utils import prepare_multimodal_messages
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
-from fedvlm_hf.models.llama3 import build_processor
+from fedvlm_hf.models.builder import build_processor
 from tiny import tiny_rows
 from tiny_parts import BOS, EOS, EOT, FINETUNE_PAD, RESERVED, SPECIAL, llama3_tokenizer
 
@@ -63,7 +63,7 @@ def test_too_few_spare_tokens_are_refused(missing):
 
 @pytest.mark.parametrize("missing", [EOT, "<|start_header_id|>"])
 def test_other_tokenizers_are_refused(missing):
-    with pytest.raises(ValueError, match="must have Llama 3's chat tokens, and its tokenizer lacks") as error:
+    with pytest.raises(ValueError, match="must have the chat tokens of Llama 3, but its tokenizer lacks") as error:
         build_processor(llama3_tokenizer(without(missing)), VISION)
     assert missing in str(error.value)
 

@@ -49,7 +49,7 @@ def test_an_empty_folder_is_filled(tmp_path):
 def test_another_content_is_refused_and_left_alone(tmp_path, content):
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / content).write_text('{"seed": 2}')
-    with pytest.raises(ValueError, match=r"`folder` .* exists and holds .*Nothing was overwritten") as error:
+    with pytest.raises(ValueError, match=r"`folder` .* exists and contains .*Nothing was overwritten") as error:
         save_once(tmp_path / "x", {"seed": 1}, never)
     assert ("another recipe" if content == RECIPE_FILE else f"no {RECIPE_FILE}") in str(error.value)
     assert [path.name for path in (tmp_path / "x").iterdir()] == [content]
@@ -57,7 +57,7 @@ def test_another_content_is_refused_and_left_alone(tmp_path, content):
 
 def test_a_file_in_its_place_is_refused(tmp_path):
     (tmp_path / "x").write_text("mine")
-    with pytest.raises(ValueError, match="exists and holds"):
+    with pytest.raises(ValueError, match="exists and contains"):
         save_once(tmp_path / "x", {}, never)
 
 
@@ -79,7 +79,7 @@ def test_a_folder_is_known_by_its_files_not_by_its_place(tmp_path, base):
     assert set(source) == {"sha256"}
     moved = shutil.move(base, tmp_path / "moved")
     assert source_of(moved) == source
-    (tmp_path / "moved" / "README.md").write_text("A card is no weight.")
+    (tmp_path / "moved" / "README.md").write_text("A card contains no weights.")
     assert source_of(moved) == source
     tiny_llava(seed=1)[0].save_pretrained(moved)
     assert source_of(moved) != source

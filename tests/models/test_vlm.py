@@ -10,49 +10,41 @@ from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedConf
 from transformers.modeling_utils import PreTrainedModel
 from trl.trainer.utils import add_fused_lm_head
 
-from fedvlm_hf.models import VLMParts, known_model_types, lora_target_regex, sft_obstacle, vlm_parts
+from fedvlm_hf.models import VLMParts, known_model_types, lora_target_regex, register_vlm, sft_obstacle, vlm, vlm_parts
+from fedvlm_hf.models.vlm import check_trainable
 from tiny import tiny_llava
 
 
 LLAMA = "q_proj k_proj v_proj o_proj gate_proj up_proj down_proj"
-BART = "q_proj k_proj v_proj out_proj fc1 fc2"
 DELTA = "in_proj_qkv in_proj_z in_proj_b in_proj_a out_proj"  # Qwen3.5's linear attention: 3 of 4 layers
 
 # Per family: layers x linears per layer of transformers' default config, counted by hand from the modeling file, and
 # the names of those linears.
 LINEARS = {
     "aya_vision": (40 * 7, LLAMA),
-    "blip-2": (12 * 6, BART),  # OPT
     "chameleon": (32 * 7, LLAMA),
     "cohere2_vision": (40 * 7, LLAMA),
     "deepseek_vl": (32 * 7, LLAMA),
     "emu3": (32 * 7, LLAMA),
     "fed_llava": (32 * 7, LLAMA),
-    "florence2": (12 * 6 + 12 * 10, BART),  # encoder layers, and decoder layers with cross-attention
-    "fuyu": (36 * 4, "query_key_value dense dense_h_to_4h dense_4h_to_h"),
     "gemma3": (26 * 7, LLAMA),
     "gemma4": (30 * 9 + 1, LLAMA + " per_layer_input_gate per_layer_projection per_layer_model_projection"),
     "gemma4_unified": (30 * 7, LLAMA),
     "glm4v": (40 * 6, "q_proj k_proj v_proj o_proj gate_up_proj down_proj"),
-    "got_ocr2": (24 * 7, LLAMA),
     "idefics2": (32 * 7, LLAMA),
     "idefics3": (32 * 7, LLAMA),
-    "instructblip": (12 * 6, BART),  # OPT
     "internvl": (32 * 7, LLAMA),
     "janus": (32 * 7, LLAMA),
     # latent attention (5), and a dense or shared-expert MLP (3); the routed experts are bare parameters
     "kimi_k25": (61 * 8, "q_a_proj q_b_proj kv_a_proj_with_mqa kv_b_proj o_proj gate_proj up_proj down_proj"),
     # LFM2's short convolution and attention layers, 1 and 1 here
     "lfm2_vl": (4 + 2 + 2 * 3, "q_proj k_proj v_proj out_proj in_proj w1 w2 w3"),
-    "llama4": (48 * 7, LLAMA),  # attention and shared expert; neither router nor routed experts
     "llava": (32 * 7, LLAMA),
     "llava_next": (32 * 7, LLAMA),
     "llava_onevision": (32 * 7, LLAMA),
     "minicpmv4_6": (24 * 5 + 8 * 4 + 32 * 3, f"{DELTA} {LLAMA}"),
     "mistral3": (40 * 7, LLAMA),
-    "mllama": (40 * 7, LLAMA),  # cross-attention layers have the same seven
     "ovis2": (32 * 7, LLAMA),
-    "paligemma": (18 * 7, LLAMA),
     "qwen2_5_vl": (80 * 7, LLAMA),
     "qwen2_vl": (80 * 7, LLAMA),
     "qwen3_5": (24 * 5 + 8 * 4 + 32 * 3, f"{DELTA} {LLAMA}"),
@@ -123,9 +115,9 @@ def test_lora_reaches_every_linear_of_the_language_model_and_nothing_else(model_
 def test_parts_exist_and_lie_apart(model_type):
     model = meta_model(model_type)
     parts = vlm_parts(model)
-    encoder_free = {"chameleon", "emu3", "fuyu", "gemma4_unified"}
+    encoder_free = {"chameleon", "emu3", "gemma4_unified"}
     assert (parts.tower is None) == (model_type in encoder_free)
-    assert parts.has_connector == (model_type not in {"chameleon", "emu3"})
+    assert bool(parts.connector) == (model_type not in {"chameleon", "emu3"})
     assert (parts.image_tokenizer is not None) == (model_type in {"chameleon", "emu3", "janus"})
     assert model.get_submodule(parts.head) is model.get_output_embeddings()
     connector = modules_below(model, parts.connector)
@@ -200,8 +192,10 @@ def test_gradients_reach_lora_and_connector_only():
     assert moved - linears == {f"{projector}{index}.{leaf}" for index in (1, 2) for leaf in ("weight", "bias")}
 
 
-def test_routers_are_no_linears():
-    """llama4's router subclasses nn.Linear and returns a tuple; LoRA's sum with it would fail in the first forward."""
+def test_routers_are_not_linears(monkeypatch):
+    """llama4's router subclasses nn.Linear and returns a tuple: LoRA could not add to it in the first forward."""
+    monkeypatch.setattr(vlm, "_FAMILIES", dict(vlm._FAMILIES))
+    register_vlm("llama4", tower="vision_model", connector="multi_modal_projector", decoder="language_model")
     model = meta_model("llama4")
     router = model.get_submodule("language_model.model.layers.1.feed_forward.router")
     assert isinstance(router, nn.Linear)
@@ -212,9 +206,37 @@ def test_routers_are_no_linears():
 
 
 @pytest.mark.parametrize("model_type", LINEARS)
-def test_sft_obstacle(model_type):
-    obstacle = sft_obstacle(meta_model(model_type))
-    assert (obstacle is not None) == (model_type in {"blip-2", "instructblip", "llama4", "florence2"})
+def test_every_row_can_be_trained(model_type):
+    model = meta_model(model_type)
+    assert sft_obstacle(model) is None
+    check_trainable(model.config)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "reason", "has_obstacle"),
+    [
+        ("paligemma", "needs images with every text", False),
+        ("mllama", "`cross_attention_mask`", False),
+        ("got_ocr2", "the pages of one document", False),
+        ("fuyu", "fails on every image", False),
+        ("llama4", "its `base_model` is itself", True),
+        ("blip-2", "its `base_model` is itself", True),
+        ("instructblip", "its `base_model` is itself", True),
+        ("florence2", "is an encoder-decoder", True),
+    ],
+)
+def test_families_that_cannot_be_trained_are_refused_with_the_reason(monkeypatch, model_type, reason, has_obstacle):
+    """From the configuration alone; whoever registers the family is not stopped, unless TRL surely fails."""
+    model = meta_model(model_type)
+    with pytest.raises(ValueError, match=f"'{model_type}' .*{reason}.*another family: aya_vision, ") as error:
+        check_trainable(model.config)
+    with pytest.raises(ValueError, match="cannot be trained") as same:
+        vlm_parts(model)
+    assert str(error.value) == str(same.value)
+    assert (sft_obstacle(model) is not None) == has_obstacle
+    monkeypatch.setattr(vlm, "_FAMILIES", dict(vlm._FAMILIES))
+    register_vlm(model_type, tower=None, connector=None, decoder="")
+    check_trainable(model.config)
 
 
 LLAMA4 = {

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fedvlm_hf.data.builders.base import BUILDERS
+from fedvlm_hf.building.builders.base import BUILDERS
 from fedvlm_hf.launch import DataArguments, parse_recipe
 
 

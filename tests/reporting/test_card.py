@@ -12,8 +12,11 @@ from fedvlm_hf.reporting.run_info import RunInfo
 from records import HISTORY, drive, record
 
 
-CONFIG = {"num_rounds": 2, "learning_rate": 0.003, "method_kwargs": {"mu": 0.1}, "output_dir": "/home/someone/out"}
-INFO = RunInfo("owner/base", "fedavg", "joint", {"a": 1500, "b": 10}, CONFIG, dataset="owner/data", license="mit")
+CONFIG = {"num_rounds": 2, "output_dir": "/home/someone/out"}
+SHOWN = {"num_rounds": 2, "learning_rate": 0.003, "method_kwargs": {"mu": 0.1}}
+INFO = RunInfo(
+    "owner/base", "fedavg", "joint", {"a": 1500, "b": 10}, CONFIG, SHOWN, dataset="owner/data", license="mit"
+)
 
 
 def test_metadata_reads_back(tmp_path):
@@ -47,7 +50,7 @@ def test_the_card_tells_what_was_done():
         "![Learning curves](report/learning_curves.png)",
         'base = AutoModelForImageTextToText.from_pretrained("owner/base")',
         'model = PeftModel.from_pretrained(base, "run/rounds/round-0002")',
-        "Traffic of a client and round: 1.00 MB down, 2.00 MB up; 12.00 MB in all over 2 rounds.",
+        "Traffic per client and round: 1.00 MB down, 2.00 MB up; 12.00 MB in total over 2 rounds.",
         "without clipping, noise or secure aggregation",
         "All clients were simulated by one program.",
         f"python {platform.python_version()}, fedvlm_hf {fedvlm_hf.__version__}, torch ",
@@ -101,7 +104,7 @@ def test_knobs_command_and_hosts_are_told():
 def test_clients_own_models_are_told():
     info = replace(INFO, is_personal=True, hub_model_id="owner/run")
     text = model_card(info, HISTORY, "run").text
-    assert "the scores are of each client's model" in text
+    assert "the scores are those of each client's own model" in text
     assert "clients/a" not in text
     info = replace(info, config={**CONFIG, "push_client_adapters": True})
     assert (
@@ -117,8 +120,8 @@ def test_what_a_card_is_made_of_is_kept_beside_it(tmp_path):
 
 def test_nothing_of_the_machine_is_named(tmp_path):
     (tmp_path / "base").mkdir()
-    config = {**CONFIG, "model_init_kwargs": {"cache_dir": str(tmp_path / "cache")}}
-    info = RunInfo(str(tmp_path / "base"), "fedavg", "llm", {"a": 1}, config, dataset=str(tmp_path / "rows"))
+    shown = {"model_init_kwargs": {"cache_dir": str(tmp_path / "cache")}}
+    info = RunInfo(str(tmp_path / "base"), "fedavg", "llm", {"a": 1}, CONFIG, shown, dataset=str(tmp_path / "rows"))
     card = model_card(info, HISTORY, "run")
     assert str(tmp_path) not in str(card)
     assert "someone" not in str(card)

@@ -1,8 +1,14 @@
 import json
+from dataclasses import replace
 
+from matplotlib.figure import Figure
 from PIL import Image
 
-from fedvlm_hf.reporting.report import ReportCallback
+from fedvlm_hf.callbacks import RoundEnd
+from fedvlm_hf.reporting.report import ReportCallback, write_pages
+from fedvlm_hf.reporting.runs import Run
+from fedvlm_hf.tensors import TensorDict
+from fedvlm_hf.types import ServerState
 from records import HISTORY, ROWS, drive, record, write_run
 
 
@@ -30,7 +36,7 @@ def test_results_show_the_runs_beside(tmp_path):
     drive(ReportCallback(tmp_path / "own", "fedavg", {"test": ROWS}), HISTORY)
     page = (tmp_path / "own" / "report" / "results.md").read_text(encoding="utf-8")
     assert "| vqa        | accuracy       |   0.500 |      0.750 |   0.900 |              83% |\n" in page
-    assert "No run of `local` on the same base model" in page
+    assert "There is no run of `local` with the same base model" in page
     assert "| 2     |        0.750 |" in page
 
 
@@ -66,3 +72,25 @@ def test_a_resumed_run_leaves_the_same_report(tmp_path):
 def test_an_unevaluated_run_still_reports_its_clients(tmp_path):
     drive(ReportCallback(tmp_path, "fedavg", {}), [record(1, None, losses=(2.0, 1.0))])
     assert sorted(contents(tmp_path)) == ["client_loss.png", "clients.md", "results.md"]
+
+
+def test_a_pushed_round_draws_each_figure_once(tmp_path, monkeypatch):
+    """What is pushed holds the same pages as the run's own folder; each figure costs about a second to draw."""
+    drawn = []
+    savefig = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda *args, **kwargs: drawn.append(args[0]) or savefig(*args, **kwargs))
+    callback = ReportCallback(tmp_path / "run", "fedavg", {"test": ROWS})
+    callback.on_start([], 2)
+    for number, line in enumerate(HISTORY):
+        del drawn[:]
+        callback.on_round_end(RoundEnd(line, TensorDict({}), ServerState(), 2))
+        by_report = len(drawn)
+        pushed = tmp_path / f"pushed-{number}"
+        write_pages(pushed, Run("fedavg", HISTORY[: number + 1]), {})
+        assert len(drawn) == by_report
+        for figure in pushed.glob("*.png"):
+            assert figure.read_bytes() == (tmp_path / "run" / "report" / figure.name).read_bytes()
+    assert {path.name for path in pushed.iterdir()} == set(FILES) - {"generations.jsonl", "samples.png"}
+    renamed = replace(HISTORY[2], clients={"client_00": {"train_loss": 1.0}})
+    write_pages(tmp_path / "renamed", Run("fedavg", [renamed]), {})
+    assert len(drawn) == by_report + 1 + 1  # other names of clients are another figure, and so are other scores

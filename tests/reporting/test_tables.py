@@ -65,20 +65,20 @@ def test_rounds():
 
 
 def test_clients():
-    """Two clients in two rounds: 4 MB down and 8 MB up over four client runs, 12 MB in all."""
+    """Two clients in two rounds: 4 MB down and 8 MB up over four client runs, 12 MB in total."""
     assert clients_table(HISTORY).splitlines() == [
-        "| client | weight | rounds | first loss | last loss | seconds a round |",
-        "| ------ | -----: | -----: | ---------: | --------: | --------------: |",
-        "| a      |     10 |      2 |      2.000 |     1.500 |             2.0 |",
-        "| b      |     10 |      2 |      1.000 |     0.500 |             2.0 |",
+        "| client | weight | rounds | first loss | last loss | seconds per round |",
+        "| ------ | -----: | -----: | ---------: | --------: | ----------------: |",
+        "| a      |     10 |      2 |      2.000 |     1.500 |               2.0 |",
+        "| b      |     10 |      2 |      1.000 |     0.500 |               2.0 |",
         "",
-        "On average a client receives 1.00 MB and sends 2.00 MB a round; 12.00 MB travelled in all.",
+        "On average a client receives 1.00 MB and sends 2.00 MB per round; the total traffic is 12.00 MB.",
     ]
 
 
 def test_a_client_that_sat_out_a_round():
     history = [record(1, None, losses=(2.0,)), record(2, None, losses=(1.5, 0.5))]
-    assert "| b      |     10 |      1 |      0.500 |     0.500 |             2.0 |" in clients_table(history)
+    assert "| b      |     10 |      1 |      0.500 |     0.500 |               2.0 |" in clients_table(history)
 
 
 def test_scores_by_client_name_the_lowest():

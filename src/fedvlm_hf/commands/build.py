@@ -9,7 +9,7 @@ from . import HelpFormatter, dedented
 
 
 if TYPE_CHECKING:
-    from ..data.builders.base import Builder
+    from ..building.builders.base import Builder
 
 
 @dataclass
@@ -46,7 +46,7 @@ def run(argv: Sequence[str]) -> None:
     a card, and manifest.json with checksums and counts. `fedvlm build NAME --help`
     says where to get the download, under which terms, and lists the options.
     """
-    from ..data.builders.base import BUILDERS
+    from ..building.builders.base import BUILDERS
     from ..registry import unknown_name_message
 
     argv = list(argv)
@@ -65,10 +65,10 @@ def _build(name: str, builder_class: "type[Builder]", argv: Sequence[str]) -> No
     # Imports that take seconds are in the functions, so that `fedvlm --help` does not wait for them
     from transformers import HfArgumentParser
 
-    from ..data.writing.build import build_dataset
-    from ..data.writing.options import WriteOptions
-    from ..data.writing.push import files_to_push, push_dataset
-    from ..data.writing.summary import summary
+    from ..building.writing.build import build_dataset
+    from ..building.writing.card import summary
+    from ..building.writing.options import WriteOptions
+    from ..building.writing.push import files_to_push, push_dataset
 
     parser = HfArgumentParser(
         (FolderArguments, builder_class, WriteOptions),
@@ -79,7 +79,7 @@ def _build(name: str, builder_class: "type[Builder]", argv: Sequence[str]) -> No
     folders, builder, options = parser.parse_args_into_dataclasses(list(argv))
     out = build_dataset(builder, folders.raw, folders.out, options)
     # After the build, which would otherwise hold what drawing needs in memory
-    from ..reporting.partition_pages import add_partition_reports
+    from ..building.report.pages import add_partition_reports
 
     add_partition_reports(out)
     print(summary(builder, json.loads((out / "manifest.json").read_text(encoding="utf-8")), out))
@@ -96,7 +96,7 @@ def _build(name: str, builder_class: "type[Builder]", argv: Sequence[str]) -> No
 
 
 def _overview() -> str:
-    from ..data.builders.base import BUILDERS
+    from ..building.builders.base import BUILDERS
 
     lines = [dedented(run.__doc__), "", "datasets:"]
     for name in BUILDERS.names():

@@ -9,23 +9,23 @@ from . import HelpFormatter, dedented
 @dataclass
 class BuildArguments:
     """
-    Where a built model goes.
+    Arguments about the output.
 
     Parameters:
         output_dir (`str`, *optional*):
-            Folder for model and processor. If the same model is in it already, nothing is done.
+            Folder for model and processor. If it contains the same model already, nothing is done.
         dry_run (`bool`, *optional*, defaults to `False`):
-            Build nothing: count.
+            Only print counts.
     """
 
     output_dir: str | None = field(
-        default=None, metadata={"help": "Folder for model and processor; needed without --dry_run."}
+        default=None, metadata={"help": "Folder for model and processor. Required without --dry_run."}
     )
     dry_run: bool = field(
         default=False,
         metadata={
-            "help": "Load configurations only, and print parameters, LoRA's targets, and what a client trains and "
-            "sends in a round."
+            "help": "Load only configurations, and print the number of parameters, the targets of LoRA, and what a "
+            "client trains and sends in a round."
         },
     )
 
@@ -36,22 +36,22 @@ def run(argv: Sequence[str]) -> None:
     The connector starts from random weights. Model and processor are saved to a
     folder, which recipes take as --model_name_or_path.
 
-    Llama's weights are gated: accept the licence on the model's page of the Hub,
-    then run `hf auth login` or set HF_TOKEN. Local folders do as well.
+    The weights of Llama are gated: accept the license on the page of the model on
+    the Hub, then run `hf auth login` or set HF_TOKEN. Local folders work too.
 
     examples:
-      What would be built, trained and sent, from the configurations alone:
+      Print what would be built, trained and sent, from the configurations alone:
         fedvlm build-llava --dry_run
-      The paper's model, and a run with it:
+      Build the model of the paper, and train it:
         fedvlm build-llava --output_dir out/llava-mlp2x
         accelerate launch recipes/fed_nature.py \
             --config recipes/configs/fedvlmbench_llava.yaml
     """
-    # Imports that take seconds are in the functions, so that `fedvlm --help` does not wait for them
+    # Imported here because it takes seconds, which `fedvlm --help` should not wait for
     from transformers import HfArgumentParser
 
     from ..models.builder import LlavaRecipe, recipe_config, save_llava
-    from ..models.dry_run import dry_run
+    from .dry_run import dry_run
 
     parser = HfArgumentParser(
         (LlavaRecipe, BuildArguments),
@@ -64,6 +64,6 @@ def run(argv: Sequence[str]) -> None:
         print(dry_run(recipe_config(recipe)))
         return
     if build.output_dir is None:
-        raise ValueError("`--output_dir` is needed: the folder that the model goes to. --dry_run does without.")
+        raise ValueError("`--output_dir` is needed, the folder to save the model in. Only --dry_run works without it.")
     folder = save_llava(recipe, build.output_dir)
-    print(f"The model is in {folder}. Train it with --model_name_or_path {folder}")
+    print(f"The model is in {folder}. To train it, pass --model_name_or_path {folder} to a recipe.")

@@ -9,7 +9,7 @@ from . import HelpFormatter, dedented
 
 
 if TYPE_CHECKING:
-    from ..data.federation import Federation
+    from ..building.dataset import FederatedDataset
 
 
 def run(argv: Sequence[str]) -> None:
@@ -33,9 +33,9 @@ def run(argv: Sequence[str]) -> None:
     parser.add_argument("--num_workers", type=int, help="Processes; by default one a core.")
     arguments = parser.parse_args(argv)
     # Imports that take seconds are here, so that `fedvlm --help` does not wait for them
-    from ..data.checking.check import check_federation
-    from ..data.checking.findings import failed
-    from ..data.work import Work, default_workers
+    from ..building.checking.check import check_federation
+    from ..building.checking.findings import failed
+    from ..building.work import Work, default_workers
 
     federation = open_federation(arguments.dataset)
     checks = check_federation(federation, Work(num_workers=arguments.num_workers or default_workers()))
@@ -46,7 +46,7 @@ def run(argv: Sequence[str]) -> None:
         raise ValueError(f"{federation.name} fails {len(wrong)} of {len(checks)} checks: {', '.join(wrong)}.")
 
 
-def open_federation(name: str) -> "Federation":
+def open_federation(name: str) -> "FederatedDataset":
     """A federated dataset by what a user calls it.
 
     Args:
@@ -56,7 +56,7 @@ def open_federation(name: str) -> "Federation":
     Raises:
         `ValueError`: if it is none of these.
     """
-    from ..data.federation import from_splits, read_folder
+    from ..building.dataset import from_splits, read_folder
 
     if (Path(name) / "dataset_dict.json").exists():
         from ..launch import load_federation
@@ -67,11 +67,11 @@ def open_federation(name: str) -> "Federation":
     return _hub_federation(name)
 
 
-def _hub_federation(name: str) -> "Federation":
+def _hub_federation(name: str) -> "FederatedDataset":
     """Downloads the files themselves: what `load_dataset` keeps is a copy in Arrow's format, without the manifest."""
     from huggingface_hub import snapshot_download
 
-    from ..data.federation import read_folder
+    from ..building.dataset import read_folder
 
     try:
         folder = snapshot_download(name, repo_type="dataset")

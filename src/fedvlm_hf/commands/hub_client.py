@@ -55,7 +55,7 @@ def run(argv: Sequence[str]) -> None:
     folder = Path(own.output_dir or Path("out") / own.repo.replace("/", "--") / own.client_id)
     repository = Repository(own.repo, branch=own.revision, first_wait=own.poll_seconds)
 
-    def make_trainer(settings: Settings) -> tuple[FederatedTrainer, str]:
+    def make_host(settings: Settings) -> tuple[FederatedTrainer, str]:
         model = own.model_name_or_path or settings.base_model
         if model is None:
             raise ValueError(
@@ -79,7 +79,7 @@ def run(argv: Sequence[str]) -> None:
         return trainer, base
 
     with exclusive_lock(folder, f"client {own.client_id}"):
-        count = HubClient(repository, own.client_id, folder / "answers", make_trainer, own.any_versions).run()
+        count = HubClient(repository, own.client_id, folder / "answers", make_host, own.any_versions).run()
     print(f"The federation is finished; {own.client_id} answered {count} rounds since it was started.")
 
 

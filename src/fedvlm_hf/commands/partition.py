@@ -39,7 +39,7 @@ def _report(argv: Sequence[str]) -> None:
     parser.add_argument("--out", help="Folder for figures and pages; report/ in the dataset's folder by default.")
     arguments = parser.parse_args(argv)
     # Imports that take seconds are in the functions, so that `fedvlm --help` does not wait for them
-    from ..reporting.partition_pages import read_report, report_text, write_report
+    from ..building.report.pages import read_report, report_text, write_report
 
     federation = open_federation(arguments.dataset)
     if arguments.out is None and not Path(arguments.dataset).is_dir():
@@ -65,11 +65,11 @@ def _from_dataset(argv: Sequence[str]) -> None:
     """
     from transformers import HfArgumentParser
 
-    from ..data.builders.from_dataset import FromDataset
-    from ..data.writing.build import build_dataset
-    from ..data.writing.options import WriteOptions
-    from ..data.writing.summary import summary
-    from ..reporting.partition_pages import add_partition_reports
+    from ..building.builders.from_dataset import FromDataset
+    from ..building.report.pages import add_partition_reports
+    from ..building.writing.build import build_dataset
+    from ..building.writing.card import summary
+    from ..building.writing.options import WriteOptions
 
     parser = HfArgumentParser(
         (FromDataset, WriteOptions),

@@ -139,16 +139,6 @@ def from_xywh(x: float, y: float, width: float, height: float, image_width: int,
     return from_corners(x, y, x + width, y + height, image_width, image_height)
 
 
-def to_xywh(box: Box, image_width: int, image_height: int) -> tuple[float, float, float, float]:
-    """Left and top edge, width and height in pixels: COCO's convention again, to score as a source's own tools do."""
-    return (
-        box.x1 * image_width,
-        box.y1 * image_height,
-        (box.x2 - box.x1) * image_width,
-        (box.y2 - box.y1) * image_height,
-    )
-
-
 def from_mask(mask: np.ndarray) -> Box:
     """The tight box of a segmentation mask, along the outer edges of its pixels.
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
+from ..tensors import TensorDict
+
 
 _BLOCK = 2**20  # elements that are converted to fp64 at a time
 _DEFAULT_FACTOR = 100
@@ -24,39 +26,43 @@ class Limits:
             tensors, or 100 if that norm is below 1: this stops an update that would drown all others, such as weights
             that overflowed, and no training that works. To be stricter, set it to what your clients' updates measure.
         max_num_samples (`int`, *optional*, defaults to `10_000_000`):
-            Most rows that a client may claim, since they are its weight in the mean.
+            Largest weight that a client may claim; by default clients are weighted by their number of rows.
         is_weighted (`bool`, *optional*, defaults to `True`):
-            Whether clients are weighted by their rows. If not, each must claim a weight of 1.
+            Whether clients have different weights. If not, each must claim the weight 1.
     """
 
     max_update_norm: float | None = None
     max_num_samples: int = 10_000_000
     is_weighted: bool = True
 
-    def check_weight(self, num_samples: int) -> None:
+    def check_weight(self, weight: float) -> None:
         """Check the weight that a client claims.
 
         Raises:
             `LimitError`: if it is not allowed.
         """
-        most = self.max_num_samples if self.is_weighted else 1
-        if not 1 <= num_samples <= most:
-            raise LimitError(f"its `num_samples` is {num_samples!r:.40}; it must be from 1 to {most}")
+        if not self.is_weighted and weight != 1:
+            raise LimitError(f"its `weight` is {weight!r:.40}; all clients have the weight 1")
+        if not 0 < weight <= self.max_num_samples:
+            raise LimitError(f"its `weight` is {weight!r:.40}; it must be above 0 and at most {self.max_num_samples}")
 
-    def check_norm(self, update: torch.Tensor, current: torch.Tensor) -> None:
-        """Check how far a client moved from the global tensors.
+    def check_norm(self, update: TensorDict, current: TensorDict) -> None:
+        """Check how far a client moved from the tensors that it was sent.
 
         Args:
-            update (`torch.Tensor`), current (`torch.Tensor`):
-                The client's tensors and the global ones, each as one flat buffer.
+            update (`TensorDict`):
+                The client's tensors. If their shapes differ from those that were sent, their own norm is checked.
+            current (`TensorDict`):
+                The tensors that it was sent.
 
         Raises:
             `LimitError`: if it moved too far.
         """
         most = self.max_update_norm
         if most is None:
-            most = _DEFAULT_FACTOR * max(1.0, _norm(current))
-        if (length := _norm(update, current)) > most:
+            most = _DEFAULT_FACTOR * max(1.0, _norm(current.flat))
+        origin = current.flat if update.shapes == current.shapes else None
+        if not (length := _norm(update.flat, origin)) <= most:  # NaN, too: a decoded update may overflow
             raise LimitError(f"it changes the global tensors by {length:.3g} in L2 norm; {most:.3g} is the most")
 
 

@@ -21,27 +21,20 @@ from trl import ModelConfig
 from ..config import FederatedConfig
 from ..data.clients import client_datasets
 from ..files import file_sha256
+from ..tensors import TensorDict
 from .documents import PROTOCOL, Document, DocumentError, sha256_of
-from .tensor_files import Entry
+from .tensor_files import Entry, layout_of
 
 
-_ROUNDS = (
-    "num_rounds clients_per_round client_sampling client_weighting round_lr_scheduler_type round_min_learning_rate "
-    "method method_kwargs tuning stage_rounds"
+SHARED_ARGUMENTS = (
+    *("method", "method_kwargs", "transforms", "transform_kwargs"),
+    *(name for name in FederatedConfig.deciding if name != "chat_template_path"),  # a path
 )
-_LOCAL_WORK = (
-    "seed data_seed full_determinism per_device_train_batch_size gradient_accumulation_steps num_train_epochs "
-    "max_steps learning_rate lr_scheduler_type lr_scheduler_kwargs warmup_steps optim optim_args weight_decay "
-    "adam_beta1 adam_beta2 adam_epsilon max_grad_norm label_smoothing_factor neftune_noise_alpha bf16 fp16 tf32 "
-    "gradient_checkpointing activation_checkpointing activation_offloading use_liger_kernel train_sampling_strategy "
-    "dataloader_drop_last max_length pad_to_multiple_of completion_only_loss loss_type router_aux_loss_coef"
-)
-SHARED_ARGUMENTS = tuple(f"{_ROUNDS} {_LOCAL_WORK}".split())
-"""Arguments that clients take from the server."""
+"""Arguments that clients take from the server: those that decide the bits of a round."""
 
 _OWN_ARGUMENTS = re.compile(
     "(hub|push|logging|log|eval|save|trackio|dataloader|per_device_eval)_.*|output_dir|run_name|report_to|project|"
-    "disable_tqdm|use_cpu|trust_remote_code|resume_from_checkpoint|share_client_names|engine"
+    "disable_tqdm|use_cpu|trust_remote_code|resume_from_checkpoint|share_client_names|engine|check_data"
 )
 _OWN_MODEL_ARGUMENTS = ("model_name_or_path", "trust_remote_code")
 
@@ -159,15 +152,30 @@ class Facts:
         config_sha256 (`str`): Of the settings, as the server published them.
         base_sha256 (`str`): Of the base model's weights: what `base_sha256` returns.
         adapter_sha256 (`str`): Of the whole adapter before training: its names, shapes and bits.
-        layout (`Mapping[str, Entry]`): The tensors that travel, in order.
+        adapter (`Mapping[str, Entry]`): The adapter's tensors, in order.
         versions (`Mapping[str, str]`): Of the packages that both sides need in the same version.
     """
 
     config_sha256: str
     base_sha256: str
     adapter_sha256: str
-    layout: Mapping[str, Entry]
+    adapter: Mapping[str, Entry]
     versions: Mapping[str, str]
+
+    @classmethod
+    def of(cls, config: bytes, base_sha256: str, adapter: TensorDict) -> "Facts":
+        """Collect the facts of this host.
+
+        Args:
+            config (`bytes`):
+                The settings, as the server published them.
+            base_sha256 (`str`):
+                Of the base model.
+            adapter (`TensorDict`):
+                Every tensor of the adapter before training.
+        """
+        layout = layout_of({"adapter": adapter})["adapter"]
+        return cls(sha256_of(config), base_sha256, adapter.digest(), layout, package_versions())
 
 
 def package_versions() -> dict[str, str]:
@@ -224,9 +232,9 @@ def compare_facts(here: Facts, server: Facts, is_any_version: bool = False) -> l
             f"Package versions differ: {'; '.join(differences)}. Install the server's versions, or pass "
             "`--any_versions true` to take part anyway; the last bits will then differ from a run in one process."
         )
-    if list(here.layout.items()) != list(server.layout.items()):
+    if list(here.adapter.items()) != list(server.adapter.items()):
         raise MismatchError(
-            f"The adapter here has other tensors than the server's: {_first_difference(here.layout, server.layout)}."
+            f"The adapter here has other tensors than the server's: {_first_difference(here.adapter, server.adapter)}."
         )
     if here.adapter_sha256 != server.adapter_sha256:  # harmless: training starts from the server's tensors
         differences.append("the adapter was drawn from other random numbers, as on another device")

@@ -8,14 +8,16 @@ there twice (the last one wins), the order of tensors, or that values are finite
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 
-from .documents import DocumentError, from_json, sha256_of, to_json
+from ..tensors import TensorDict
+from ..types import Expected, TensorSpec
+from .documents import DocumentError, from_json
 
 
 DTYPES = {
@@ -31,6 +33,9 @@ DTYPES = {
     "BOOL": torch.bool,
 }
 """The dtypes that travel, by the names that safetensors has for them."""
+
+SHARED = "tensors"
+"""Group of the tensors that are shared; the other groups of a task or an update are control groups."""
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
@@ -72,9 +77,42 @@ def layout_of(state: Mapping[str, Mapping[str, torch.Tensor]]) -> dict[str, dict
     }
 
 
-def layout_sha256(layout: Layout) -> str:
-    """Return one hash of names, dtypes, shapes and their order."""
-    return sha256_of(to_json({group: {k: asdict(e) for k, e in entries.items()} for group, entries in layout.items()}))
+def grouped(
+    tensors: Mapping[str, torch.Tensor], control: Mapping[str, Mapping[str, torch.Tensor]]
+) -> dict[str, Mapping[str, torch.Tensor]]:
+    """Return the tensors of a task or an update as groups of one file: its own as `SHARED`, and its control groups.
+
+    Raises:
+        `ValueError`: if a control group has that name.
+    """
+    if SHARED in control:
+        raise ValueError(f"`method` sends a control group {SHARED!r}, a name that files have for the shared tensors.")
+    return {SHARED: tensors, **control}
+
+
+def expected_layout(expected: Expected) -> dict[str, dict[str, Entry]]:
+    """Return the layout of a file with an update of this form."""
+    groups = {SHARED: expected.tensors, **expected.control}
+    return {
+        group: {name: Entry(_NAMES[spec.dtype], list(spec.shape)) for name, spec in specs.items()}
+        for group, specs in groups.items()
+    }
+
+
+def expected_of(layout: Layout) -> Expected:
+    """Return the form of an update whose file has this layout."""
+    groups = {
+        group: {name: TensorSpec(tuple(entry.shape), DTYPES[entry.dtype]) for name, entry in entries.items()}
+        for group, entries in layout.items()
+    }
+    return Expected(groups.pop(SHARED, {}), groups)
+
+
+def as_tensor_dict(tensors: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+    """Return fp32 tensors as a `TensorDict`, and others, such as those of a transform that quantizes, as they are."""
+    if all(tensor.dtype == torch.float32 for tensor in tensors.values()):
+        return TensorDict.from_tensors(tensors)
+    return tensors
 
 
 def size_range(layout: Layout) -> tuple[int, int]:

@@ -20,8 +20,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..config import FederatedConfig
-from ..data.partitions.naming import client_name
+from ..config import FederatedArguments
+from ..data.naming import client_name
 from ..files import round_tag, write_atomic
 from ..repository.requests import check_repo_id
 from ..types import RoundRecord
@@ -103,7 +103,7 @@ class PushTarget:
             check_repo_id("hub_base_model", self.base_model)
 
     @classmethod
-    def of(cls, args: FederatedConfig) -> "PushTarget":
+    def of(cls, args: FederatedArguments) -> "PushTarget":
         """Return the target that the arguments of a run name."""
         if args.hub_model_id is None:
             raise ValueError("`hub_model_id` is not set: name the repository, such as `--hub_model_id org/name`.")

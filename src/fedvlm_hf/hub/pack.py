@@ -15,14 +15,15 @@ from huggingface_hub import ModelCard, ModelCardData
 from safetensors.torch import load_file, save_file
 
 from ..checkpoint import round_folder
+from ..client.model import PERSONAL, PRIVATE
+from ..client.store import ClientStore
 from ..reporting.card import model_card
-from ..reporting.public import public_value
 from ..reporting.report import write_pages
-from ..reporting.run_info import RunInfo
+from ..reporting.run_info import RunInfo, public_value
 from ..reporting.runs import Run, comparable_runs, read_history
 from ..repository.repository import Content, open_content
 from ..repository.requests import HubRefusedError
-from ..state import ClientStore, load_state
+from ..state import load_state
 from ..types import RoundRecord
 from .layout import (
     CLIENT_STATE,
@@ -142,7 +143,8 @@ class Packer:
         self._pack_export(round_folder(self.output_dir, round_idx), folder)
         weights = folder / EXPORT[1]
         tensors = load_file(weights)
-        tensors |= {name: tensor.to(tensors[name].dtype) for name, tensor in groups.get("private", {}).items()}
+        for group in (PRIVATE, PERSONAL):
+            tensors |= {name: tensor.to(tensors[name].dtype) for name, tensor in groups.get(group, {}).items()}
         weights.unlink()  # a link to the round's own file
         save_file(tensors, weights, {"format": "pt"})
         _link(state, folder / CLIENT_STATE)

@@ -13,13 +13,14 @@ from huggingface_hub import RepoFile
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
-from ..checkpoint import check_same_run, compare_runs, round_folder, whole_rounds
+from ..checkpoint import check_same_run, round_folder, whole_rounds
+from ..client.model import BASE_DELTA
+from ..client.store import ClientStore
 from ..files import new_folder, write_atomic
-from ..reporting.public import public_value
 from ..repository import Repository
 from ..repository.repository import is_same
 from ..repository.requests import HubReadError
-from ..state import ClientStore
+from ..run_description import RunDescription, compare_runs
 from ..types import RoundRecord
 from .layout import (
     EXPORT,
@@ -38,6 +39,7 @@ from .layout import (
 from .round_files import (
     MAX_JSON,
     Revision,
+    download_base_delta,
     download_client_state,
     download_export,
     download_state,
@@ -56,7 +58,7 @@ class LocalRun:
 
     Attributes:
         output_dir (`str` or `os.PathLike`): Its folder, without rounds or with earlier ones of the same run.
-        run (`Mapping[str, Any]`): Its description: what `describe_run` returned.
+        run ([`~fedvlm_hf.run_description.RunDescription`]): Its description.
         shapes (`Mapping[str, torch.Size]`): Names and shapes of its adapter's tensors.
         store (`ClientStore`): Gets its clients' states.
         client_ids (`Collection[str]`): The clients that it trains.
@@ -64,7 +66,7 @@ class LocalRun:
     """
 
     output_dir: str | os.PathLike[str]
-    run: Mapping[str, Any]
+    run: RunDescription
     shapes: Mapping[str, torch.Size]
     store: ClientStore
     client_ids: Collection[str]
@@ -117,14 +119,17 @@ def download_round(source: RoundSource, local: LocalRun, repository: Repository)
     history = [rename_record(record, names) for record in read_metrics(revision, source.round_idx)]
     state = read_round_state(revision, source.round_idx, local.client_ids, names)
     files = {EXPORT[1]: download_export(revision, local.shapes), EXPORT[0]: revision.download(EXPORT[0], MAX_JSON)}
-    files |= {path: download_state(revision, path, local.shapes) for path in STATES}
+    changes_base = local.run.method.strategy.changes_base
+    files |= {path: download_state(revision, path, local.shapes, changes_base) for path in STATES}
+    if changes_base and (delta := download_base_delta(revision, local.shapes)):
+        files[BASE_DELTA] = delta
     states = _client_states(revision, local, state["client_versions"], names)
     # Everything was downloaded and checked: from here on only the disk can fail
     for folder, path in states.items():
         shutil.rmtree(folder, ignore_errors=True)
         with new_folder(folder) as temporary:
             shutil.copyfile(path, temporary / "state.safetensors")
-    _write_run(Path(local.output_dir), {**local.run, "environment": saved["environment"]}, history)
+    _write_run(Path(local.output_dir), {**local.run.to_json(), "environment": saved["environment"]}, history)
     with new_folder(round_folder(local.output_dir, source.round_idx)) as folder:
         (folder / STATE).mkdir()
         for path, downloaded in files.items():
@@ -150,18 +155,18 @@ def _is_here(source: RoundSource, local: LocalRun) -> bool:
 def _same_run(revision: Revision, local: LocalRun) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the run that a round belongs to, which must be this one, and its clients' names here by those there."""
     saved = read_run(revision)
-    names = {public: own for own, public in number_clients(local.run["clients"]).items()}
-    if saved["clients"].keys() == local.run["clients"].keys() or saved["clients"].keys() != names.keys():
+    names = {public: own for own, public in number_clients(local.run.clients).items()}
+    if saved["clients"].keys() == local.run.clients.keys() or saved["clients"].keys() != names.keys():
         names = {}  # the names were pushed, or these are other clients, which the comparison finds
     saved["clients"] = rename_keys(saved["clients"], names)
-    saved = _with_same_base(saved, local.run, revision.repository.token)
-    # What was pushed names no path of the machine that it ran on
+    if "format" not in saved:  # of a version that compared base models by name
+        saved = _with_same_base(saved, local.run.base_model, revision.repository.token)
     what = f"`resume_from_checkpoint` {str(revision)!r}"
-    compare_runs(public_value(saved), public_value(local.run), what, str(revision))
+    compare_runs(saved, local.run.to_json(), what, str(revision))
     return saved, names
 
 
-def _with_same_base(saved: Mapping[str, Any], run: Mapping[str, Any], token: str | None) -> dict[str, Any]:
+def _with_same_base(saved: Mapping[str, Any], here: str, token: str | None) -> dict[str, Any]:
     """Return a pushed run with the local name of its base model, if the two models have equal weights.
 
     A base model that was only a local folder is pushed beside the run and named after that repository, so names alone
@@ -170,12 +175,12 @@ def _with_same_base(saved: Mapping[str, Any], run: Mapping[str, Any], token: str
     Args:
         saved (`Mapping[str, Any]`):
             `run.json` of the repository; its `base_model` is a repository's name, never a path here.
-        run (`Mapping[str, Any]`):
-            The local description; its `base_model` is a folder or a repository's name.
+        here (`str`):
+            The local base model: a folder or a repository's name.
         token (`str`, *optional*):
             To read repositories with.
     """
-    there, here = saved["base_model"], run["base_model"]
+    there = saved["base_model"]
     if there == here or not _is_repo_id(there) or not _has_same_weights(there, here, token):
         return dict(saved)
     return {**saved, "base_model": here}

@@ -11,7 +11,9 @@ from typing import Any
 
 import torch
 from huggingface_hub import RepoFile
+from safetensors.torch import load_file
 
+from ..client.model import BASE_DELTA, PERSONAL, PRIVATE
 from ..exchange.tensor_files import TensorFileError, check_finite, read_header, read_layout
 from ..repository import Repository
 from ..repository.repository import is_same
@@ -24,7 +26,7 @@ from .layout import CLIENT_STATE, CLIENT_VERSION, EXPORT, METRICS, ROUND_STATE, 
 MAX_JSON = 64 * 2**20
 """Largest JSON file in bytes; a line of `metrics.jsonl` takes about 200 bytes for each client."""
 
-_ADAPTER_GROUPS = ("global", "private")
+_ADAPTER_GROUPS = ("global", PRIVATE, PERSONAL)
 _MAX_COPIES = 16
 _HEADER = 2**20
 
@@ -186,7 +188,9 @@ def read_round_state(
     return {"record": record.to_json(), "server_scalars": scalars, "client_versions": versions}
 
 
-def download_state(revision: Revision, path: str, shapes: Mapping[str, torch.Size]) -> Path:
+def download_state(
+    revision: Revision, path: str, shapes: Mapping[str, torch.Size], changes_base: bool = False
+) -> Path:
     """Download a file of tensors that `save_state` wrote, and check it.
 
     Args:
@@ -196,13 +200,16 @@ def download_state(revision: Revision, path: str, shapes: Mapping[str, torch.Siz
             The file.
         shapes (`Mapping[str, torch.Size]`):
             Names and shapes of the adapter's tensors: the only ones that global and private tensors may have.
+        changes_base (`bool`, *optional*, defaults to `False`):
+            Whether the file may hold a change of the base model, whose LoRA pairs may have any rank.
 
     Raises:
         `HubReadError`: if it is not such a file, or a tensor is unknown, misshapen, not fp32 or not finite.
     """
-    local = revision.download(path, _max_bytes(shapes))
+    most = max_base_bytes(shapes) if changes_base else max_bytes(shapes)
+    local = revision.download(path, most)
     with understood(path, revision):
-        for group, entries in read_layout(local, _max_bytes(shapes)).items():
+        for group, entries in read_layout(local, most).items():
             for name, entry in entries.items():
                 if entry.dtype != "F32":
                     raise ValueError(f"tensor '{group}:{name}' is {entry.dtype} and not F32")
@@ -216,9 +223,9 @@ def download_state(revision: Revision, path: str, shapes: Mapping[str, torch.Siz
 def download_export(revision: Revision, shapes: Mapping[str, torch.Size]) -> Path:
     """Download a round's adapter, which must have these names and shapes."""
     path = EXPORT[1]
-    local = revision.download(path, _max_bytes(shapes))
+    local = revision.download(path, max_bytes(shapes))
     with understood(path, revision):
-        found = {name: entry.shape for name, entry in read_header(local, _max_bytes(shapes))[0].items()}
+        found = {name: entry.shape for name, entry in read_header(local, max_bytes(shapes))[0].items()}
         expected = {name: list(shape) for name, shape in shapes.items()}
         wrong = sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
         if wrong:
@@ -226,6 +233,17 @@ def download_export(revision: Revision, shapes: Mapping[str, torch.Size]) -> Pat
                 f"{len(wrong)} tensors differ from this run's adapter, such as {wrong[0]!r}: shape "
                 f"{found.get(wrong[0])} there, {expected.get(wrong[0])} here"
             )
+    return local
+
+
+def download_base_delta(revision: Revision, shapes: Mapping[str, torch.Size]) -> Path | None:
+    """Download a round's change of the base model; `None` if its method changes none."""
+    if BASE_DELTA not in revision.files:
+        return None
+    local = revision.download(BASE_DELTA, max_base_bytes(shapes))
+    with understood(BASE_DELTA, revision):
+        read_header(local, max_base_bytes(shapes))
+        check_finite("base", load_file(local))
     return local
 
 
@@ -265,6 +283,11 @@ def download_client_state(
     return None
 
 
-def _max_bytes(shapes: Mapping[str, torch.Size]) -> int:
+def max_bytes(shapes: Mapping[str, torch.Size]) -> int:
     """Return the largest size of a file of tensors: some fp32 copies of the adapter. A server's Adam takes two."""
     return 4 * _MAX_COPIES * sum(shape.numel() for shape in shapes.values()) + _HEADER
+
+
+def max_base_bytes(shapes: Mapping[str, torch.Size]) -> int:
+    """Return the largest size of a file with a change of the base: LoRA pairs of full rank, so squares, and state."""
+    return 4 * sum(max(shape, default=1) ** 2 for shape in shapes.values() if len(shape) == 2) + max_bytes(shapes)

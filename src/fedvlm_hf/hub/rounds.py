@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from ..checkpoint import round_folder, whole_rounds
+from ..client.model import BASE_DELTA
 from ..files import round_tag
 from ..reporting.runs import read_history
 from ..repository import Repository
@@ -22,6 +23,7 @@ from .layout import EXPORT, METRICS, ROUND_STATE, client_branch
 from .round_files import (
     MAX_JSON,
     Revision,
+    download_base_delta,
     download_client_state,
     download_export,
     read_metrics,
@@ -79,6 +81,10 @@ class SavedRounds(ABC):
     @abstractmethod
     def weights(self, round_idx: int, shapes: Mapping[str, torch.Size]) -> Path:
         """Return a round's adapter, which must have these names and shapes."""
+
+    @abstractmethod
+    def base_delta(self, round_idx: int, shapes: Mapping[str, torch.Size]) -> Path | None:
+        """Return a round's change of the base model, or `None` if its method changes none."""
 
     @abstractmethod
     def client_state(self, client_id: str, version: int, shapes: Mapping[str, torch.Size]) -> Path | None:
@@ -141,6 +147,11 @@ class LocalRounds(SavedRounds):
     def weights(self, round_idx: int, shapes: Mapping[str, torch.Size]) -> Path:
         """Return the file in the round's folder."""
         return round_folder(self.folder, round_idx) / EXPORT[1]
+
+    def base_delta(self, round_idx: int, shapes: Mapping[str, torch.Size]) -> Path | None:
+        """Return the file in the round's folder."""
+        path = round_folder(self.folder, round_idx) / BASE_DELTA
+        return path if path.exists() else None
 
     def client_state(self, client_id: str, version: int, shapes: Mapping[str, torch.Size]) -> Path | None:
         """Return the file in `client_state/`."""
@@ -208,6 +219,10 @@ class HubRounds(SavedRounds):
     def weights(self, round_idx: int, shapes: Mapping[str, torch.Size]) -> Path:
         """Download the file and check it."""
         return download_export(self._tags[round_idx], shapes)
+
+    def base_delta(self, round_idx: int, shapes: Mapping[str, torch.Size]) -> Path | None:
+        """Download the file and check it."""
+        return download_base_delta(self._tags[round_idx], shapes)
 
     def client_state(self, client_id: str, version: int, shapes: Mapping[str, torch.Size]) -> Path | None:
         """Download the file from the client's branch, if it was pushed."""

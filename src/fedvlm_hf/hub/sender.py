@@ -7,11 +7,11 @@ from typing import Any
 
 from transformers.utils import logging
 
-from ..checkpoint import RunMismatchError, compare_runs
 from ..files import round_tag
 from ..repository import Repository
 from ..repository.repository import is_same
 from ..repository.requests import HubMovedError, HubOutageError, HubRefusedError
+from ..run_description import RunMismatchError, compare_runs
 from .layout import CLIENT_VERSION, EXPORT, OWNED, ROUND_STATE, RUN, STATES, client_branch, is_local
 from .outbox import Outbox, SentRecord
 from .pack import base_files, digest_of

@@ -1,4 +1,4 @@
-"""Vision-language models: where each family keeps its parts, and LLaVA with connectors of any depth."""
+"""Vision-language models: the parts of each family, and LLaVA with connectors of any depth."""
 
 from .connectors import replace_connector, untrained_connector
 from .llava import FedLlavaConfig, FedLlavaForConditionalGeneration, FedLlavaModel

@@ -1,4 +1,4 @@
-"""Another connector for a LLaVA that is there: the tower and the language model stay, the connector starts afresh."""
+"""Give an existing LLaVA a new connector; the vision tower and the language model stay the same."""
 
 import math
 
@@ -13,46 +13,46 @@ from .vlm import vlm_parts
 
 
 def connector_of(config: LlavaConfig) -> str:
-    """The connector of a LLaVA: `"linear"`, or `"mlpNx"` with N linear layers.
+    """Return the type of a LLaVA's connector: `"linear"`, or `"mlpNx"` with N linear layers.
 
     Raises:
-        `ValueError`: if the model is of another family, whose connector is of another make.
+        `ValueError`: If the model belongs to another family, whose connector has another form.
     """
     if config.model_type == FedLlavaConfig.model_type:
         return config.connector
     if config.model_type == LlavaConfig.model_type:
         return STOCK_CONNECTOR
     raise ValueError(
-        f"`connector`: a connector can be replaced in models of type 'llava' and 'fed_llava', and this one is "
-        f"{config.model_type!r}, whose connector is of another make. Keep its own."
+        f"`connector`: a connector can be replaced in models of type 'llava' and 'fed_llava', but this one has the "
+        f"type {config.model_type!r}, whose connector has another form. Keep it, and leave `connector` out."
     )
 
 
 def check_own_connector(config: LlavaConfig, connector: str) -> None:
-    """Refuse to keep a connector of one make as one of another.
+    """Check that the connector to keep has the type that was asked for.
 
     Raises:
-        `ValueError`: if the model's connector is not the one named.
+        `ValueError`: If it has another type.
     """
     if (own := connector_of(config)) != connector:
         raise ValueError(
-            f"`pretrained` keeps the connector that the model has, which is {own!r}, but `connector` is "
-            f"{connector!r}. Ask for {own!r}, or let the connector start from random weights."
+            f"`pretrained` keeps the connector of the model, which is {own!r}, but `connector` is {connector!r}. Set "
+            f"`connector` to {own!r}, or let the connector start from random weights."
         )
 
 
 def llava_config(connector: str, **fields: object) -> LlavaConfig:
-    """Configuration of a LLaVA with this connector.
+    """Return the configuration of a LLaVA with this connector.
 
     Args:
         connector (`str`):
             `"linear"` or `"mlpNx"`.
         fields:
-            Those of [`~transformers.LlavaConfig`], and `untrained_connector`.
+            The fields of [`~transformers.LlavaConfig`], and `untrained_connector`.
 
     Returns:
-        [`~transformers.LlavaConfig`]: a [`FedLlavaConfig`], but stock LLaVA's own for `"mlp2x"`, so that such a model
-        loads where this package is not installed.
+        [`~transformers.LlavaConfig`]: A [`FedLlavaConfig`], or a stock LLaVA configuration for `"mlp2x"`, so that such
+        a model also loads without this package.
     """
     num_connector_layers(connector)
     if connector == STOCK_CONNECTOR:
@@ -61,19 +61,19 @@ def llava_config(connector: str, **fields: object) -> LlavaConfig:
 
 
 def assemble_llava(config: LlavaConfig, tower: nn.Module, decoder: nn.Module, head: nn.Linear, seed: int) -> nn.Module:
-    """A LLaVA around parts that are there, which are neither copied nor built a second time, in `eval()` mode.
+    """Assemble a LLaVA from existing parts, without copying them, in `eval()` mode.
 
     Args:
         config ([`~transformers.LlavaConfig`]):
-            Of [`llava_config`].
+            The configuration, from [`llava_config`].
         tower (`nn.Module`), decoder (`nn.Module`), head (`nn.Linear`):
             The vision tower, the language model without its head, and the head.
         seed (`int`):
-            Of the connector; see [`reset_connector`].
+            Seed of the connector's random weights; see [`reset_connector`].
 
     Returns:
-        [`~transformers.LlavaForConditionalGeneration`]: or a [`FedLlavaForConditionalGeneration`]; the connector is on
-        the decoder's device and in its dtype.
+        [`~transformers.LlavaForConditionalGeneration`] or [`FedLlavaForConditionalGeneration`]: The model. Its
+        connector has the device and the dtype of the decoder.
     """
     is_stock = config.model_type == LlavaConfig.model_type
     with torch.device("meta"):
@@ -87,16 +87,17 @@ def assemble_llava(config: LlavaConfig, tower: nn.Module, decoder: nn.Module, he
 
 @torch.no_grad()
 def reset_connector(connector: nn.Module, seed: int) -> None:
-    """Give a connector the random weights of a seed: uniform in ±1/sqrt(inputs), as PyTorch's linears start.
+    """Set a connector to random weights, uniform in ±1/sqrt(inputs) as in PyTorch's linears.
 
-    That is how LLaVA's own code starts its connectors. Layers draw in their order and in fp32, so connectors of one
-    seed share their first layers: `linear` is the first of `mlp2x`, `mlp2x` the first two of `mlp6x`.
+    LLaVA's own code initializes its connectors in the same way. The layers are drawn one after another and in fp32, so
+    connectors with the same seed share their first layers: `linear` equals the first layer of `mlp2x`, and `mlp2x` the
+    first two layers of `mlp6x`.
 
     Args:
         connector (`nn.Module`):
-            `linear_1` ... `linear_N`.
+            A module with `linear_1` ... `linear_N`.
         seed (`int`):
-            The global random state is left alone.
+            Seed of the weights. The global random state does not change.
     """
     generator = torch.Generator().manual_seed(seed)
     for linear in (module for module in connector.modules() if isinstance(module, nn.Linear)):
@@ -108,27 +109,27 @@ def reset_connector(connector: nn.Module, seed: int) -> None:
 def replace_connector(
     model: PreTrainedModel | str, connector: str, *, seed: int, pretrained: bool = False, revision: str | None = None
 ) -> PreTrainedModel:
-    """A LLaVA with the tower and language model of another, and a connector of another make.
+    """Create a LLaVA with the tower and the language model of another one, and with another connector.
 
     Args:
         model (`str` or [`~transformers.PreTrainedModel`]):
-            A LLaVA, or its name or folder, which is then loaded in the dtype that it is stored in. A model that is
-            passed shares tower and language model with the new one.
+            A LLaVA, or its name or folder, which is loaded with its stored dtype. A model object shares its tower and
+            its language model with the new model.
         connector (`str`):
             `"linear"` or `"mlpNx"`.
         seed (`int`):
-            Of the random weights, which are drawn alike for all connectors; see [`reset_connector`].
+            Seed of the random weights; see [`reset_connector`].
         pretrained (`bool`, *optional*, defaults to `False`):
-            Keep the connector that the model has.
+            Keep the connector of the model.
         revision (`str`, *optional*):
-            The model's revision on the Hub.
+            Revision of the model on the Hub.
 
     Returns:
-        [`~transformers.PreTrainedModel`]: a model whose connector is marked as untrained, or `model` itself if its own
-        connector is kept.
+        [`~transformers.PreTrainedModel`]: A model with a connector that is marked as untrained, or `model` itself if
+        its connector is kept.
 
     Raises:
-        `ValueError`: if the model is no LLaVA, or its own connector is to be kept and is of another make.
+        `ValueError`: If the model is not a LLaVA, or if its connector is to be kept but has another type.
 
     Example:
 
@@ -154,13 +155,13 @@ def replace_connector(
 
 
 def untrained_connector(model: PreTrainedModel | PeftModel) -> bool:
-    """Whether a model's connector still has its random first weights, so that its language model cannot see.
+    """Return whether the connector of a model still has its initial random weights, so that the model cannot see.
 
-    A base says so in its configuration. A PeftModel may hold a connector of its own, and then it is what counts: one
-    that differs from the base's has been trained.
+    The configuration of the base model says so. If a PeftModel contains a connector, that one decides: it has been
+    trained if it differs from the connector of the base model.
     """
     base = model.get_base_model() if isinstance(model, PeftModel) else model
-    # Not a field of the stock configuration, which keeps it as an attribute that was given to it.
+    # The stock configuration has no such field, and keeps the value as an extra attribute
     if not getattr(base.config, "untrained_connector", False):
         return False
     if not isinstance(model, PeftModel):
@@ -170,7 +171,7 @@ def untrained_connector(model: PreTrainedModel | PeftModel) -> bool:
 
 
 def _is_original(module: nn.Module, adapter: str) -> bool:
-    """Whether an adapter's copy of a module, if it has one, equals the module itself."""
+    """Return whether the adapter has no copy of a module, or one that equals it."""
     if not isinstance(module, ModulesToSaveWrapper) or adapter not in module.modules_to_save:
         return True
     pairs = zip(module.original_module.parameters(), module.modules_to_save[adapter].parameters(), strict=True)
@@ -178,7 +179,7 @@ def _is_original(module: nn.Module, adapter: str) -> bool:
 
 
 def _fields(config: LlavaConfig) -> dict[str, object]:
-    """A LLaVA's configuration without what names its class or says how this copy was loaded."""
-    connector_of(config)  # or it is no LLaVA
+    """Return the fields of a LLaVA's configuration, except its class and how this copy was loaded."""
+    connector_of(config)  # raises if the model is not a LLaVA
     dropped = {"model_type", "architectures", "transformers_version", "connector", "_name_or_path"}
     return {name: value for name, value in config.to_dict().items() if name not in dropped}

@@ -1,8 +1,8 @@
 """LLaVA with a connector of any depth: one linear layer, or LLaVA-1.5's MLP of two, six or N of them.
 
-The classes are stock LLaVA's (https://huggingface.co/papers/2310.03744) but for the connector, and are registered with
-the Auto classes when this module is imported. With `connector="mlp2x"` the weights have stock LLaVA's names, in memory
-and on disk.
+Except for the connector, the classes are those of stock LLaVA (https://huggingface.co/papers/2310.03744). Importing
+this module registers them with the Auto classes. With `connector="mlp2x"` the weights have the names of stock LLaVA,
+in memory and on disk.
 """
 
 import re
@@ -26,14 +26,14 @@ from transformers.conversion_mapping import get_checkpoint_conversion_mapping, r
 
 
 STOCK_CONNECTOR = "mlp2x"
-"""The connector that LLaVA in transformers has."""
+"""The connector of LLaVA in transformers."""
 
 
 def num_connector_layers(connector: str) -> int:
-    """Linear layers of a connector: 1 of `"linear"`, N of `"mlpNx"`.
+    """Return the number of linear layers of a connector: 1 for `"linear"`, N for `"mlpNx"`.
 
     Raises:
-        `ValueError`: on any other name.
+        `ValueError`: If the name has another form.
     """
     if connector == "linear":
         return 1
@@ -41,7 +41,7 @@ def num_connector_layers(connector: str) -> int:
     if not match or int(match[1]) < 2:
         raise ValueError(
             f"`connector` must be 'linear', or 'mlpNx' for N linear layers with an activation between them, such as "
-            f"'mlp2x' and 'mlp6x' of FedVLMBench, got {connector!r}."
+            f"'mlp2x' and 'mlp6x' in FedVLMBench, got {connector!r}."
         )
     return int(match[1])
 
@@ -49,14 +49,14 @@ def num_connector_layers(connector: str) -> int:
 @strict
 class FedLlavaConfig(LlavaConfig):
     r"""
-    Configuration of a [`FedLlavaForConditionalGeneration`]: that of [`~transformers.LlavaConfig`], and these.
+    Configuration of a [`FedLlavaForConditionalGeneration`], with two fields more than [`~transformers.LlavaConfig`].
 
     Args:
         connector (`str`, *optional*, defaults to `"mlp2x"`):
-            `"linear"`, or `"mlpNx"`: N linear layers with `projector_hidden_act` between them. The first goes from the
-            vision tower's width to the language model's, the others stay there.
+            `"linear"`, or `"mlpNx"` for N linear layers with `projector_hidden_act` between them. The first layer maps
+            from the width of the vision tower to that of the language model, which the other layers keep.
         untrained_connector (`bool`, *optional*, defaults to `False`):
-            Whether the connector's weights in this model are random, so that the language model cannot see yet.
+            Whether the weights of the connector are random, so that the language model cannot see yet.
 
     Example:
 
@@ -79,11 +79,11 @@ class FedLlavaConfig(LlavaConfig):
 
 
 class FedLlavaConnector(nn.Module):
-    """`linear_1` ... `linear_N` with an activation between them.
+    """A connector with layers `linear_1` ... `linear_N` and an activation between them.
 
     Args:
         config ([`FedLlavaConfig`]):
-            Its `connector` says how many.
+            The configuration of the model. `connector` sets the number of layers.
     """
 
     def __init__(self, config: FedLlavaConfig):
@@ -98,7 +98,7 @@ class FedLlavaConnector(nn.Module):
         self.act = ACT2FN[config.projector_hidden_act]
 
     def forward(self, image_features: torch.Tensor) -> torch.Tensor:
-        """Map image features `(..., vision width)` to the language model's embeddings `(..., text width)`."""
+        """Map image features `(..., vision width)` to embeddings of the language model `(..., text width)`."""
         hidden_states = self.linear_1(image_features)
         for index in range(2, self.num_layers + 1):
             hidden_states = self.get_submodule(f"linear_{index}")(self.act(hidden_states))
@@ -110,13 +110,13 @@ class FedLlavaModel(LlavaModel):
 
     Args:
         config ([`FedLlavaConfig`]):
-            Its configuration.
+            The configuration of the model.
     """
 
     config: FedLlavaConfig
 
     def __init__(self, config: FedLlavaConfig):
-        # Past LlavaModel's own __init__, whose steps these are: it would build the language model once more.
+        # Skip LlavaModel.__init__, which takes the same steps: calling it would build the language model twice
         super(LlavaModel, self).__init__(config)
         self.vision_tower = AutoModel.from_config(config.vision_config)
         self.multi_modal_projector = FedLlavaConnector(config)
@@ -129,7 +129,7 @@ class FedLlavaForConditionalGeneration(LlavaForConditionalGeneration):
 
     Args:
         config ([`FedLlavaConfig`]):
-            Its configuration.
+            The configuration of the model.
 
     Example:
 
@@ -159,7 +159,7 @@ AutoModel.register(FedLlavaConfig, FedLlavaModel, exist_ok=True)
 AutoModelForImageTextToText.register(FedLlavaConfig, FedLlavaForConditionalGeneration, exist_ok=True)
 AutoProcessor.register(FedLlavaConfig, LlavaProcessor, exist_ok=True)
 
-# Checkpoints of LLaVA have older names than its modules (`language_model.model.` for `model.language_model.`), for
-# which transformers keeps renamings by model type and by class. With the same ones a folder of either is one of both.
+# Checkpoints of LLaVA have older names than its modules (`language_model.model.` for `model.language_model.`), which
+# transformers converts by model type and by class. With the same conversions, each class loads folders of both.
 for _ours, _stock in ((FedLlavaConfig.model_type, LlavaConfig.model_type), ("FedLlavaModel", "LlavaModel")):
     register_checkpoint_conversion_mapping(_ours, get_checkpoint_conversion_mapping(_stock), overwrite=True)

@@ -1,4 +1,4 @@
-"""A model folder that is made once and found again: what an export names as its base has to be there to load."""
+"""Save a built model once and find it again: an export loads only if its base model still exists."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from .connectors import check_own_connector, replace_connector
 
 
 RECIPE_FILE = "fedvlm_build.json"
-"""In the folder: what the model was made from."""
+"""File in the folder that says how the model was made."""
 
 _MODEL_FILES = {".json", ".jinja", ".safetensors", ".bin", ".model", ".txt"}
 
@@ -24,21 +24,21 @@ def save_once(
     recipe: Mapping[str, Any],
     make: Callable[[], tuple[PreTrainedModel, ProcessorMixin]],
 ) -> str:
-    """Make a model and save it with its processor, or find it saved already.
+    """Make a model and save it with its processor, unless the folder already contains it.
 
     Args:
         folder (`str` or `os.PathLike`):
-            Where. It appears as a whole or, if the process is killed, not at all.
+            The folder. If the process is killed, it does not contain a partial model.
         recipe (`Mapping[str, Any]`):
-            Everything that the model depends on, as JSON. A folder of the same recipe is taken as it is.
+            Everything that the model depends on, as JSON. A folder with the same recipe is used as it is.
         make (`Callable`):
-            Returns model and processor.
+            Function that returns model and processor.
 
     Returns:
-        `str`: the absolute path of the folder, since exports on top of it must load from anywhere.
+        `str`: The absolute path of the folder, so that adapters trained on it load from any working directory.
 
     Raises:
-        `ValueError`: if the folder holds something else.
+        `ValueError`: If the folder contains something else.
     """
     path = Path(folder).absolute()
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
@@ -53,7 +53,7 @@ def save_once(
 
 
 def source_of(name: str, revision: str | None = None) -> dict[str, str]:
-    """What a model folder or Hub model is, for a recipe: a folder by the digest of its files, wherever it lies.
+    """Identify a model for a recipe: a folder by the digest of its files, wherever it is, a Hub model by its commit.
 
     Args:
         name (`str`):
@@ -62,7 +62,7 @@ def source_of(name: str, revision: str | None = None) -> dict[str, str]:
             Branch, tag or commit on the Hub.
 
     Returns:
-        `dict[str, str]`: `sha256`, which reads every weight of a folder; or `name` and `commit`.
+        `dict[str, str]`: `sha256` of a folder, for which all its weights are read, or `name` and `commit`.
     """
     if not Path(name).is_dir():
         return {"name": name, "commit": AutoConfig.from_pretrained(name, revision=revision)._commit_hash}
@@ -83,28 +83,28 @@ def base_with_connector(
     pretrained: bool = False,
     revision: str | None = None,
 ) -> str:
-    """A base model like another, but with a connector of another make: a folder to train from.
+    """Save a copy of a base model with another connector, to train from.
 
     Args:
         base (`str`):
-            A LLaVA's folder or Hub id.
+            Folder or Hub id of a LLaVA.
         connector (`str`):
             `"linear"` or `"mlpNx"`.
         folder (`str` or `os.PathLike`):
-            Where the model is saved, or found if it is there already.
+            Folder for the model. If it contains the model already, nothing is done.
         seed (`int`):
-            Of the connector's random weights; see [`replace_connector`].
+            Seed of the connector's random weights; see [`replace_connector`].
         pretrained (`bool`, *optional*, defaults to `False`):
-            Keep the connector of `base`, which is then the model asked for.
+            Keep the connector of `base`. No copy is needed then.
         revision (`str`, *optional*):
-            Of `base` on the Hub.
+            Revision of `base` on the Hub.
 
     Returns:
-        `str`: the absolute path of `folder`; `base` itself where its own connector is kept.
+        `str`: The absolute path of `folder`, or `base` if its connector is kept.
 
     Raises:
-        `ValueError`: if `base` is no LLaVA, its own connector is to be kept and is of another make, or `folder` holds
-            something else.
+        `ValueError`: If `base` is not a LLaVA, if its connector is to be kept but has another type, or if `folder`
+            contains something else.
 
     Example:
 
@@ -136,6 +136,6 @@ def _check_recipe(path: Path, recipe: Mapping[str, Any]) -> None:
         return
     found = f"a model of another recipe, {json.dumps(made, sort_keys=True)}" if made else f"no {RECIPE_FILE}"
     raise ValueError(
-        f"`folder` {str(path)!r} exists and holds {found}, so it is not the model asked for, "
-        f"{json.dumps(recipe, sort_keys=True)}. Nothing was overwritten: remove it, or choose another folder."
+        f"`folder` {str(path)!r} exists and contains {found}, which is not the requested model, "
+        f"{json.dumps(recipe, sort_keys=True)}. Nothing was overwritten. Remove it, or choose another folder."
     )

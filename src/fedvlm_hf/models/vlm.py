@@ -1,37 +1,38 @@
-"""Where any VLM keeps its vision tower, its connector and its language model, and which linears LoRA reaches.
+"""Find the vision tower, the connector and the language model of a VLM, and the linears that LoRA trains.
 
-transformers has `get_decoder()` and `get_encoder()`, but no accessor for the connector, and `get_encoder()` returns
-the model itself where there is no tower. So the three paths stand in one table, one row per layout.
+transformers has `get_decoder()` and `get_encoder()` but no accessor for the connector, and `get_encoder()` returns the
+model itself if it has no tower. One table therefore lists the three paths, with one row per layout.
 """
 
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import torch
 from peft import PeftModel
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
 
 
 @dataclass(frozen=True)
 class VLMParts:
-    """Module paths of a VLM, as `named_modules()` of the model with the head (below PEFT) spells them.
+    """Module paths of a VLM, relative to the model with its head and without PEFT, as in `named_modules()`.
 
     Args:
         decoder (`str`):
-            The language model. Other parts may lie inside (Chameleon's image tokenizer, BLIP-2's head); they are not
-            of it.
+            The language model. Other parts may be inside it, such as Chameleon's image tokenizer, and do not belong to
+            it.
         tower (`str`, *optional*):
-            The vision encoder, or `None` in an encoder-free model.
+            The vision encoder, or `None` if the model has none.
         connector (`tuple[str, ...]`, *optional*):
-            The modules between tower and language model, fit for PEFT's `modules_to_save`; empty where there are none.
-            Bare parameters beside them (LLaVA-NeXT's `image_newline`, BLIP-2's `query_tokens`) are no modules and stay
-            frozen.
+            The modules between tower and language model, in the form that PEFT's `modules_to_save` takes. Bare
+            parameters beside them, such as LLaVA-NeXT's `image_newline`, are not modules and stay frozen.
         image_tokenizer (`str`, *optional*):
-            The module that turns pixels into discrete tokens. Frozen by nature: nothing trains through it, and where
-            it holds a BatchNorm (Emu3) it has to stay in `eval()`, or its statistics drift while a client trains.
+            The module that turns pixels into discrete tokens. It is always frozen, because no gradient passes through
+            it. If it contains a BatchNorm (Emu3), it must stay in `eval()` mode, or its statistics change while a
+            client trains.
         head (`str`, *optional*):
-            The output embeddings. Filled in from the model.
+            The output embeddings. Taken from the model, not from the table.
     """
 
     decoder: str
@@ -40,22 +41,15 @@ class VLMParts:
     image_tokenizer: str | None = None
     head: str | None = None
 
-    @property
-    def has_connector(self) -> bool:
-        """Whether `tuning="connector"` has something to train."""
-        return bool(self.connector)
 
-
-# One row per layout. A path that ends in `.*` stands for each child of that module: PEFT's modules_to_save calls what
-# it wraps, and a ModuleList cannot be called.
+# One row per layout. A path that ends in `.*` stands for each child of that module: PEFT's modules_to_save calls the
+# modules that it wraps, and a ModuleList cannot be called.
 _LAYOUTS: tuple[tuple[str, VLMParts], ...] = (
     (
-        "llava fed_llava llava_next llava_onevision vipllava got_ocr2 lfm2_vl mistral3 cohere2_vision aya_vision "
-        "paligemma gemma3 internvl florence2",
+        "llava fed_llava llava_next llava_onevision vipllava lfm2_vl mistral3 cohere2_vision aya_vision gemma3 "
+        "internvl",
         VLMParts("model.language_model", "model.vision_tower", ("model.multi_modal_projector",)),
     ),
-    ("mllama", VLMParts("model.language_model", "model.vision_model", ("model.multi_modal_projector",))),
-    ("llama4", VLMParts("language_model", "vision_model", ("multi_modal_projector",))),
     ("gemma4", VLMParts("model.language_model", "model.vision_tower", ("model.embed_vision",))),
     ("gemma4_unified", VLMParts("model.language_model", None, ("model.embed_vision",))),
     ("qwen2_vl qwen2_5_vl qwen3_5 glm4v", VLMParts("model.language_model", "model.visual", ("model.visual.merger",))),
@@ -71,17 +65,29 @@ _LAYOUTS: tuple[tuple[str, VLMParts], ...] = (
     ("ovis2", VLMParts("model.language_model", "model.vision_tower", ("model.visual_embeddings_table",))),
     ("minicpmv4_6", VLMParts("model.language_model", "model.vision_tower", ("model.merger",))),
     ("kimi_k25", VLMParts("model.language_model", "model.vision_tower", ("model.mm_projector",))),
-    ("blip-2 instructblip", VLMParts("language_model", "vision_model", ("qformer", "language_projection"))),
-    ("fuyu", VLMParts("model.language_model", None, ("model.vision_embed_tokens",))),
     ("chameleon", VLMParts("model", image_tokenizer="model.vqmodel")),
     ("emu3", VLMParts("model.text_model", image_tokenizer="model.vqmodel")),
     ("showo", VLMParts("model.language_model", image_tokenizer="model.vqmodel")),
 )
 _FAMILIES = {model_type: parts for model_types, parts in _LAYOUTS for model_type in model_types.split()}
 
+_NO_BASE_MODEL = "has no model below its head (its `base_model` is itself)"
+# Each of these was tried with TRL 1.16 and transformers 5.23
+_UNTRAINABLE = {
+    "paligemma": "has a processor that needs images with every text, and TRL processes completions without images",
+    "mllama": "needs a `cross_attention_mask` for all tokens, and TRL computes it for those of the prompt only",
+    "got_ocr2": "has a processor that takes lists of images only as the pages of one document, and TRL passes a list "
+    "for each row",
+    "fuyu": "has an image processor that fails on every image in transformers 5.23",
+    "llama4": f"{_NO_BASE_MODEL}, from which TRL takes the hidden states",
+    "blip-2": f"{_NO_BASE_MODEL}, from which TRL takes the hidden states",
+    "instructblip": f"{_NO_BASE_MODEL}, from which TRL takes the hidden states",
+    "florence2": "is an encoder-decoder, and TRL computes the loss of decoder-only models",
+}
+
 
 def known_model_types() -> list[str]:
-    """Every `config.model_type` that [`vlm_parts`] knows."""
+    """Return every `config.model_type` that [`vlm_parts`] knows."""
     return sorted(_FAMILIES)
 
 
@@ -93,15 +99,15 @@ def register_vlm(
     decoder: str,
     image_tokenizer: str | None = None,
 ) -> None:
-    """Adds a VLM family, or replaces what is known of it.
+    """Add a VLM family, or replace the paths of a known one.
 
     Args:
         model_type (`str`):
-            The family's `config.model_type`.
+            The `config.model_type` of the family.
         tower (`str` or `None`):
-            Path of the vision encoder from the model with the head, such as `"model.vision_tower"`.
+            Path of the vision encoder, relative to the model with its head, such as `"model.vision_tower"`.
         connector (`str`, `Sequence[str]` or `None`):
-            Path or paths of the connector, such as `"model.multi_modal_projector"`; `"path.*"` means each child of a
+            Path or paths of the connector, such as `"model.multi_modal_projector"`. `"path.*"` means each child of a
             `ModuleList`.
         decoder (`str`):
             Path of the language model, such as `"model.language_model"`.
@@ -121,12 +127,13 @@ def register_vlm(
 
 
 def vlm_parts(model: PreTrainedModel | PeftModel) -> VLMParts:
-    """The paths of a model's parts, each checked to exist.
+    """Return the paths of the parts of a model, after checking that each exists.
 
     Raises:
-        `ValueError`: The family is unknown, or a path is not in this model.
+        `ValueError`: If the family is unknown or cannot be trained, or if the model does not have one of the paths.
     """
     base = model.get_base_model() if isinstance(model, PeftModel) else model
+    check_trainable(base.config)
     family = _FAMILIES.get(base.config.model_type)
     if family is None:
         raise ValueError(_unknown_family(base))
@@ -140,56 +147,76 @@ def vlm_parts(model: PreTrainedModel | PeftModel) -> VLMParts:
     )
 
 
-def lora_target_regex(model: PreTrainedModel) -> str:
-    """A `target_modules` for `LoraConfig` that hits every linear of the language model and nothing else.
+def model_skeleton(config: PreTrainedConfig) -> PreTrainedModel:
+    """Build a model on the meta device: every module has its place and its shapes, and no weight takes memory."""
+    with torch.device("meta"):
+        return AutoModelForImageTextToText.from_config(config)
 
-    Not the head, not the tower, not the connector, although their linears bear the same names: a list such as
-    `["q_proj", "v_proj"]` reaches into CLIP, and `"all-linear"` into tower and connector. PEFT matches a string with
-    `re.fullmatch` against names from the root, so the pattern spells whole paths, with `\\d+` for the layer.
-    Experts that are bare parameters (llama4, kimi_k25) are no linears: give their paths as `target_parameters` of a
-    `LoraConfig` of your own.
+
+def lora_target_regex(model: PreTrainedModel) -> str:
+    """Return a `target_modules` for `LoraConfig` that matches exactly the linears of the language model.
+
+    The head, the tower and the connector are not matched, although their linears have the same names: a list such as
+    `["q_proj", "v_proj"]` also matches layers of CLIP, and `"all-linear"` those of tower and connector. PEFT applies
+    `re.fullmatch` to a string and full names, so the pattern spells whole paths, with `\\d+` for the layer. Experts
+    that are bare parameters (kimi_k25) are not linears: pass your own `LoraConfig` with their paths as
+    `target_parameters`.
 
     Args:
         model ([`~transformers.PreTrainedModel`]):
-            The model with its head, before PEFT. 4-bit and 8-bit linears of bitsandbytes count as linears.
+            The model with its head, before PEFT. The 4-bit and 8-bit linears of bitsandbytes count as linears.
 
     Raises:
-        `ValueError`: The family is unknown, the model has an adapter already, or its language model has no linear.
+        `ValueError`: If the family is unknown, the model has an adapter already, or its language model has no linear.
     """
     if isinstance(model, PeftModel):
         raise ValueError(
             "`model` is a PeftModel already, so its linears are wrapped. Build the `LoraConfig` from the plain model "
-            "(`model.get_base_model()` before PEFT), or keep the adapter it has and pass no `peft_config`."
+            "(`model.get_base_model()` before PEFT), or keep the adapter that it has and pass no `peft_config`."
         )
     parts = vlm_parts(model)
     names = _decoder_linears(model, parts)
     if not names:
         raise ValueError(
-            f"`model` has no linear below {parts.decoder!r}, so LoRA has nothing to adapt. Name the language model's "
-            f"path with `register_vlm({model.config.model_type!r}, ..., decoder=...)`."
+            f"`model` has no linear below {parts.decoder!r}, so LoRA has nothing to adapt. Name the path of the "
+            f"language model with `register_vlm({model.config.model_type!r}, ..., decoder=...)`."
         )
     prefix = f"{parts.decoder}."
     patterns = {re.sub(r"(?<=\.)\d+(?=\\?\.)", r"\\d+", re.escape(name.removeprefix(prefix))) for name in names}
     return f"{re.escape(prefix)}(?:{'|'.join(sorted(patterns))})"
 
 
-def sft_obstacle(model: PreTrainedModel | PeftModel) -> str | None:
-    """Why TRL's SFTTrainer cannot train this model, or `None` where it can.
+def check_trainable(config: PreTrainedConfig) -> None:
+    """Refuse a family that is known not to work, from its configuration alone, before weights are loaded.
 
-    TRL computes the loss from `model.base_model(**inputs).last_hidden_state` and the output embeddings, never from the
-    model's own forward. That needs a model below the head (llama4, blip-2 and instructblip are their own `base_model`)
-    that is a decoder only (florence2 is not).
+    A family that was added with [`register_vlm`] is not refused.
+
+    Raises:
+        `ValueError`: With the reason.
+    """
+    reason = _UNTRAINABLE.get(config.model_type)
+    if reason is not None and config.model_type not in _FAMILIES:
+        raise ValueError(
+            f"`model` cannot be trained: the family {config.model_type!r} {reason}. Use a model of another family: "
+            f"{', '.join(known_model_types())}."
+        )
+
+
+def sft_obstacle(model: PreTrainedModel | PeftModel) -> str | None:
+    """Return why TRL's SFTTrainer cannot train this model, or `None` if it can.
+
+    TRL computes the loss from `model.base_model(**inputs).last_hidden_state` and the output embeddings, never with the
+    forward of the model itself. This needs a model below the head, and one that is a decoder only.
     """
     base = model.get_base_model() if isinstance(model, PeftModel) else model
-    reason = None
     if base.base_model is base:
-        reason = "has no model below its head (its `base_model` is itself)"
+        reason = _NO_BASE_MODEL
     elif base.config.is_encoder_decoder:
         reason = "is an encoder-decoder"
-    if reason is None:
+    else:
         return None
     return (
-        f"{type(base).__name__} {reason}, and TRL's SFTTrainer takes the loss from the hidden states of a "
+        f"{type(base).__name__} {reason}, and TRL's SFTTrainer computes the loss from the hidden states of a "
         "decoder-only model below the head."
     )
 
@@ -204,8 +231,8 @@ def _decoder_linears(model: PreTrainedModel, parts: VLMParts) -> list[str]:
 
 
 def _is_linear(module: nn.Module) -> bool:
-    # A model's own subclass with another forward is no linear map: llama4's router returns a tuple, and LoRA's sum
-    # with it fails. bitsandbytes' subclasses have another forward too, and PEFT has a layer for each.
+    # A subclass in a model with another forward is not a linear map: llama4's router returns a tuple, to which LoRA
+    # cannot add. The subclasses of bitsandbytes have another forward too, and PEFT has a LoRA layer for each of them.
     kind = type(module)
     return isinstance(module, nn.Linear) and (
         kind.forward is nn.Linear.forward or kind.__module__.startswith("bitsandbytes.")
@@ -226,10 +253,10 @@ def _expanded(model: PreTrainedModel, pattern: str) -> list[str]:
 def _existing(model: PreTrainedModel, part: str, path: str) -> str:
     try:
         model.get_submodule(path)
-    except AttributeError as error:  # a missing attribute, or one that is None: a part the config leaves out
+    except AttributeError as error:  # a missing attribute, or one that is None because the config omits that part
         raise ValueError(
             f"`{part}`: {type(model).__name__} (model type {model.config.model_type!r}) has no module {path!r}. "
-            "Either its config leaves that part out, or the path is wrong; `register_vlm` replaces it. "
+            "Either its config leaves that part out, or the path is wrong and `register_vlm` can replace it. "
             f"Modules near the root: {_modules_near_root(model)}."
         ) from error
     return path
@@ -238,10 +265,10 @@ def _existing(model: PreTrainedModel, part: str, path: str) -> str:
 def _unknown_family(model: PreTrainedModel) -> str:
     model_type = model.config.model_type
     return (
-        f"`model`: the model type {model_type!r} is not in the table of VLM families, so its language model cannot be "
-        "told from its vision tower and connector. Pass the three paths before building the trainer: "
-        f"`fedvlm_hf.models.register_vlm({model_type!r}, tower=..., connector=..., decoder=...)`, each as "
-        "`model.named_modules()` spells it (`tower=None` or `connector=None` where there is none). "
+        f"`model`: the model type {model_type!r} is not in the table of VLM families, so the paths of its language "
+        "model, vision tower and connector are unknown. Register them before building the trainer: "
+        f"`fedvlm_hf.models.register_vlm({model_type!r}, tower=..., connector=..., decoder=...)`, with names from "
+        "`model.named_modules()`, and `tower=None` or `connector=None` if the model has none. "
         f"Modules near the root: {_modules_near_root(model)}. Known model types: {', '.join(known_model_types())}."
     )
 

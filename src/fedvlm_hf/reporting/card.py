@@ -1,33 +1,43 @@
-"""The model card of a run: what was trained on what, how, how well, and how to load it."""
+"""The model card of a run: what was trained, on which data, how, with which scores, and how to load it."""
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from huggingface_hub import ModelCard
+from huggingface_hub import EvalResult as HubEvalResult
+from huggingface_hub import ModelCard, ModelCardData
 
 from ..callbacks import RoundCallback, RoundEnd
-from ..files import write_atomic
+from ..files import round_tag, write_atomic
+from ..markdown import markdown_table
 from ..types import RoundRecord
-from . import card_sections
-from .card_data import card_data
-from .run_info import RunInfo
-from .runs import Run
+from .run_info import RunInfo, is_hub_id, public_name, public_value
+from .runs import Run, evaluation_names, split_name
+from .tables import flat_scores, megabytes, number
 
 
 TEMPLATE = "---\n{{ card_data }}\n---\n\n{{ text }}"
+TAGS = ("federated-learning", "fedvlm_hf", "trl", "sft", "lora")
+TASK = "image-text-to-text"
+MAX_LISTED_CLIENTS = 20
+LIMITS = (
+    "The scores are for the evaluation rows above; other images, questions and wordings were not tested.",
+    "Each score comes from one run with one seed.",
+    "The model inherits the limits and biases of its base model and of the clients' data.",
+)
 
 
 class CardCallback(RoundCallback):
-    """Writes `README.md`, the model card, after each round, and `card.json`, from which it can be written again.
+    """Write the model card, `README.md`, after each round, and `card.json`, from which it can be written again.
 
     Args:
         output_dir (`str` or `os.PathLike`):
-            The run's folder; its name is the model's name.
+            The folder of the run, which the model is named after.
         info (`RunInfo`):
-            What the card says beside the scores.
+            What the card says besides the scores.
     """
 
     def __init__(self, output_dir: str | os.PathLike[str], info: RunInfo):
@@ -35,7 +45,7 @@ class CardCallback(RoundCallback):
         self._history: list[RoundRecord] = []
 
     def on_start(self, history: Sequence[RoundRecord], num_rounds: int) -> None:
-        """Take up the rounds of a resumed run."""
+        """Take over the rounds of a resumed run and write `card.json`."""
         self._history = list(history)
         content = json.dumps(asdict(self.info), indent=2, default=str)
         write_atomic(self.output_dir / "card.json", f"{content}\n")
@@ -56,26 +66,205 @@ class CardCallback(RoundCallback):
 
 
 def model_card(info: RunInfo, history: Sequence[RoundRecord], name: str, *, is_public: bool = False) -> ModelCard:
-    """The card of a run, without any path or name of the machine that it ran on.
+    """Build the card of a run. It names no path of the machine that the run used.
 
     Args:
         info (`RunInfo`):
-            What the card says beside the scores. With a `hub_model_id` rounds are loaded from there.
+            What the card says besides the scores. If it has a `hub_model_id`, the card loads rounds from there.
         history (`Sequence[RoundRecord]`):
-            The run's records, round 0 first.
+            The records of the run, starting with round 0.
         name (`str`):
             Name of the model.
         is_public (`bool`, *optional*, defaults to `False`):
-            Whether it leaves the machine: then it shows no image of the evaluation rows.
+            Whether the card leaves the machine. A public card shows no image of the evaluation rows.
     """
     run = Run(info.method, history)
     sections = {
-        f"# {name}": card_sections.summary(info, run),
-        "## Results": card_sections.results(run, is_public),
-        "## Use": card_sections.usage(info, run, name),
-        "## Training": card_sections.training(info, run),
-        "## Limits": card_sections.limits(info),
-        "## Reproduce": card_sections.reproduction(info),
+        f"# {name}": _summary(info, run),
+        "## Results": _results(run, is_public),
+        "## Use": _usage(info, run, name),
+        "## Training": _training(info, run),
+        "## Limits": _limits(info),
+        "## Reproduce": _reproduction(info),
     }
     text = "\n".join(f"{title}\n\n{section}" for title, section in sections.items())
-    return ModelCard.from_template(card_data(info, history, name), template_str=TEMPLATE, text=text.rstrip())
+    return ModelCard.from_template(_metadata(info, history, name), template_str=TEMPLATE, text=text.rstrip())
+
+
+def _metadata(info: RunInfo, history: Sequence[RoundRecord], name: str) -> ModelCardData:
+    """Build the metadata that the Hub links, filters by and shows, with the last scores as its `model-index`.
+
+    Base model and data are named only if they are on the Hub: the name of a local folder would link to another
+    repository that happens to have the same name.
+    """
+    run = Run(info.method, history)
+    is_linked = is_hub_id(info.base_model)
+    data = public_name(info.dataset) if info.dataset else "the clients' data"
+    results = [
+        HubEvalResult(
+            task_type=TASK,
+            task_name="Image-Text-to-Text",
+            dataset_type=data if is_hub_id(data) else re.sub(r"[^a-z0-9]+", "-", data.lower()).strip("-"),
+            dataset_name=data,
+            dataset_config=info.dataset_config,
+            dataset_split=evaluation,
+            metric_type=split_name(score)[1],
+            metric_name=score,
+            metric_value=round(value, 4),
+        )
+        for evaluation in evaluation_names(history)
+        for score, value in sorted(run.last(evaluation).scores.items())
+    ]
+    return ModelCardData(
+        base_model=info.base_model if is_linked else None,
+        base_model_relation="adapter" if is_linked else None,
+        datasets=[info.dataset] if info.dataset and is_hub_id(info.dataset) else None,
+        library_name="peft",
+        license=info.license,
+        license_name=info.license_name,
+        license_link=info.license_link,
+        pipeline_tag=TASK,
+        tags=list(TAGS),
+        model_name=name,
+        eval_results=results or None,
+    )
+
+
+def _summary(info: RunInfo, run: Run) -> str:
+    """Say what was trained, on which data, by which method."""
+    lora = "a LoRA adapter of the language model"
+    parts = {"connector": "the connector", "llm": lora, "two_stage": f"the connector and then {lora}"}
+    trained = parts.get(info.tuning, f"{lora} and the connector")
+    base = f"`{public_name(info.base_model)}`"
+    if is_hub_id(info.base_model):
+        base = f"[{info.base_model}](https://huggingface.co/{info.base_model})"
+    method = f"[{info.method}]({info.paper})" if info.paper else f"`{info.method}`"
+    rows = f"{sum(info.clients.values()):,} rows{f' of {_dataset(info)}' if info.dataset else ''}"
+    return (
+        f"This is {trained} for {base}, trained by {method} in {run.history[-1].round_idx} rounds over "
+        f"{len(info.clients)} clients with {rows}. It was made with fedvlm_hf, which runs each client as a Hugging "
+        "Face Trainer.\n"
+    )
+
+
+def _results(run: Run, is_public: bool) -> str:
+    """Show the scores before and after training, and the curves."""
+    parts = []
+    for name in evaluation_names(run.history):
+        start, last = flat_scores(run.first(name)), flat_scores(run.last(name))
+        rows = [[*key, number(start.get(key)), number(value)] for key, value in last.items()]
+        header = ["task", "metric", "round 0", f"round {run.last_round(name)}"]
+        parts += [
+            f"Evaluation set `{name}`, with greedily generated answers:\n",
+            markdown_table(header, rows, num_labels=2),
+        ]
+    if not parts:
+        return "The run was not evaluated.\n"
+    parts.append("![Learning curves](report/learning_curves.png)\n")
+    if not is_public:
+        parts.append("![Samples](report/samples.png)\n")
+    parts.append("Every round is in [report/results.md](report/results.md), every client in "
+                 "[report/clients.md](report/clients.md).\n")  # fmt: skip
+    return "\n".join(parts)
+
+
+def _usage(info: RunInfo, run: Run, name: str) -> str:
+    """Show how to load a round, from its repository if there is one, else from the folder of the run."""
+    imports, base = "", f'"{public_name(info.base_model)}"'
+    if Path(info.base_model).parent == Path(__file__).parents[1] / "mini":
+        imports, base = "from fedvlm_hf.mini import base_model\n", f"base_model({base})"
+    elif info.is_our_class:
+        imports = "import fedvlm_hf.models  # registers the class of the base model\n"
+    tag = round_tag(run.history[-1].round_idx)
+    place = f'"{info.hub_model_id}", revision="{tag}"' if info.hub_model_id else f'"{name}/rounds/{tag}"'
+    text = (
+        "Every round is a PEFT adapter that also contains the connector; round 0 is the model before training.\n\n"
+        f"```python\n{imports}from peft import PeftModel\nfrom transformers import AutoModelForImageTextToText\n\n"
+        f"base = AutoModelForImageTextToText.from_pretrained({base})\n"
+        f"model = PeftModel.from_pretrained(base, {place})\n```\n"
+    )
+    if info.is_personal:
+        text += f"\n{_personal(info)}"
+    if info.hub_model_id is None:
+        return text
+    return (
+        f"{text}\n"
+        f'- `pipeline("image-text-to-text", "{info.hub_model_id}")` answers with the last round.\n'
+        f"- `fedvlm rounds {info.hub_model_id}` lists all rounds with their scores.\n"
+        f'- `--resume_from_checkpoint "{info.hub_model_id}@{tag}"` makes the same command continue from this round.\n'
+    )
+
+
+def _training(info: RunInfo, run: Run) -> str:
+    """List clients, hyperparameters and traffic."""
+    if len(info.clients) <= MAX_LISTED_CLIENTS:
+        rows = [[client_id, f"{num_rows:,}"] for client_id, num_rows in sorted(info.clients.items())]
+        clients = markdown_table(["client", "training rows"], rows)
+    else:
+        sizes = info.clients.values()
+        clients = f"{len(sizes)} clients with {min(sizes):,} to {max(sizes):,} training rows.\n"
+    shown = public_value({**info.knobs, **info.hyperparameters})
+    rows = [[f"`{key}`", f"`{value}`"] for key, value in shown.items()]
+    parts = [
+        f"Method `{info.method}`, tuning `{info.tuning}`.\n",
+        clients,
+        markdown_table(["hyperparameter", "value"], rows, num_labels=2) if rows else "",
+        _traffic(run),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _limits(info: RunInfo) -> str:
+    """Say how the updates were protected, and what the scores do not show."""
+    lines = [
+        "Updates reached the server unchanged, without clipping, noise or secure aggregation: federated training "
+        "alone does not prevent them from revealing training data."
+    ]
+    if info.transforms:
+        lines = [f"Updates passed through {', '.join(info.transforms)} on their way to the server."]
+    if info.is_simulated:
+        lines.append("All clients were simulated by one program.")
+    return "".join(f"- {line}\n" for line in [*lines, *LIMITS, *info.limits])
+
+
+def _reproduction(info: RunInfo) -> str:
+    """Show the command and the package versions of the run."""
+    packages = ", ".join(f"{package} {version}" for package, version in info.versions.items())
+    command = f"```bash\n{info.command}\n```\n\n" if info.command else ""
+    return (
+        f"{command}With {packages}. Bit-identical results need the same versions, the same type of CPU or GPU, and "
+        "the same number of threads.\n"
+    )
+
+
+def _personal(info: RunInfo) -> str:
+    text = (
+        "Each client keeps private tensors: the scores are those of each client's own model, and a round contains "
+        "only the tensors that clients share."
+    )
+    if info.hub_model_id and info.config.get("push_client_adapters"):
+        client = min(info.clients)
+        text += (
+            f' For example, `PeftModel.from_pretrained(base, "{info.hub_model_id}", revision="clients/{client}")` '
+            "loads the model of one client."
+        )
+    return f"{text}\n"
+
+
+def _traffic(run: Run) -> str:
+    trained = [record for record in run.history if record.clients]
+    if not trained:
+        return ""
+    num_runs = sum(len(record.clients) for record in trained)
+    down, up = (sum(getattr(record, key) for record in trained) for key in ("bytes_down", "bytes_up"))
+    return (
+        f"Traffic per client and round: {megabytes(down / num_runs)} MB down, {megabytes(up / num_runs)} MB up; "
+        f"{megabytes(down + up)} MB in total over {len(trained)} rounds.\n"
+    )
+
+
+def _dataset(info: RunInfo) -> str:
+    name = public_name(info.dataset)
+    if is_hub_id(info.dataset):
+        name = f"[{name}](https://huggingface.co/datasets/{name})"
+    return f"{name}, partition `{info.dataset_config}`" if info.dataset_config else name

@@ -1,59 +1,82 @@
-"""Two figures against the round: the primary metric of each task, and the training loss of each client."""
+"""Two figures over the rounds: the primary metric of each task, and the training loss of each client."""
 
 import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from functools import lru_cache
 
+from ..figures import COLOURS, INK, MUTED, new_figure, png, style
+from ..files import write_atomic
 from ..metrics import PRIMARY
 from ..types import RoundRecord
-from .canvas import COLOURS, INK, MUTED, new_figure, save, style
 from .runs import Run, client_mean, evaluation_names, primary_scores
 
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
 MAX_NAMED_CLIENTS = 8
-Points = Sequence[tuple[int, float]]
+Points = tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a panel; the fields after `label` are those of Matplotlib's `plot`."""
+
+    points: Points
+    label: str
+    color: str
+    linestyle: str = "-"
+    linewidth: float = 1.1
+    marker: str | None = None
+    markersize: float = 4
+    alpha: float = 1.0
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A set of axes with its lines."""
+
+    title: str
+    ylabel: str
+    lines: tuple[Line, ...]
 
 
 def learning_curves(run: Run, path: str | os.PathLike[str], others: Mapping[str, Run] | None = None) -> None:
-    """One panel a task: a line per evaluation set, thin ones per client if several have the task, grey for other runs.
+    """Draw one panel per task: a line for each evaluation set, thin lines for the clients, grey lines for other runs.
+
+    Clients are drawn only where several of them have the task. Nothing is written if the run was never evaluated.
 
     Args:
         run (`Run`):
-            The run to draw. Nothing is written where it was never evaluated.
+            The run to draw.
         path (`str` or `os.PathLike`):
-            The PNG.
+            The PNG file to write.
         others (`Mapping[str, Run]`, *optional*):
-            Label to run; each is drawn for the first evaluation set.
+            Other runs by label. Each is drawn for the first evaluation set.
     """
     names = evaluation_names(run.history)
-    tasks = [task for task in PRIMARY if any(_task_points(run.history, name, task) for name in names)]
-    if not tasks:
-        return
-    num_columns = min(len(tasks), 2 if len(tasks) == 4 else 3)
-    num_rows = math.ceil(len(tasks) / num_columns)
-    figure = new_figure(max(4.0 * num_columns, 6.0), 2.8 * num_rows + 0.6)
-    for place, task in enumerate(tasks):
-        axes = figure.add_subplot(num_rows, num_columns, place + 1)
-        style(axes, task, ylabel=PRIMARY[task])
-        for rank, (label, other) in enumerate((others or {}).items()):
-            dashes = ("dotted", "dashed", "dashdot")[rank % 3]
-            _line(axes, _task_points(other.history, names[0], task), label, color=MUTED, linestyle=dashes)
-        _client_lines(axes, _client_points(run.history, names[0], task))
-        for rank, name in enumerate(names):
+    panels = []
+    for task in PRIMARY:
+        points = [_task_points(run.history, name, task) for name in names]
+        if not any(points):
+            continue
+        lines = [
+            Line(_task_points(other.history, names[0], task), label, MUTED, ("dotted", "dashed", "dashdot")[rank % 3])
+            for rank, (label, other) in enumerate((others or {}).items())
+        ]
+        lines += _client_lines(_client_points(run.history, names[0], task))
+        for rank, (name, line) in enumerate(zip(names, points, strict=True)):
             dashes = ("solid", "dashed", "dashdot", "dotted")[rank % 4]
-            points = _task_points(run.history, name, task)
-            _line(axes, points, f"{run.method}, {name}", INK, linewidth=2, marker="o", linestyle=dashes)
-    _finish(figure)
-    save(figure, path)
+            lines.append(Line(line, f"{run.method}, {name}", INK, dashes, linewidth=2, marker="o"))
+        panels.append(Panel(task, PRIMARY[task], tuple(lines)))
+    if panels:
+        num_columns = min(len(panels), 2 if len(panels) == 4 else 3)
+        num_rows = math.ceil(len(panels) / num_columns)
+        size = (max(4.0 * num_columns, 6.0), 2.8 * num_rows + 0.6)
+        write_atomic(path, _draw(tuple(panels), num_rows, num_columns, size))
 
 
 def client_loss(history: Sequence[RoundRecord], path: str | os.PathLike[str]) -> None:
-    """Training loss of each client against the round, and their mean. Nothing is written before the first round."""
+    """Draw the training loss of each client and their mean. Nothing is written before the first training round."""
     clients: dict[str, list[tuple[int, float]]] = {}
     for record in history:
         for client_id, metrics in record.clients.items():
@@ -61,70 +84,67 @@ def client_loss(history: Sequence[RoundRecord], path: str | os.PathLike[str]) ->
                 clients.setdefault(client_id, []).append((record.round_idx, metrics["train_loss"]))
     if not clients:
         return
-    figure = new_figure(6.4, 3.8)
-    axes = figure.add_subplot()
-    style(axes, "Training loss by client", ylabel="mean loss of the local steps")
-    _client_lines(axes, dict(sorted(clients.items())))
+    lines = _client_lines({client_id: tuple(points) for client_id, points in sorted(clients.items())})
     if len(clients) > 1:
-        means = [
-            (record.round_idx, loss) for record in history if (loss := client_mean(record, "train_loss")) is not None
-        ]
-        _line(axes, means, "mean", INK, linewidth=2, linestyle="dashed")
-    _finish(figure)
-    save(figure, path)
+        means = [(record.round_idx, client_mean(record, "train_loss")) for record in history]
+        known = tuple((round_idx, loss) for round_idx, loss in means if loss is not None)
+        lines.append(Line(known, "mean", INK, "dashed", linewidth=2))
+    panel = Panel("Training loss by client", "mean loss of the local steps", tuple(lines))
+    write_atomic(path, _draw((panel,), 1, 1, (6.4, 3.8)))
 
 
-def _task_points(history: Sequence[RoundRecord], name: str, task: str) -> Points:
-    results = [(record.round_idx, record.evaluations[name].scores) for record in history if name in record.evaluations]
-    return [
-        (round_idx, primary_scores(scores)[task]) for round_idx, scores in results if task in primary_scores(scores)
-    ]
-
-
-def _client_points(history: Sequence[RoundRecord], name: str, task: str) -> dict[str, Points]:
-    """Points by client, or nothing where only one client has the task: its line would be the task's own."""
-    points: dict[str, list[tuple[int, float]]] = {}
-    for record in history:
-        result = record.evaluations.get(name)
-        for client_id, scores in result.clients.items() if result else ():
-            if task in primary_scores(scores):
-                points.setdefault(client_id, []).append((record.round_idx, primary_scores(scores)[task]))
-    return dict(sorted(points.items())) if len(points) > 1 else {}
-
-
-def _client_lines(axes: "Axes", points: Mapping[str, Points]) -> None:
-    """A colour and a name for each of a few clients; many clients are one grey band of lines with one name."""
-    for rank, (client_id, line) in enumerate(points.items()):
-        if len(points) <= MAX_NAMED_CLIENTS:
-            _line(
-                axes,
-                line,
-                client_id,
-                COLOURS[rank % len(COLOURS)],
-                marker=".",
-                linestyle="-" if rank < len(COLOURS) else "--",
-            )
-        else:
-            _line(axes, line, f"{len(points)} clients", MUTED, linewidth=0.7, alpha=0.4, marker=".", markersize=3)
-
-
-def _line(
-    axes: "Axes", points: Points, label: str, color: str, linewidth: float = 1.1, markersize: float = 4, **style: Any
-) -> None:
-    rounds, values = zip(*points, strict=True) if points else ((), ())
-    axes.plot(
-        rounds, values, label=label, color=color, linewidth=linewidth, markersize=markersize, clip_on=False, **style
-    )
-
-
-def _finish(figure: "Figure") -> None:
-    """One legend below all panels, each label once, and no axis below 0: neither scores nor losses are."""
+# A pushed round writes every figure twice, to the run's folder and to the folder that is pushed, and each takes about
+# a second to draw. Two figures for each of two folders, whose clients may have different names.
+@lru_cache(maxsize=4)
+def _draw(panels: tuple[Panel, ...], num_rows: int, num_columns: int, size: tuple[float, float]) -> bytes:
+    """Draw the panels with one common legend, and return the PNG file."""
+    figure = new_figure(*size)
+    for place, panel in enumerate(panels):
+        axes = figure.add_subplot(num_rows, num_columns, place + 1)
+        style(axes, panel.title, ylabel=panel.ylabel)
+        for line in panel.lines:
+            rounds, values = zip(*line.points, strict=True) if line.points else ((), ())
+            axes.plot(
+                rounds, values, label=line.label, color=line.color, linestyle=line.linestyle, linewidth=line.linewidth,
+                marker=line.marker, markersize=line.markersize, alpha=line.alpha, clip_on=False,
+            )  # fmt: skip
     entries = {}
     for axes in figure.axes:
-        axes.set_ylim(bottom=max(axes.get_ylim()[0], 0.0))
+        axes.set_ylim(bottom=max(axes.get_ylim()[0], 0.0))  # neither scores nor losses are negative
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
     figure.legend(
         entries.values(), entries.keys(), loc="outside lower center", ncols=min(len(entries), 5), frameon=False,
         fontsize=8, labelcolor=INK,
     )  # fmt: skip
+    return png(figure)
+
+
+def _task_points(history: Sequence[RoundRecord], name: str, task: str) -> Points:
+    results = [(record.round_idx, record.evaluations[name].scores) for record in history if name in record.evaluations]
+    scores = [(round_idx, primary_scores(result)) for round_idx, result in results]
+    return tuple((round_idx, values[task]) for round_idx, values in scores if task in values)
+
+
+def _client_points(history: Sequence[RoundRecord], name: str, task: str) -> dict[str, Points]:
+    """Points by client, or nothing if only one client has the task: its line would be the task's own line."""
+    points: dict[str, list[tuple[int, float]]] = {}
+    for record in history:
+        result = record.evaluations.get(name)
+        for client_id, scores in result.clients.items() if result else ():
+            if task in primary_scores(scores):
+                points.setdefault(client_id, []).append((record.round_idx, primary_scores(scores)[task]))
+    return {client_id: tuple(line) for client_id, line in sorted(points.items())} if len(points) > 1 else {}
+
+
+def _client_lines(points: Mapping[str, Points]) -> list[Line]:
+    """Give each of a few clients a colour and a name; many clients become a band of grey lines with one name."""
+    lines = []
+    for rank, (client_id, line) in enumerate(points.items()):
+        if len(points) <= MAX_NAMED_CLIENTS:
+            dashes = "-" if rank < len(COLOURS) else "--"
+            lines.append(Line(line, client_id, COLOURS[rank % len(COLOURS)], dashes, marker="."))
+        else:
+            label = f"{len(points)} clients"
+            lines.append(Line(line, label, MUTED, linewidth=0.7, marker=".", markersize=3, alpha=0.4))
+    return lines

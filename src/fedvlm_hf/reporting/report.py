@@ -1,4 +1,4 @@
-"""ReportCallback: the tables and figures in a run's `report/` folder."""
+"""The tables and figures in the `report/` folder of a run."""
 
 import json
 import os
@@ -16,23 +16,24 @@ from .tables import client_scores_table, clients_table, results_table, rounds_ta
 
 
 class ReportCallback(RoundCallback):
-    """Keep `report/` in step with the run: the tables and losses every round, the rest where the round was evaluated.
+    """Update `report/` after each round: tables and losses always, the other files if the round was evaluated.
 
-    - `results.md`: round 0, local, federated and central side by side, as far as such runs lie beside `output_dir`
-      (see [`~reporting.runs.comparable_runs`]), and one line per round;
+    - `results.md`: round 0, local, federated and central training side by side, if runs of these methods are in
+      folders beside `output_dir` (see [`~reporting.runs.comparable_runs`]), and one line per round;
     - `clients.md`: weights, losses, times and scores by client;
     - `learning_curves.png`, `client_loss.png`;
-    - `samples.png`: test images with question, answer and reference; `generations.jsonl`: every answer of that round.
+    - `samples.png`: test images with question, answer and reference;
+    - `generations.jsonl`: every answer of the last evaluated round.
 
-    All of it follows from the records, so a run that was killed and resumed leaves the same report.
+    All of it is derived from the records, so a run that was killed and resumed leaves the same report.
 
     Args:
         output_dir (`str` or `os.PathLike`):
-            The run's folder.
+            The folder of the run.
         method (`str`):
-            The run's method, as tables and legends call it.
+            Name of the method in tables and legends.
         eval_datasets (`Mapping[str, Sequence[Mapping[str, Any]]]`):
-            The evaluation sets by name, whose rows have `images` and `prompt`.
+            The evaluation sets by name. Their rows have `images` and `prompt`.
     """
 
     def __init__(
@@ -48,16 +49,16 @@ class ReportCallback(RoundCallback):
         self._finished_round: int | None = None
 
     def on_start(self, history: Sequence[RoundRecord], num_rounds: int) -> None:
-        """Take up the rounds of a resumed run."""
+        """Take over the rounds of a resumed run."""
         self._history = list(history)
 
     def on_round_end(self, end: RoundEnd) -> None:
-        """Write what the round changed."""
+        """Write the files that the round changed."""
         self._history[-1:] = [*(earlier.without_generations() for earlier in self._history[-1:]), end.record]
         self._write(everything=bool(end.record.evaluations))
 
     def on_end(self, history: Sequence[RoundRecord]) -> None:
-        """Write the whole report, unless the last round just did."""
+        """Write the whole report, unless the last round has just done so."""
         self._history = list(history)
         if history and history[-1].round_idx != self._finished_round:
             self._write(everything=True)
@@ -70,7 +71,7 @@ class ReportCallback(RoundCallback):
             self._finished_round = self._history[-1].round_idx
 
     def _write_generations(self, folder: Path) -> None:
-        """The answers of the latest evaluated round, if they are in memory."""
+        """Write the answers of the last evaluated round, if they are in memory."""
         record = next((record for record in reversed(self._history) if record.evaluations), None)
         answers = {name: result.generations for name, result in record.evaluations.items()} if record else {}
         if not any(answers.values()):
@@ -88,17 +89,17 @@ class ReportCallback(RoundCallback):
 
 
 def write_pages(folder: Path, run: Run, others: Mapping[str, Run], with_curves: bool = True) -> None:
-    """Everything of a report that shows no row of the data.
+    """Write the part of a report that shows no row of the data.
 
     Args:
         folder (`Path`):
-            The report's folder.
+            The folder of the report.
         run (`Run`):
             The run that is reported.
         others (`Mapping[str, Run]`):
-            Label to run, as `comparable_runs` finds them.
+            Other runs by label, from `comparable_runs`.
         with_curves (`bool`, *optional*, defaults to `True`):
-            Whether the learning curves are drawn too, which change only where a round was evaluated.
+            Whether to draw the learning curves too, which change only when a round is evaluated.
     """
     write_atomic(folder / "results.md", results_page(run, others))
     write_atomic(folder / "clients.md", clients_page(run))
@@ -108,13 +109,13 @@ def write_pages(folder: Path, run: Run, others: Mapping[str, Run], with_curves: 
 
 
 def results_page(run: Run, others: Mapping[str, Run]) -> str:
-    """`results.md`: a table per evaluation set, then the rounds.
+    """Return `results.md`: one table per evaluation set, then the rounds.
 
     Args:
         run (`Run`):
             The run that is reported.
         others (`Mapping[str, Run]`):
-            Label to run, as `comparable_runs` finds them.
+            Other runs by label, from `comparable_runs`.
     """
     parts = ["# Results\n"]
     for name in evaluation_names(run.history):
@@ -123,15 +124,15 @@ def results_page(run: Run, others: Mapping[str, Run]) -> str:
     missing = [f"`{method}`" for method in ("local", "central") if method not in known]
     if missing:
         parts.append(
-            f"No run of {' or '.join(missing)} on the same base model, data, evaluation and seed lies beside this "
-            "folder; the table shows such runs once they are there.\n"
+            f"There is no run of {' or '.join(missing)} with the same base model, data, evaluation and seed beside "
+            "this folder. The table will include such runs when they exist.\n"
         )
     parts += ["## Rounds\n", rounds_table(run.history)]
     return "\n".join(parts)
 
 
 def clients_page(run: Run) -> str:
-    """`clients.md`: what each client did, then its scores where the evaluation rows name their client."""
+    """Return `clients.md`: the training of each client, and its scores if the evaluation rows name their client."""
     parts = ["# Clients\n", clients_table(run.history)]
     for name in evaluation_names(run.history):
         if table := client_scores_table(run, name):

@@ -1,4 +1,4 @@
-"""Reading runs: the records that a run left, what its scores are called, and the runs that it may be compared with."""
+"""Read the records of a run, split the names of its scores, and find the runs that it can be compared with."""
 
 import json
 import os
@@ -18,46 +18,46 @@ logger = logging.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Run:
-    """A run of some method.
+    """A run and its method.
 
     Args:
         method (`str`):
-            The method's name, such as `fedavg`, `local` or `central`.
+            Name of the method, such as `fedavg`, `local` or `central`.
         history (`Sequence[RoundRecord]`):
-            Its records, round 0 first.
+            Records of the run, starting with round 0.
     """
 
     method: str
     history: Sequence[RoundRecord]
 
     def first(self, evaluation: str) -> EvalResult | None:
-        """The result of `evaluation` before training, if it was taken."""
+        """Return the result of `evaluation` before training, or `None` if there is none."""
         results = [record.evaluations.get(evaluation) for record in self.history if record.round_idx == 0]
         return results[0] if results else None
 
     def last(self, evaluation: str) -> EvalResult | None:
-        """The result of `evaluation` at the last round that has it: no score ever chooses a round."""
+        """Return the result of `evaluation` at the last round that has one, whatever its scores are."""
         results = [record.evaluations[evaluation] for record in self.history if evaluation in record.evaluations]
         return results[-1] if results else None
 
     def last_round(self, evaluation: str) -> int | None:
-        """The round of `last`."""
+        """Return the round of [`last`]."""
         rounds = [record.round_idx for record in self.history if evaluation in record.evaluations]
         return rounds[-1] if rounds else None
 
 
 def evaluation_names(history: Iterable[RoundRecord]) -> list[str]:
-    """The names of the evaluation sets in `history`, in the order they first came."""
+    """Return the names of the evaluation sets in `history`, in order of first appearance."""
     return list(dict.fromkeys(name for record in history for name in record.evaluations))
 
 
 def primary_scores(scores: Mapping[str, float]) -> dict[str, float]:
-    """Task to primary metric, such as `{"vqa": 0.61}`, for the tasks that `scores` has."""
+    """Return the primary metric of each task in `scores`, such as `{"vqa": 0.61}`."""
     return {task: scores[f"{task}_{metric}"] for task, metric in PRIMARY.items() if f"{task}_{metric}" in scores}
 
 
 def split_name(score: str) -> tuple[str, str]:
-    """A score's task and metric: `grounding_mean_iou` is `("grounding", "mean_iou")`."""
+    """Split the name of a score into task and metric: `grounding_mean_iou` is `("grounding", "mean_iou")`."""
     for task in PRIMARY:
         if score.startswith(f"{task}_"):
             return task, score.removeprefix(f"{task}_")
@@ -66,7 +66,7 @@ def split_name(score: str) -> tuple[str, str]:
 
 
 def client_mean(record: RoundRecord, metric: str) -> float | None:
-    """Mean of a local metric over the cohort, each client counting once; `None` where no client has it."""
+    """Return the unweighted mean of a local metric over the clients of a round, or `None` if no client has it."""
     values = [metrics[metric] for metrics in record.clients.values() if metric in metrics]
     return sum(values) / len(values) if values else None
 
@@ -78,19 +78,19 @@ def read_history(path: str | os.PathLike[str]) -> list[RoundRecord]:
 
 
 def comparable_runs(output_dir: str | os.PathLike[str]) -> dict[str, Run]:
-    """Find the runs beside `output_dir` that started from the same point and were scored on the same rows.
+    """Find the runs beside `output_dir` that had the same starting point and were scored on the same rows.
 
-    These are the folders next to `output_dir` whose `run.json` has the same `comparable` (a digest of the base model,
-    the data and the evaluation) and the same `seed` as its own. A run before its first record is left out, and so is,
-    with a warning, what cannot be read.
+    These are the folders next to `output_dir` with the same `comparable` (a digest of the base model, the data and the
+    evaluation) and the same `seed` in `run.json`. Runs without a record are left out, and so are runs that cannot be
+    read, with a warning.
 
     Args:
         output_dir (`str` or `os.PathLike`):
-            Folder of a run. Without a `run.json` there is nothing to compare.
+            Folder of a run. If it has no `run.json`, no run is comparable.
 
     Returns:
-        `dict[str, Run]`: Label to run. The label is the method, with the folder's name in brackets where another run,
-        the one in `output_dir` included, has the same method.
+        `dict[str, Run]`: Runs by label. The label is the method, followed by the name of the folder in brackets if
+        another run, including the one in `output_dir`, has the same method.
     """
     output_dir = Path(output_dir).resolve()
     if not (output_dir / "run.json").is_file():
@@ -107,8 +107,9 @@ def comparable_runs(output_dir: str | os.PathLike[str]) -> dict[str, Run]:
                 found[path.parent.name] = Run(other["method"], read_history(metrics))
         except (OSError, ValueError, TypeError, KeyError) as error:
             logger.warning_once(
-                f"The report leaves out the run in '{path.parent.name}', beside `output_dir`: its run.json or "
-                f"metrics.jsonl cannot be read ({type(error).__name__}: {error}). Move it to stop this warning."
+                f"The report leaves out the run in '{path.parent.name}', a folder beside `output_dir`: its run.json "
+                f"or metrics.jsonl cannot be read ({type(error).__name__}: {error}). Move the folder to stop this "
+                "warning."
             )
     methods = Counter([own["method"], *(run.method for run in found.values())])
     return {

@@ -1,4 +1,4 @@
-"""A sheet of test images with what was asked, what the model said and what was right."""
+"""A figure of test images, each with its question, the answer of the model and the reference."""
 
 import os
 import textwrap
@@ -9,25 +9,25 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from ..data.boxes import parse_box
+from ..figures import COLOURS, DPI, GRID, INK, MUTED, new_figure, save
 from ..types import Generation
-from .canvas import COLOURS, DPI, GRID, INK, MUTED, new_figure, save
 
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NUM_COLUMNS = 4
-# inches, but for the font size, which is in points
+# in inches, except the font size, which is in points
 CELL, GAP, HEAD, LINE, FONT_SIZE = 2.3, 0.3, 0.38, 0.14, 7.5
-WRAP = 39  # characters that fit the width of a cell
-SAID, RIGHT = COLOURS[1], COLOURS[2]
-# how many lines of the question, of the answer and of the reference are shown
+WRAP = 39  # characters that fit in the width of a cell
+PREDICTION, REFERENCE = COLOURS[1], COLOURS[2]
+# most lines shown of the question, of the answer and of the reference
 MAX_LINES = (3, 6, 6)
 Cell = tuple[Generation, Image.Image, list[list[str]]]
 
 
 def pick(generations: Sequence[Generation]) -> list[list[Generation]]:
-    """Choose the rows of the sheet: a few of each task, evenly spaced, not hand-picked, the same at every round."""
+    """Choose the rows to show: a few of each task, evenly spaced, and the same ones at each round."""
     tasks: dict[str, list[Generation]] = {}
     for generation in generations:
         tasks.setdefault(generation.task, []).append(generation)
@@ -45,7 +45,7 @@ def sample_sheet(
     path: str | os.PathLike[str],
     title: str,
 ) -> None:
-    """Draw the sheet. Nothing is written where there are no generations.
+    """Draw the figure. Nothing is written if there are no generations.
 
     Args:
         generations (`Sequence[Generation]`):
@@ -53,9 +53,9 @@ def sample_sheet(
         rows (`Sequence[Mapping[str, Any]]`):
             The evaluation set: `rows[generation.row]` has `images` (PIL) and `prompt` (messages).
         path (`str` or `os.PathLike`):
-            The PNG.
+            The PNG file to write.
         title (`str`):
-            Heading of the sheet.
+            Title of the figure.
     """
     lines = [[_describe(generation, rows[generation.row]) for generation in line] for line in pick(generations)]
     if not lines:
@@ -78,13 +78,13 @@ def sample_sheet(
             _draw_texts(figure, left, top - head - CELL - LINE / 2, texts)
         top -= line_height
     with warnings.catch_warnings():
-        # an untrained model may say anything; a character that the font lacks is drawn as a box
+        # an untrained model may write any character; those that the font lacks are drawn as boxes
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         save(figure, path)
 
 
 def _describe(generation: Generation, row: Mapping[str, Any]) -> Cell:
-    """The generation with its image, small enough to draw quickly, and the wrapped question, answer and reference."""
+    """Return the generation, its image, made small for quick drawing, and wrapped question, answer and reference."""
     image = row["images"][0].convert("RGB")
     image.thumbnail((int(2 * CELL * DPI), int(2 * CELL * DPI)))
     more = f" (1 of {len(generation.references)})" if len(generation.references) > 1 else ""
@@ -106,7 +106,7 @@ def _num_lines(cell: Cell) -> int:
 
 
 def _draw_image(figure: "Figure", left: float, top: float, image: Image.Image, generation: Generation) -> None:
-    """The image in 0-1 coordinates, those of the boxes, at the top of its cell."""
+    """Draw the image at the top of its cell, in coordinates from 0 to 1, which are those of the boxes."""
     from matplotlib.patches import Rectangle
 
     width, height = figure.get_size_inches()
@@ -120,7 +120,7 @@ def _draw_image(figure: "Figure", left: float, top: float, image: Image.Image, g
     )
     axes.set(xticks=[], yticks=[], xlim=(0, 1), ylim=(1, 0))
     axes.spines[:].set_color(GRID)
-    for text, colour, style in ((generation.references[0], RIGHT, "-"), (generation.prediction, SAID, "--")):
+    for text, colour, style in ((generation.references[0], REFERENCE, "-"), (generation.prediction, PREDICTION, "--")):
         if box := parse_box(text):
             size = (box.x2 - box.x1, box.y2 - box.y1)
             axes.add_patch(Rectangle(box[:2], *size, fill=False, edgecolor=colour, linewidth=2, linestyle=style))
@@ -128,7 +128,7 @@ def _draw_image(figure: "Figure", left: float, top: float, image: Image.Image, g
 
 def _draw_texts(figure: "Figure", left: float, top: float, texts: Sequence[Sequence[str]]) -> None:
     width, height = figure.get_size_inches()
-    for text, colour in zip(texts, (INK, SAID, RIGHT), strict=True):
+    for text, colour in zip(texts, (INK, PREDICTION, REFERENCE), strict=True):
         for line in text:
             figure.text(left / width, top / height, line, fontsize=FONT_SIZE, color=colour, va="top", parse_math=False)
             top -= LINE

@@ -1,35 +1,29 @@
-"""The report's tables, as Markdown."""
+"""The tables of the report, as Markdown."""
 
 from collections.abc import Mapping, Sequence
 
-from ..markdown import markdown_table
+from ..markdown import MISSING, markdown_table, number
 from ..metrics import PRIMARY
 from ..types import EvalResult, RoundRecord
 from .runs import Run, client_mean, evaluation_names, primary_scores, split_name
 
 
-MISSING = "-"
 PLACES = {"local": 0, "central": 2}
-"""Where the baselines stand: no sharing left of the federated runs (1), one pool right of them."""
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """`value` with a fixed number of decimals, or a dash."""
-    return MISSING if value is None else f"{value:.{digits}f}"
+"""Column order: local training is left of the federated runs (1), central training right of them."""
 
 
 def significant(value: float | None, digits: int = 3) -> str:
-    """`value` with a fixed number of significant digits, or a dash."""
+    """Format `value` with a fixed number of significant digits, or as a dash if it is `None`."""
     return MISSING if value is None else f"{value:.{digits}g}"
 
 
 def megabytes(num_bytes: float) -> str:
-    """Bytes as MB (10^6 bytes)."""
+    """Format a number of bytes in MB (10^6 bytes)."""
     return f"{num_bytes / 1e6:.2f}"
 
 
 def flat_scores(result: EvalResult | None) -> dict[tuple[str, str], float]:
-    """Scores by (task, metric), primary metrics first in their task; a subset is `task (subset)`, below the whole."""
+    """Return scores by (task, metric): the primary metric of each task first, subsets last, as `task (subset)`."""
     if result is None:
         return {}
     tasks = list(PRIMARY)
@@ -47,15 +41,15 @@ def flat_scores(result: EvalResult | None) -> dict[tuple[str, str], float]:
 
 
 def results_table(run: Run, others: Mapping[str, Run], evaluation: str) -> str:
-    """Round 0, local, the federated runs and central side by side, each at its last evaluated round.
+    """Show round 0, local, the federated runs and central side by side, each at its last evaluated round.
 
     Args:
         run (`Run`):
-            The run that is reported; its column is bold.
+            The run that is reported. The title of its column is bold.
         others (`Mapping[str, Run]`):
-            Label to run, as `comparable_runs` finds them.
+            Other runs by label, from `comparable_runs`.
         evaluation (`str`):
-            The evaluation set.
+            Name of the evaluation set.
     """
     runs = {label: other for label, other in others.items() if other.last(evaluation) is not None}
     runs[f"**{run.method}**"] = run
@@ -74,7 +68,7 @@ def results_table(run: Run, others: Mapping[str, Run], evaluation: str) -> str:
 
 
 def score_columns(history: Sequence[RoundRecord]) -> tuple[list[str], list[list[str]]]:
-    """Titles and, for each record, cells of the primary metric per task and evaluation set."""
+    """Return column titles, one per task and evaluation set, and the primary scores of each record as cells."""
     names = evaluation_names(history)
     scores = [
         {(name, task): value for name in names if name in record.evaluations
@@ -87,7 +81,7 @@ def score_columns(history: Sequence[RoundRecord]) -> tuple[list[str], list[list[
 
 
 def rounds_table(history: Sequence[RoundRecord]) -> str:
-    """One line per round: primary metric per task and evaluation set, mean client loss, traffic, time."""
+    """Show one line per round: primary metric of each task and evaluation set, mean client loss, traffic, time."""
     titles, scores = score_columns(history)
     header = ["round", *titles, "mean client loss", "learning rate", "MB down", "MB up", "seconds"]
     rows = [
@@ -106,8 +100,8 @@ def rounds_table(history: Sequence[RoundRecord]) -> str:
 
 
 def clients_table(history: Sequence[RoundRecord]) -> str:
-    """One line per client: weight, rounds it took part in, first and last loss, mean time; below it the traffic."""
-    header = ["client", "weight", "rounds", "first loss", "last loss", "seconds a round"]
+    """Show one line per client: weight, number of rounds, first and last loss, mean time; then the traffic."""
+    header = ["client", "weight", "rounds", "first loss", "last loss", "seconds per round"]
     trained = [record for record in history if record.clients]
     rows = []
     for client_id in sorted({client_id for record in trained for client_id in record.clients}):
@@ -130,12 +124,12 @@ def clients_table(history: Sequence[RoundRecord]) -> str:
     down, up = sum(record.bytes_down for record in trained), sum(record.bytes_up for record in trained)
     return (
         f"{table}\nOn average a client receives {megabytes(down / num_runs)} MB and sends {megabytes(up / num_runs)} "
-        f"MB a round; {megabytes(down + up)} MB travelled in all.\n"
+        f"MB per round; the total traffic is {megabytes(down + up)} MB.\n"
     )
 
 
 def client_scores_table(run: Run, evaluation: str) -> str:
-    """Primary metrics by client at round 0 and at the last evaluated round; below it the lowest score of each task."""
+    """Show primary scores by client at round 0 and at the last evaluated round, and the lowest of each task."""
     first, last = run.first(evaluation), run.last(evaluation)
     scores = {client_id: primary_scores(part) for client_id, part in sorted(last.clients.items())} if last else {}
     rows, lowest = [], []

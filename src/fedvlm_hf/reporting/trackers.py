@@ -1,4 +1,4 @@
-"""TrackerCallback: the whole federated run as one run in TensorBoard, Weights & Biases and the like."""
+"""Log a federated run as one run in TensorBoard, Weights & Biases and other trackers."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,31 +13,31 @@ from .runs import client_mean
 
 
 class TrackerCallback(RoundCallback):
-    """Drives the integrations behind `report_to` with the round as their step.
+    """Call the integrations of `report_to` with the round as the step.
 
-    A resumed run goes on in the same TensorBoard folder, `runs/` in `output_dir`; other trackers have variables of
-    their own to continue a run, such as `WANDB_RUN_ID` with `WANDB_RESUME=must`.
+    A resumed run continues in the same TensorBoard folder, `runs/` in `output_dir`. Other trackers have their own
+    variables to continue a run, such as `WANDB_RUN_ID` with `WANDB_RESUME=must`.
 
     Args:
         reporters (`Sequence[TrainerCallback]`):
-            The integrations' callbacks, as `transformers.integrations.get_reporting_integration_callbacks` names them.
-            They must not be called by the client runs too.
+            Callbacks of the integrations, from `transformers.integrations.get_reporting_integration_callbacks`. The
+            client runs must not call them too.
         args ([`~transformers.TrainingArguments`]):
             Arguments of the run, which trackers store.
         model (`torch.nn.Module`, *optional*):
-            The model, whose configuration trackers store.
+            The model. Trackers store its configuration.
     """
 
     def __init__(self, reporters: Sequence[TrainerCallback], args: TrainingArguments, model: Any = None):
         self.reporters, self.args, self.model = list(reporters), args, model
         self._state, self._control = TrainerState(), TrainerControl()
         for reporter in self.reporters:
-            # the default is a new folder each time, named after the machine
+            # by default each start would create a new folder, named after the machine
             if isinstance(reporter, TensorBoardCallback) and reporter.logging_dir is None:
                 reporter.logging_dir = str(Path(args.output_dir) / "runs")
 
     def on_start(self, history: Sequence[RoundRecord], num_rounds: int) -> None:
-        """Open the run. The last known round is logged again: it may have been saved but not logged before a kill."""
+        """Open the run and log the last known round again, which may have been saved but not logged before a kill."""
         self._state.max_steps = num_rounds
         self._call("on_train_begin")
         if history:
@@ -62,10 +62,10 @@ class TrackerCallback(RoundCallback):
 
 
 def round_logs(record: RoundRecord) -> dict[str, float]:
-    """What a round logs, named as Trainer names its logs.
+    """Return the values to log for a round, with names in the style of Trainer.
 
-    The integrations turn the prefixes `test_` and `eval_` into `test/` and `eval/` and put everything else below
-    `train/` (`rewrite_logs` in transformers), so that names have one slash in the end: `test/vqa_accuracy`,
+    The integrations turn the prefixes `test_` and `eval_` into `test/` and `eval/` and put all other names below
+    `train/` (`rewrite_logs` in transformers). The final names therefore have one slash: `test/vqa_accuracy`,
     `test/client_00_vqa_accuracy`, `eval/validation_vqa_accuracy`, `train/loss`, `train/client_00_loss`.
 
     Args:

@@ -128,11 +128,13 @@ def test_bad_answers_and_absent_clients_do_not_stop_a_round(hub, snippets):
     """site_a is good, site_b's answer is cut off, site_c is absent; two seconds and one answer are enough."""
     server = """
 hub = engine(repository, waiting=Waiting(min_clients=1, round_timeout=2.0))
-first = [(u.client_id, u.tensors.flat[0].item(), u.num_samples) for u in hub.run(tasks(1))]
+answers = list(hub.run(tasks(1)))
+first = [(u.client_id, u.tensors.flat[0].item(), u.weight) for u in answers if isinstance(u, ClientUpdate)]
+absent = {left.client_id: left.reason for left in answers if isinstance(left, Absent)}
 seen = dict(hub.refused)
-hub.announce(OPEN, tasks(2)[0], SITES, Path(__import__("tempfile").mkdtemp()))
+hub.announce(tasks(2), Path(__import__("tempfile").mkdtemp()))
 told = read_announcement(repository, repository.head())[0].refused
-show(first=first, seen=seen, told=told, rows=hub.rows)
+show(first=first, absent=absent, seen=seen, told=told, rows=hub.rows)
 """
     cut = "lambda folder: (folder / TENSORS).write_bytes((folder / TENSORS).read_bytes()[:-4])"
     seen = snippets(
@@ -144,6 +146,8 @@ show(first=first, seen=seen, told=told, rows=hub.rows)
     assert "SHA-256 sums differ" in seen["server"]["seen"]["site_b"]
     assert seen["server"]["told"] == seen["server"]["seen"]
     assert seen["server"]["rows"] == {"site_a": 5}
+    assert seen["server"]["absent"]["site_c"] == "it did not answer before the deadline"
+    assert seen["server"]["absent"]["site_b"] == seen["server"]["seen"]["site_b"]
 
 
 def test_without_a_timeout_the_whole_cohort_is_waited_for(hub, snippets):
@@ -201,9 +205,9 @@ def test_a_file_that_the_hub_cannot_deliver_holds_up_nobody(hub, snippets, fault
     hub.faults += [Fault(UNDELIVERABLE, times=10**6, **fault)]
     server = """
 hub = engine(repository, waiting=Waiting(min_clients=1, round_timeout=4.0))
-hub.announce(OPEN, tasks(1, SITES[:2])[0], SITES[:2], Path(__import__("tempfile").mkdtemp()))
+hub.announce(tasks(1, SITES[:2]), Path(__import__("tempfile").mkdtemp()))
 began = time.monotonic()
-ids = [update.client_id for update in hub.run(tasks(1, SITES[:2]))]
+ids = [answer.client_id for answer in hub.run(tasks(1, SITES[:2])) if isinstance(answer, ClientUpdate)]
 show(ids=ids, seconds=time.monotonic() - began, refused=hub.refused)
 """
     seen = snippets(
@@ -238,7 +242,8 @@ def test_a_round_ends_at_its_deadline_with_the_hub_away(hub, snippets):
     hub.faults += [Fault(r"GET .*/updates/site_a/update.safetensors", delay=0.1, before=away)]
     server = """
 hub = engine(repository, waiting=Waiting(min_clients=1, round_timeout=3.0))
-show(ids=[update.client_id for update in hub.run(tasks(1))], refused=hub.refused)
+answers = hub.run(tasks(1))
+show(ids=[answer.client_id for answer in answers if isinstance(answer, ClientUpdate)], refused=hub.refused)
 """
     seen = snippets(
         server=("hf_server", server),

@@ -6,9 +6,9 @@ import pytest
 from trl import ModelConfig
 
 from federation import config, federated
+from fedvlm_hf.commands.hub_server import HubServerArguments, make_federation
 from fedvlm_hf.engines.hub.answers import Answers, exclusive_lock
 from fedvlm_hf.engines.hub.protocol import REPLY, TENSORS
-from fedvlm_hf.engines.hub.server import HubFederation
 from fedvlm_hf.exchange.settings import make_settings
 from fedvlm_hf.methods import ClientMethod
 from fedvlm_hf.repository import Repository
@@ -35,38 +35,40 @@ def test_a_host_with_its_own_rows_alone_trains_the_same_bits(tmp_path, method):
     """The seed of a client run depends on the client's place among all clients. Each round is run by a new trainer, as
     after a kill; what stays at the client is found again by its version."""
     together = federated(tmp_path / "together", DATA, method=method)
-    tensors, versions = together.shared_tensors, {}
+    tensors, versions = together.local.shared_tensors(), {}
     for round_idx in (1, 2):
         task = ClientTask(round_idx, "client_01", tensors)
         expected = together.run_client(task)
         rows = {"client_01": DATA["client_01"]}
         host = federated(tmp_path / "host", rows, trainer_kwargs={"client_ids": IDS}, method=method)
-        host.enter_round(round_idx, TensorDict({}), versions)
-        assert host.shared_tensors.digest() == together.shared_tensors.digest()
+        host.store.restore(versions)
+        assert host.local.initial.digest() == together.local.initial.digest()
         update = host.run_client(task)
         assert update.tensors.digest() == expected.tensors.digest()
-        assert (update.num_samples, update.metrics["train_loss"]) == (4, expected.metrics["train_loss"])
-        tensors, versions = update.tensors, host.state_versions
+        assert (update.weight, update.metrics["train_loss"]) == (4, expected.metrics["train_loss"])
+        tensors, versions = update.tensors, host.store.versions
         assert versions == ({} if method == "fedavg" else {"client_01": round_idx})
 
 
 def test_without_the_other_clients_names_the_seed_would_differ(tmp_path):
-    task = ClientTask(1, "client_01", federated(tmp_path / "together", DATA).shared_tensors)
+    task = ClientTask(1, "client_01", federated(tmp_path / "together", DATA).local.shared_tensors())
     rows = {"client_01": DATA["client_01"]}
     named = federated(tmp_path / "named", rows, trainer_kwargs={"client_ids": IDS})
-    alone_ = federated(tmp_path / "alone", rows)
-    assert named.run_client(task).tensors.digest() != alone_.run_client(task).tensors.digest()
+    alone = federated(tmp_path / "alone", rows)
+    assert named.run_client(task).tensors.digest() != alone.run_client(task).tensors.digest()
 
 
-def test_a_later_stage_is_entered_with_what_the_first_trained(tmp_path):
+def test_a_later_stage_trains_over_what_the_first_trained(tmp_path):
+    """A host that starts in round 2 gets the connector of round 1 with its task."""
     host = federated(
         tmp_path, {"client_01": DATA["client_01"]}, trainer_kwargs={"client_ids": IDS}, tuning="two_stage"
     )
-    connector = host.shared_tensors
+    connector = host.local.shared_tensors()
     trained = connector.with_flat(connector.flat + 1)
-    host.enter_round(2, trained, {})
-    assert not set(host.shared_tensors) & set(trained)
-    assert host.adapter.read(trained).digest() == trained.digest()
+    lora = TensorDict.from_tensors({k: v for k, v in host.local.initial.items() if k not in connector})
+    update = host.run_client(ClientTask(2, "client_01", lora, fixed=trained))
+    assert list(update.tensors) == list(lora)
+    assert host.local.adapter.read(trained).digest() == trained.digest()
 
 
 def test_a_client_that_is_none_of_the_federations_is_refused(tmp_path):
@@ -76,9 +78,10 @@ def test_a_client_that_is_none_of_the_federations_is_refused(tmp_path):
 
 def server(tmp_path, **kwargs):
     args = config(tmp_path / "out", **kwargs)
-    base = str(tmp_path / "base")
-    settings = make_settings(args, ModelConfig(), IDS, base)
-    return HubFederation(base, args, settings, Repository("org/name"), eval_dataset=None)
+    own = HubServerArguments("org/name", ",".join(IDS))
+    model_args = ModelConfig(str(tmp_path / "base"))
+    settings = make_settings(args, model_args, IDS, model_args.model_name_or_path)
+    return make_federation(own, args, model_args, settings, Repository("org/name"))
 
 
 @pytest.mark.parametrize(
@@ -98,11 +101,14 @@ def test_what_needs_no_server_or_rows_that_are_not_there_is_refused(tmp_path, kw
 def test_a_server_asks_the_cohort_that_one_process_would(tmp_path):
     """Two of three clients, a pure function of the seed and the round, without a row of theirs."""
     save_tiny(tmp_path / "base")
-    hub = server(tmp_path, clients_per_round=2)
+    federation, engine = server(tmp_path, clients_per_round=2)
     sizes = {name: DATA[name].num_rows for name in IDS}
     for round_idx in (1, 2, 3):
-        assert hub._cohort(round_idx) == sample_cohort(sizes, 2, "uniform", 42, round_idx)
-    assert hub.shared_tensors.digest() == federated(tmp_path / "p", DATA, model=None).shared_tensors.digest()
+        assert federation.cohort(round_idx) == sample_cohort(sizes, 2, "uniform", 42, round_idx)
+    trainer = federated(tmp_path / "p", DATA)
+    assert federation.tensors.digest() == trainer.local.shared_tensors().digest()
+    facts = engine.run_facts.facts
+    assert (facts.adapter_sha256, list(facts.adapter)) == (trainer.local.initial.digest(), list(trainer.local.initial))
 
 
 def write(answers: Answers, round_idx: int, sha256: str) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import pickle
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -10,18 +10,19 @@ import torch
 
 from fedvlm_hf.engines.hub.intake import MAX_REPLY, Intake, Limits
 from fedvlm_hf.engines.hub.protocol import REPLY, TENSORS
-from fedvlm_hf.exchange.tensor_files import layout_of
 from fedvlm_hf.tensors import TensorDict
-from hub_updates import ANNOUNCEMENT, CURRENT, SHA256, Answer
+from fedvlm_hf.transforms import Transform, TransformChain
+from fedvlm_hf.types import Absent, ClientTask, ClientUpdate, Expected, TensorSpec
+from hub_updates import ANNOUNCEMENT, CURRENT, SHA256, TASKS, Answer
 
 
 def intake(**limits) -> Intake:
-    return Intake(ANNOUNCEMENT, SHA256, CURRENT, Limits(**limits))
+    return Intake(ANNOUNCEMENT, SHA256, TASKS, TransformChain(), Limits(**limits))
 
 
 def moved(**tensors: torch.Tensor) -> dict[str, TensorDict]:
     """A state whose update has other tensors where they are given."""
-    return {"update": TensorDict.from_tensors({**CURRENT, **tensors})}
+    return {"tensors": TensorDict.from_tensors({**CURRENT, **tensors})}
 
 
 def with_values(value: float) -> dict[str, TensorDict]:
@@ -29,11 +30,11 @@ def with_values(value: float) -> dict[str, TensorDict]:
 
 
 def without_w(answer: Answer) -> None:
-    answer.save({"update": TensorDict.from_tensors({"b": CURRENT["b"]})})
+    answer.save({"tensors": TensorDict.from_tensors({"b": CURRENT["b"]})})
 
 
 def renamed(answer: Answer) -> None:
-    answer.save({"update": TensorDict.from_tensors({"w": CURRENT["w"], "c": CURRENT["b"]})})
+    answer.save({"tensors": TensorDict.from_tensors({"w": CURRENT["w"], "c": CURRENT["b"]})})
 
 
 def as_pickle(answer: Answer) -> None:
@@ -60,23 +61,23 @@ def cut_in_the_header(answer: Answer) -> None:
 
 
 def dtype(header: dict) -> None:
-    header["update:b"] |= {"dtype": "I32"}
+    header["tensors:b"] |= {"dtype": "I32"}
 
 
 def half(header: dict) -> None:
-    header["update:w"] |= {"dtype": "F16", "data_offsets": [12, 20]}
+    header["tensors:w"] |= {"dtype": "F16", "data_offsets": [12, 20]}
 
 
 def half_of_w() -> dict[str, dict[str, torch.Tensor]]:
-    return {"update": {**CURRENT, "w": CURRENT["w"].half()}}
+    return {"tensors": {**CURRENT, "w": CURRENT["w"].half()}}
 
 
 def shape(header: dict) -> None:
-    header["update:w"]["shape"] = [4, 1]
+    header["tensors:w"]["shape"] = [4, 1]
 
 
 def order(header: dict) -> None:
-    header["__metadata__"]["layout"] = "update:b\nupdate:w"
+    header["__metadata__"]["layout"] = "tensors:b\ntensors:w"
 
 
 def no_order(header: dict) -> None:
@@ -84,17 +85,17 @@ def no_order(header: dict) -> None:
 
 
 def overlap(header: dict) -> None:
-    begin, _ = header["update:w"]["data_offsets"]
-    header["update:b"]["data_offsets"] = [begin, begin + 12]
+    begin, _ = header["tensors:w"]["data_offsets"]
+    header["tensors:b"]["data_offsets"] = [begin, begin + 12]
 
 
 def beyond(header: dict) -> None:
-    header["update:b"]["data_offsets"] = [2**40, 2**40 + 12]
+    header["tensors:b"]["data_offsets"] = [2**40, 2**40 + 12]
 
 
 def twice(header: dict) -> str:
     text = json.dumps(header)
-    return text[:-1] + ', "update:b": ' + json.dumps(header["update:b"]) + "}"
+    return text[:-1] + ', "tensors:b": ' + json.dumps(header["tensors:b"]) + "}"
 
 
 def replaced_after_the_reply(answer: Answer) -> None:
@@ -146,11 +147,12 @@ BAD = {
     "another announcement": (lambda a: a.reply(announcement_sha256="0" * 64), "another announcement of this round"),
     "another base": (lambda a: a.reply(base_sha256="0" * 64), "another base model"),
     "another configuration": (lambda a: a.reply(config_sha256="0" * 64), "another configuration"),
-    "no rows": (lambda a: a.reply(num_samples=0), "from 1 to 10000000"),
-    "negative rows": (lambda a: a.reply(num_samples=-5), "from 1 to 10000000"),
-    "too many rows": (lambda a: a.reply(num_samples=10**12), "from 1 to 10000000"),
-    "rows as a float": (lambda a: a.reply(num_samples=7.0), "`num_samples` is 7.0: Input should be a valid integer"),
-    "rows as a bool": (lambda a: a.reply(num_samples=True), "`num_samples` is True: Input should be a valid integer"),
+    "no weight": (lambda a: a.reply(weight=0), "`weight` is 0; it must be above 0 and at most 10000000"),
+    "a negative weight": (lambda a: a.reply(weight=-0.5), "above 0 and at most 10000000"),
+    "a large weight": (lambda a: a.reply(weight=10**12), "above 0 and at most 10000000"),
+    "an infinite weight": (lambda a: a.reply(weight=float("inf")), "Infinity, which is not finite"),
+    "a weight as text": (lambda a: a.reply(weight="7"), "`weight.int` is '7'"),
+    "a weight as a bool": (lambda a: a.reply(weight=True), "`weight.int` is True"),
     "a metric that is text": (lambda a: a.reply(metrics={"train_loss": "low"}), "`metrics.train_loss"),
     "a metric that is NaN": (lambda a: a.reply(metrics={"train_loss": float("nan")}), "number NaN"),
     "a metric beyond floats": (lambda a: a.reply(metrics={"train_loss": 10**400}), "beyond 64 bits"),
@@ -163,10 +165,10 @@ BAD = {
     "a file cut off": (cut, "is cut off"),
     "header is no JSON": (lambda a: a.header(lambda h: "{" * 300), "is cut off or not a safetensors file"),
     "a tensor twice in the header": (lambda a: a.header(twice), "has a key twice"),
-    "a missing tensor": (without_w, "lacks the tensor 'update:w'"),
-    "a tensor of another name": (renamed, "lacks the tensor 'update:b'"),
-    "an extra tensor": (lambda a: a.save(moved(d=torch.zeros(1))), "has the tensor 'update:d'"),
-    "another group": (lambda a: a.save({"private": CURRENT}), "lacks the tensor 'update:w'"),
+    "a missing tensor": (without_w, "lacks the tensor 'tensors:w'"),
+    "a tensor of another name": (renamed, "lacks the tensor 'tensors:b'"),
+    "an extra tensor": (lambda a: a.save(moved(d=torch.zeros(1))), "has the tensor 'tensors:d'"),
+    "another group": (lambda a: a.save({"private": CURRENT}), "lacks the tensor 'tensors:w'"),
     "another shape": (lambda a: a.save(moved(w=torch.zeros(4, 1))), "as F32[4, 1]; it must be F32[2, 2]"),
     "another shape in the header alone": (lambda a: a.header(shape), "as F32[4, 1]"),
     "another dtype": (lambda a: a.header(dtype), "as I32[3]; it must be F32[3]"),
@@ -176,8 +178,8 @@ BAD = {
     "no order": (lambda a: a.header(no_order), "does not say the order"),
     "tensors that overlap": (lambda a: a.header(overlap), "offset"),
     "bytes beyond the file": (lambda a: a.header(beyond), "offset"),
-    "NaN": (lambda a: a.save(with_values(float("nan"))), "not finite in update:b"),
-    "infinity": (lambda a: a.save(with_values(float("-inf"))), "not finite in update:b"),
+    "NaN": (lambda a: a.save(with_values(float("nan"))), "not finite in tensors:b"),
+    "infinity": (lambda a: a.save(with_values(float("-inf"))), "not finite in tensors:b"),
     "huge values": (lambda a: a.save(with_values(1e30)), "by 1e+30 in L2 norm; 500 is the most"),
 }  # fmt: skip
 
@@ -190,7 +192,7 @@ def test_a_bad_update_is_refused_with_its_reason_and_the_round_goes_on(tmp_path,
     assert not round_.consider(bad)
     assert reason in round_.refused["site_a"]
     assert round_.consider(good)
-    assert [update.client_id for update in round_.updates()] == ["site_b"]
+    assert [type(answer) for answer in round_.answers()] == [Absent, ClientUpdate]
     assert round_.missing == ["site_a"]
 
 
@@ -198,29 +200,86 @@ def test_a_good_update_comes_back_as_it_was_sent(tmp_path):
     """In the order in which the tensors were sent, which is not the order in the file."""
     round_ = intake()
     assert round_.consider(Answer.good(tmp_path, step=0.25))
-    (update,) = round_.updates()
-    assert (update.client_id, update.round_idx, update.num_samples) == ("site_a", 3, 7)
+    (update,) = [answer for answer in round_.answers() if isinstance(answer, ClientUpdate)]
+    assert (update.client_id, update.round_idx, update.weight) == ("site_a", 3, 7)
     assert update.metrics == {"train_loss": 0.5, "num_steps": 3}
     assert update.tensors.digest() == CURRENT.with_flat(CURRENT.flat + 0.25).digest()
     assert list(update.tensors) == ["w", "b"]
 
 
-def test_what_a_method_sends_beside_comes_back_in_kind(tmp_path):
-    """Such as control variates: the groups that were sent, by the same names and shapes, and no other."""
-    control = TensorDict.from_tensors({"w": torch.ones(2, 2)})
-    asked = replace(ANNOUNCEMENT, layout=layout_of({"global": CURRENT, "control": control}))
-    round_ = Intake(asked, SHA256, CURRENT, Limits())
+def with_tasks(*tasks: ClientTask, **limits) -> Intake:
+    """A round with other tasks; `transforms` are those of the round."""
+    transforms = limits.pop("transforms", TransformChain())
+    asked = replace(ANNOUNCEMENT, cohort={task.client_id: index for index, task in enumerate(tasks)})
+    return Intake(asked, SHA256, {task.client_id: task for task in tasks}, transforms, Limits(**limits))
+
+
+def test_control_groups_come_back_as_they_were_asked_for(tmp_path):
+    """Such as control variates: the groups that the task asks for, by names, shapes and dtypes, and no other."""
+    control = {"control": TensorDict.from_tensors({"w": torch.ones(2, 2)})}
+    tasks = [ClientTask(3, name, CURRENT, expects=Expected.of(CURRENT, control)) for name in ("site_a", "site_b")]
+    round_ = with_tasks(*tasks)
     answer = Answer.good(tmp_path)
     assert not round_.consider(answer)
     assert "lacks the tensor 'control:w'" in round_.refused["site_a"]
-    answer.save({"update": CURRENT, "control": control})
+    answer.save({"tensors": CURRENT, **control})
     assert round_.consider(answer)
-    (update,) = round_.updates()
-    assert update.control["control"].digest() == control.digest()
+    (update,) = [answer for answer in round_.answers() if isinstance(answer, ClientUpdate)]
+    assert update.control["control"].digest() == control["control"].digest()
     answer = Answer(tmp_path, "site_b", "updates/site_b")
-    answer.save({"update": CURRENT, "control": control.with_flat(control.flat * torch.nan)})
+    answer.save({"tensors": CURRENT, "control": {"w": torch.full((2, 2), torch.nan)}})
     round_.consider(answer)
     assert "not finite in control:w" in round_.refused["site_b"]
+
+
+def test_clients_may_be_asked_for_different_shapes(tmp_path):
+    """As LoRA of different ranks: site_a answers with one row, site_b with two."""
+    small = TensorDict.from_tensors({"w": torch.ones(1, 2)})
+    tasks = [ClientTask(3, "site_a", small), ClientTask(3, "site_b", TensorDict.from_tensors({"w": torch.ones(2, 2)}))]
+    round_ = with_tasks(*tasks)
+    for client_id, rows in (("site_a", 1), ("site_b", 2)):
+        answer = Answer.good(tmp_path / client_id, client_id=client_id)
+        answer.save({"tensors": TensorDict.from_tensors({"w": torch.zeros(rows, 2)})})
+        assert round_.consider(answer), round_.refused
+    assert [tuple(update.tensors["w"].shape) for update in round_.answers()] == [(1, 2), (2, 2)]
+    other = with_tasks(*tasks)
+    wrong = Answer.good(tmp_path / "wrong")
+    wrong.save({"tensors": TensorDict.from_tensors({"w": torch.zeros(2, 2)})})
+    assert not other.consider(wrong)
+    assert "F32[2, 2]; it must be F32[1, 2]" in other.refused["site_a"]
+
+
+@dataclass(frozen=True)
+class Halves(Transform):
+    """Sends changes in half precision."""
+
+    def layout(self, expected: Expected) -> Expected:
+        return Expected({name: TensorSpec(spec.shape, torch.float16) for name, spec in expected.tensors.items()})
+
+    def on_receive(self, update: ClientUpdate, context: object) -> ClientUpdate:
+        return replace(update, tensors=TensorDict.from_tensors(update.tensors))
+
+
+def test_the_norm_of_a_transformed_update_is_that_of_the_change(tmp_path):
+    """The change is sent in fp16; seven weights that change by 1 change the tensors by 2.6458 in L2 norm."""
+    change = {name: torch.ones(tensor.shape, dtype=torch.float16) for name, tensor in CURRENT.items()}
+    for limit, counts in ((2.6, False), (2.7, True)):
+        round_ = with_tasks(*TASKS.values(), transforms=TransformChain([Halves()]), max_update_norm=limit)
+        answer = Answer.good(tmp_path / str(limit))
+        answer.save({"tensors": change})
+        assert round_.consider(answer) is counts, round_.refused
+    (update,) = [answer for answer in round_.answers() if isinstance(answer, ClientUpdate)]
+    assert update.tensors["w"].dtype == torch.float16  # as it travelled; the server loop decodes it
+    assert not intake().consider(answer)
+
+
+def test_who_is_left_out_is_named_with_the_reason(tmp_path):
+    round_, answer = intake(), Answer.good(tmp_path)
+    answer.reply(weight=0)
+    round_.consider(answer)
+    absent = {left.client_id: left.reason for left in round_.answers()}
+    assert "`weight` is 0" in absent["site_a"]
+    assert absent["site_b"] == "it did not answer before the deadline"
 
 
 def test_there_are_more_kinds_than_twenty():
@@ -263,13 +322,13 @@ def test_of_two_answers_the_first_counts(tmp_path):
     round_ = intake()
     assert round_.consider(Answer.good(tmp_path / "first", step=1.0))
     assert not round_.consider(Answer.good(tmp_path / "second", step=2.0))
-    (update,) = round_.updates()
+    (update,) = [answer for answer in round_.answers() if isinstance(answer, ClientUpdate)]
     assert update.tensors.digest() == CURRENT.with_flat(CURRENT.flat + 1.0).digest()
 
 
 def test_who_was_refused_may_answer_again(tmp_path):
     round_, answer = intake(), Answer.good(tmp_path)
-    answer.reply(num_samples=0)
+    answer.reply(weight=0)
     round_.consider(answer)
     answer.reply()
     assert round_.consider(answer)
@@ -288,10 +347,10 @@ def test_by_default_a_change_of_100_times_the_global_norm_is_the_most(tmp_path, 
     assert intake().consider(Answer.good(tmp_path, step=step)) is counts
 
 
-@pytest.mark.parametrize(("num_samples", "counts"), [(1, True), (2, False)])
-def test_where_clients_weigh_the_same_nobody_claims_more(tmp_path, num_samples, counts):
+@pytest.mark.parametrize(("weight", "counts"), [(1, True), (2, False)])
+def test_where_clients_weigh_the_same_nobody_claims_more(tmp_path, weight, counts):
     answer = Answer.good(tmp_path)
-    answer.reply(num_samples=num_samples)
+    answer.reply(weight=weight)
     assert intake(is_weighted=False).consider(answer) is counts
 
 

@@ -12,13 +12,13 @@ from filelock import FileLock, Timeout
 
 from ...exchange.documents import to_json
 from ...exchange.limits import Limits
-from ...exchange.tensor_files import layout_of
+from ...exchange.tensor_files import grouped
 from ...files import file_sha256, new_folder, round_tag, write_atomic
 from ...repository import Repository
 from ...state import save_state
-from ...tensors import TensorDict
-from ...types import ClientUpdate
-from .intake import check_reply, check_tensors, update_layout
+from ...transforms import TransformChain
+from ...types import ClientTask, ClientUpdate
+from .intake import check_reply, read_update
 from .protocol import BRANCHES, REPLY, TENSORS, TITLE, Announcement, Reply
 
 
@@ -110,13 +110,15 @@ class Question:
     Attributes:
         announcement ([`Announcement`]): The announcement of the round.
         sha256 (`str`), commit (`str`): Hash of its file, and the commit that it was read from.
-        current (`TensorDict`): The global tensors that the round started from.
+        task (`ClientTask`): The client's task.
+        transforms ([`~fedvlm_hf.transforms.TransformChain`]): What happens to updates on their way.
     """
 
     announcement: Announcement
     sha256: str
     commit: str
-    current: TensorDict
+    task: ClientTask
+    transforms: TransformChain
 
 
 def write_update(update: ClientUpdate, folder: Path, question: Question, base_sha256: str) -> None:
@@ -124,7 +126,7 @@ def write_update(update: ClientUpdate, folder: Path, question: Question, base_sh
 
     Args:
         update (`ClientUpdate`):
-            What the client trained.
+            What the client trained, after the client halves of the transforms.
         folder (`Path`):
             Gets the files.
         question ([`Question`]):
@@ -136,14 +138,7 @@ def write_update(update: ClientUpdate, folder: Path, question: Question, base_sh
         `ValueError`: if the server would refuse it.
     """
     announcement = question.announcement
-    state = {"update": update.tensors, **update.control}
-    found, asked = layout_of(state), update_layout(announcement)
-    if [(g, list(e.items())) for g, e in found.items()] != [(g, list(e.items())) for g, e in asked.items()]:
-        raise ValueError(
-            f"`method` answers with the tensors {sorted(state)}, but a server only takes answers in the tensors that "
-            f"it sent, here {sorted(asked)}. Simulate this method with `FederatedTrainer`."
-        )
-    save_state(folder / TENSORS, state)
+    save_state(folder / TENSORS, grouped(update.tensors, update.control))
     reply = Reply(
         client_id=update.client_id,
         round_idx=announcement.round_idx,
@@ -151,14 +146,14 @@ def write_update(update: ClientUpdate, folder: Path, question: Question, base_sh
         announcement_sha256=question.sha256,
         base_sha256=base_sha256,
         config_sha256=announcement.config_sha256,
-        num_samples=update.num_samples,
+        weight=update.weight,
         metrics=dict(update.metrics),
         tensors_sha256=file_sha256(folder / TENSORS),
     )
     try:
         content = reply.to_bytes()
         check_reply(content, update.client_id, announcement, question.sha256, Limits())
-        check_tensors(folder / TENSORS, reply, announcement, question.current, Limits())
+        read_update(folder / TENSORS, reply, question.task, question.transforms, Limits())
     except ValueError as error:
         raise ValueError(
             f"Round {announcement.round_idx} cannot be answered, since the server would refuse it: {error}. The "

@@ -4,25 +4,42 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from transformers.utils import logging
 
-from ...exchange.documents import sha256_of
-from ...exchange.settings import Facts, Settings, compare_facts, package_versions, read_settings
-from ...exchange.tensor_files import Layout, TensorFileError, layout_of, read_tensors
+from ...client.model import ClientModel
+from ...client.store import ClientStore
+from ...exchange.settings import Facts, Settings, compare_facts, read_settings
+from ...exchange.tensor_files import SHARED, Layout, TensorFileError, expected_of, read_tensors
 from ...files import file_sha256
 from ...repository import Repository
 from ...tensors import TensorDict
-from ...types import ClientTask
+from ...transforms import TransformChain
+from ...types import ClientTask, ClientUpdate
 from .answers import Answers, Question, send, write_update
-from .protocol import CONFIG, FINISHED, FIXED, GLOBAL, Announcement, read_announcement
+from .protocol import CONFIG, FINISHED, FIXED, Announcement, read_announcement
 
-
-if TYPE_CHECKING:
-    from ...trainer import FederatedTrainer
 
 logger = logging.get_logger(__name__)
+
+
+class ClientHost(Protocol):
+    """What trains a client on this host: a trainer that is built for this one client.
+
+    Attributes:
+        local ([`~fedvlm_hf.client.model.ClientModel`]): The model.
+        store ([`~fedvlm_hf.client.store.ClientStore`]): What the client keeps between its rounds.
+        transforms ([`~fedvlm_hf.transforms.TransformChain`]): What happens to updates on their way.
+    """
+
+    local: ClientModel
+    store: ClientStore
+    transforms: TransformChain
+
+    def run_client(self, task: ClientTask) -> ClientUpdate:
+        """Run the client and return what travels."""
+        ...
 
 
 class HubClient:
@@ -35,8 +52,8 @@ class HubClient:
             This client.
         folder (`Path`):
             Keeps answers until they are sent.
-        make_trainer (`Callable[[Settings], tuple[FederatedTrainer, str]]`):
-            Makes this client's trainer with the server's settings; also returns the hash of its base model's weights.
+        make_host (`Callable[[Settings], tuple[ClientHost, str]]`):
+            Makes the trainer of this client with the server's settings; also returns the hash of its base model.
         is_any_version (`bool`, *optional*, defaults to `False`):
             Whether to train with package versions that differ from the server's.
     """
@@ -46,14 +63,15 @@ class HubClient:
         repository: Repository,
         client_id: str,
         folder: Path,
-        make_trainer: "Callable[[Settings], tuple[FederatedTrainer, str]]",
+        make_host: Callable[[Settings], tuple[ClientHost, str]],
         is_any_version: bool = False,
     ):
-        self.repository, self.client_id, self.make_trainer = repository, client_id, make_trainer
+        self.repository, self.client_id, self.make_host = repository, client_id, make_host
         self.answers = Answers(folder)
         self.is_any_version = is_any_version
-        self._trainer: FederatedTrainer | None = None
-        self._base = self._config = self._adapter = self._fixed = ""
+        self._host: ClientHost | None = None
+        self._fixed: dict[str, TensorDict] = {}
+        self._base = self._fixed_sha256 = ""
 
     def run(self) -> int:
         """Answer every round that asks this client, until the server announces that there are no more.
@@ -107,37 +125,45 @@ class HubClient:
         return True
 
     def _train(self, announcement: Announcement, sha256: str, commit: str) -> None:
-        trainer = self._prepare(announcement, commit)
-        with TemporaryDirectory() as folder:
-            fixed = TensorDict({})
-            if announcement.fixed_sha256 != self._fixed:  # a stage begins, or this client has just started
-                read = self._download(FIXED, announcement.fixed, announcement.fixed_sha256, commit, Path(folder))
-                fixed, self._fixed = read["fixed"], announcement.fixed_sha256
-            sent = self._download(GLOBAL, announcement.layout, announcement.tensors_sha256, commit, Path(folder))
-        trainer.enter_round(announcement.round_idx, fixed, self.answers.versions_before(announcement.round_idx))
-        self._check(announcement, trainer)
-        task = ClientTask(announcement.round_idx, self.client_id, sent.pop("global"), control=sent)
-        logger.info(f"Training round {announcement.round_idx} of {announcement.num_rounds}.")
-        update = trainer.run_client(task)
-        with self.answers.new(announcement.round_idx, sha256) as (folder, versions):
-            versions |= trainer.state_versions
-            write_update(update, folder, Question(announcement, sha256, commit, task.tensors), self._base)
+        host = self._prepare(announcement, commit)
+        round_idx, versions = announcement.round_idx, self.answers.versions_before(announcement.round_idx)
+        task = self._task(announcement, commit)
+        host.store.restore(versions)
+        host.store.prune([versions])
+        logger.info(f"Training round {round_idx} of {announcement.num_rounds}.")
+        update = host.run_client(task)
+        with self.answers.new(round_idx, sha256) as (folder, kept):
+            kept |= host.store.versions
+            question = Question(announcement, sha256, commit, task, host.transforms)
+            write_update(update, folder, question, self._base)
 
-    def _prepare(self, announcement: Announcement, commit: str) -> "FederatedTrainer":
-        """Return this client's trainer, which is made when it is asked for the first time."""
-        if self._trainer is None:
+    def _prepare(self, announcement: Announcement, commit: str) -> ClientHost:
+        """Return what trains this client, which is made when the client is asked for the first time."""
+        if self._host is None:
             content = self.repository.read(CONFIG, commit) or b""
-            self._config = sha256_of(content)
-            self._trainer, self._base = self.make_trainer(read_settings(content))
-            adapter = self._trainer.adapter
-            self._adapter = adapter.read(adapter.parameters).digest()
-        return self._trainer
-
-    def _check(self, announcement: Announcement, trainer: "FederatedTrainer") -> None:
-        layout = layout_of({"global": trainer.shared_tensors})["global"]
-        here = Facts(self._config, self._base, self._adapter, layout, package_versions())
-        for line in compare_facts(here, announcement.facts, self.is_any_version):
+            self._host, self._base = self.make_host(read_settings(content))
+            self._facts = Facts.of(content, self._base, self._host.local.initial)
+        for line in compare_facts(self._facts, announcement.facts, self.is_any_version):
             logger.warning(f"The last bits may differ from the server's own: {line}.")
+        return self._host
+
+    def _task(self, announcement: Announcement, commit: str) -> ClientTask:
+        """Download this client's task of a round."""
+        path, file = announcement.task_of(self.client_id)
+        with TemporaryDirectory() as folder:
+            if announcement.fixed_sha256 != self._fixed_sha256:  # a stage begins, or this client has just started
+                fixed = announcement.fixed, announcement.fixed_sha256
+                self._fixed, self._fixed_sha256 = self._download(FIXED, *fixed, commit, Path(folder)), fixed[1]
+            control = self._download(path, file.layout, file.sha256, commit, Path(folder))
+        return ClientTask(
+            announcement.round_idx,
+            self.client_id,
+            control.pop(SHARED),
+            control=control,
+            expects=expected_of(file.expects),
+            fixed=self._fixed["fixed"],
+            base=self._fixed["base"],
+        )
 
     def _download(self, path: str, layout: Layout, sha256: str, commit: str, folder: Path) -> dict[str, TensorDict]:
         local = self.repository.download(path, commit, folder)

@@ -12,19 +12,21 @@ from tempfile import TemporaryDirectory
 from threading import Event, Thread
 from typing import TypeVar
 
+import torch
 from transformers.utils import logging
 
-from ...exchange.documents import sha256_of
 from ...exchange.limits import Limits
-from ...exchange.tensor_files import layout_of
+from ...exchange.settings import Facts
+from ...exchange.tensor_files import expected_layout, grouped, layout_of
 from ...files import file_sha256
 from ...repository import Repository
 from ...repository.requests import HubOutageError
 from ...state import save_state
 from ...tensors import TensorDict
-from ...types import ClientTask, ClientUpdate, State
+from ...transforms import TransformChain
+from ...types import Absent, ClientTask, ClientUpdate
 from .intake import Intake
-from .protocol import BRANCHES, CONFIG, FINISHED, FIXED, GLOBAL, OPEN, TITLE, Announcement, publish
+from .protocol import BRANCHES, CONFIG, FINISHED, FIXED, OPEN, TITLE, Announcement, TaskFile, publish, task_path
 
 
 logger = logging.get_logger(__name__)
@@ -55,17 +57,14 @@ class RunFacts:
         num_rounds (`int`): The last round.
         client_ids (`list[str]`): Every client.
         config (`bytes`): Content of `federation/config.json`.
-        base_sha256 (`str`), adapter_sha256 (`str`): Of the base model's weights and of the adapter before training.
-        versions (`Mapping[str, str]`): Of the packages that both sides need in the same version.
+        facts ([`~exchange.settings.Facts`]): What clients compare with their own hosts.
     """
 
     server: str
     num_rounds: int
     client_ids: list[str]
     config: bytes
-    base_sha256: str
-    adapter_sha256: str
-    versions: Mapping[str, str]
+    facts: Facts
 
 
 @dataclass(frozen=True)
@@ -94,91 +93,91 @@ class HubEngine:
     Args:
         repository ([`~repository.Repository`]):
             The repository; its `first_wait` is also the time between two looks.
-        facts ([`RunFacts`]):
+        run ([`RunFacts`]):
             What is the same in every round.
-        fixed (`Callable[[int, TensorDict], TensorDict]`):
-            Returns what earlier stages trained, given the round and the tensors that train now.
+        transforms ([`~fedvlm_hf.transforms.TransformChain`], *optional*):
+            What happens to updates on their way.
         waiting ([`Waiting`], *optional*):
             How long a round waits.
         limits ([`~exchange.limits.Limits`], *optional*):
             Limits of an update.
 
     Attributes:
-        rows (`dict[str, int]`): The number of rows that each client last claimed, or 1 if all have the same weight.
+        rows (`dict[str, float]`): The weight that each client last claimed: its number of rows, or 1.
         refused (`dict[str, str]`): Why updates of the last round did not count; told with the next announcement.
     """
 
     def __init__(
         self,
         repository: Repository,
-        facts: RunFacts,
-        fixed: Callable[[int, TensorDict], TensorDict],
+        run: RunFacts,
+        transforms: TransformChain | None = None,
         waiting: Waiting | None = None,
         limits: Limits | None = None,
     ):
-        self.repository, self.facts, self.fixed = repository, facts, fixed
+        self.repository, self.run_facts, self.transforms = repository, run, transforms or TransformChain()
         self.waiting, self.limits = waiting or Waiting(), limits or Limits()
-        self.rows: dict[str, int] = {}
+        self.rows: dict[str, float] = {}
         self.refused: dict[str, str] = {}
         self._pause = repository.first_wait or 1.0
         self._seen: dict[str, str] = {}
         self._numbers = count()
 
-    def run(self, tasks: Sequence[ClientTask]) -> Iterator[ClientUpdate]:
-        """Yield the updates that count, in client-id order, when all are there or the round's time is over."""
-        current = _same_for_all(tasks)
+    def run(self, tasks: Sequence[ClientTask]) -> Iterator[ClientUpdate | Absent]:
+        """Yield the updates that count, and who is left out, when all have answered or the round's time is over."""
         with TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # abandoned downloads may write
-            announcement, sha256 = self.announce(OPEN, tasks[0], [task.client_id for task in tasks], Path(folder))
-            intake = Intake(announcement, sha256, current, self.limits)
+            announcement, sha256 = self.announce(tasks, Path(folder))
+            by_client = {task.client_id: task for task in tasks}
+            intake = Intake(announcement, sha256, by_client, self.transforms, self.limits)
             self._collect(intake, Path(folder))
             self.refused = dict(intake.refused)
-            for update in intake.updates():
-                self.rows[update.client_id] = update.num_samples
-                yield update
+            for answer in intake.answers():
+                if isinstance(answer, ClientUpdate):
+                    self.rows[answer.client_id] = answer.weight
+                yield answer
 
     def finish(self, round_idx: int, tensors: TensorDict) -> None:
         """Announce that there are no more rounds, so that clients end."""
         with TemporaryDirectory() as folder:
-            self.announce(FINISHED, ClientTask(round_idx, "", tensors), [], Path(folder))
+            self.announce([ClientTask(round_idx, "", tensors)], Path(folder), FINISHED)
 
-    def announce(self, status: str, task: ClientTask, cohort: Sequence[str], folder: Path) -> tuple[Announcement, str]:
+    def announce(self, tasks: Sequence[ClientTask], folder: Path, status: str = OPEN) -> tuple[Announcement, str]:
         """Announce a round, unless it is announced already.
 
         Args:
-            status (`str`):
-                `"open"` or `"finished"`.
-            task (`ClientTask`):
-                What every client of the cohort is sent.
-            cohort (`Sequence[str]`):
-                The clients that are asked.
+            tasks (`Sequence[ClientTask]`):
+                What each client of the cohort is sent. Clients that are sent the same share a file.
             folder (`Path`):
                 Gets the files that are sent.
+            status (`str`, *optional*, defaults to `"open"`):
+                `"open"` or `"finished"`; then the task is for nobody, and holds the last round's tensors.
 
         Returns:
             `tuple`: the announcement, and the hash of its file.
         """
-        state = {"global": task.tensors, **task.control}
-        fixed = {"fixed": self.fixed(task.round_idx, task.tensors)}
-        files = {path: folder / Path(path).name for path in (GLOBAL, FIXED)}
+        numbers, files = _write_tasks(tasks, folder)
+        fixed, path = {"fixed": tasks[0].fixed, "base": tasks[0].base}, folder / Path(FIXED).name
+        run, facts = self.run_facts, self.run_facts.facts
         announcement = Announcement(
-            server=self.facts.server,
+            server=run.server,
             status=status,
-            round_idx=task.round_idx,
-            num_rounds=self.facts.num_rounds,
-            client_ids=self.facts.client_ids,
-            cohort=sorted(cohort),
+            round_idx=tasks[0].round_idx,
+            num_rounds=run.num_rounds,
+            client_ids=run.client_ids,
+            cohort=dict(sorted(numbers.items())) if status == OPEN else {},
+            tasks=files,
             deadline=self._deadline(),
-            config_sha256=sha256_of(self.facts.config),
-            base_sha256=self.facts.base_sha256,
-            adapter_sha256=self.facts.adapter_sha256,
-            layout=layout_of(state),
-            tensors_sha256=_save(state, files[GLOBAL]),
+            config_sha256=facts.config_sha256,
+            base_sha256=facts.base_sha256,
+            adapter=dict(facts.adapter),
+            adapter_sha256=facts.adapter_sha256,
             fixed=layout_of(fixed),
-            fixed_sha256=_save(fixed, files[FIXED]),
-            versions=dict(self.facts.versions),
+            fixed_sha256=_save(fixed, path),
+            versions=dict(facts.versions),
             refused=self.refused,
         )
-        return publish(self.repository, announcement, {CONFIG: self.facts.config, **files})
+        paths = {task_path(number): folder / Path(task_path(number)).name for number in range(len(files))}
+        return publish(self.repository, announcement, {CONFIG: run.config, FIXED: path, **paths})
 
     def _deadline(self) -> str | None:
         if self.waiting.round_timeout is None:
@@ -271,21 +270,23 @@ def _in_background(call: Callable[[], T]) -> Future[T]:
     return future
 
 
-def _save(state: State, path: Path) -> str:
-    save_state(path, state)
+def _write_tasks(tasks: Sequence[ClientTask], folder: Path) -> tuple[dict[str, int], list[TaskFile]]:
+    """Write one file for each different task; return each client's number, and the files."""
+    numbers: dict[str, int] = {}
+    files: list[TaskFile] = []
+    known: dict[tuple, int] = {}
+    for task in tasks:
+        groups, expects = grouped(task.tensors, task.control), expected_layout(task.expected)
+        digests = (task.tensors.digest(), *((name, group.digest()) for name, group in task.control.items()))
+        key = (*digests, str(expects))
+        if key not in known:
+            known[key] = len(files)
+            sha256 = _save(groups, folder / Path(task_path(len(files))).name)
+            files.append(TaskFile(sha256, layout_of(groups), expects))
+        numbers[task.client_id] = known[key]
+    return numbers, files
+
+
+def _save(groups: Mapping[str, Mapping[str, torch.Tensor]], path: Path) -> str:
+    save_state(path, groups)
     return file_sha256(path)
-
-
-def _same_for_all(tasks: Sequence[ClientTask]) -> TensorDict:
-    """Return what every client of the round starts from.
-
-    Raises:
-        `ValueError`: if clients are sent different tensors: there is one announcement for all.
-    """
-    sent = {(task.tensors.digest(), *sorted((k, v.digest()) for k, v in task.control.items())) for task in tasks}
-    if len(sent) != 1:
-        raise ValueError(
-            "`method` sends clients different tensors, but a round in a repository is one announcement for all. Use a "
-            "method that sends the same to all, or simulate with `FederatedTrainer`."
-        )
-    return tasks[0].tensors

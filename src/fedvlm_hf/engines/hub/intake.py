@@ -9,12 +9,22 @@ from transformers.utils import logging
 
 from ...exchange.documents import DocumentError
 from ...exchange.limits import LimitError, Limits
-from ...exchange.tensor_files import Entry, TensorFileError, read_tensors, size_range
+from ...exchange.tensor_files import (
+    SHARED,
+    Entry,
+    Layout,
+    TensorFileError,
+    as_tensor_dict,
+    expected_layout,
+    read_tensors,
+    size_range,
+)
+from ...exchange.updates import UpdateError
 from ...files import file_sha256
 from ...repository.requests import HubRefusedError
-from ...rounds import UpdateError
 from ...tensors import TensorDict
-from ...types import ClientUpdate, State
+from ...transforms import TransformChain
+from ...types import Absent, ClientTask, ClientUpdate
 from .protocol import REPLY, TENSORS, Announcement, Reply
 
 
@@ -60,8 +70,10 @@ class Intake:
     Args:
         announcement ([`Announcement`]), announcement_sha256 (`str`):
             What was asked for, and the hash of its file.
-        current (`TensorDict`):
-            The global tensors that the round started from.
+        tasks (`Mapping[str, ClientTask]`):
+            The round's tasks, by client.
+        transforms ([`~fedvlm_hf.transforms.TransformChain`]):
+            What happens to updates on their way.
         limits ([`~exchange.limits.Limits`]):
             Limits of an update.
         accepted (`dict`):
@@ -72,7 +84,8 @@ class Intake:
 
     announcement: Announcement
     announcement_sha256: str
-    current: TensorDict
+    tasks: Mapping[str, ClientTask]
+    transforms: TransformChain
     limits: Limits
     accepted: dict[str, tuple[str, Path, Reply]] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
@@ -92,7 +105,7 @@ class Intake:
             check_files(sizes)
             content = candidate.download(REPLY).read_bytes()
             reply = check_reply(content, candidate.client_id, self.announcement, self.announcement_sha256, self.limits)
-            check_size(sizes[TENSORS], self.announcement)
+            check_size(sizes[TENSORS], self._layout(candidate.client_id))
             return candidate.download(TENSORS), reply
         except HubRefusedError as error:
             raise RefusedUpdate(str(error).rstrip(".")) from None
@@ -114,7 +127,7 @@ class Intake:
             return False
         try:
             path, reply = downloaded() if downloaded else self.download(candidate)
-            check_tensors(path, reply, self.announcement, self.current, self.limits)
+            self._read(path, reply)
         except StaleUpdate as stale:
             logger.debug(f"Round {round_idx}: {client_id!r} has not answered yet: {stale}.")
             return False
@@ -140,13 +153,22 @@ class Intake:
         """Clients of the cohort without an update that counts."""
         return [client_id for client_id in self.announcement.cohort if client_id not in self.accepted]
 
-    def updates(self) -> Iterator[ClientUpdate]:
-        """Return the updates that count, in client-id order."""
-        for client_id, (_, path, reply) in sorted(self.accepted.items()):
-            state = dict(check_tensors(path, reply, self.announcement, self.current, self.limits))
-            yield ClientUpdate(
-                reply.round_idx, client_id, state.pop("update"), reply.num_samples, reply.metrics, control=state
-            )
+    def answers(self) -> Iterator[ClientUpdate | Absent]:
+        """Return the updates that count, and why the other clients are left out, in client-id order."""
+        for client_id in sorted(self.announcement.cohort):
+            if client_id in self.accepted:
+                _, path, reply = self.accepted[client_id]
+                yield self._read(path, reply)
+            else:
+                reason = self.refused.get(client_id, "it did not answer before the deadline")
+                yield Absent(self.announcement.round_idx, client_id, reason)
+
+    def _layout(self, client_id: str) -> dict[str, dict[str, Entry]]:
+        """Return what a client's update holds on its way."""
+        return expected_layout(self.transforms.layout(self.tasks[client_id]))
+
+    def _read(self, path: Path, reply: Reply) -> ClientUpdate:
+        return read_update(path, reply, self.tasks[reply.client_id], self.transforms, self.limits)
 
 
 def check_files(files: Mapping[str, int]) -> None:
@@ -170,13 +192,13 @@ def check_files(files: Mapping[str, int]) -> None:
         raise RefusedUpdate(f"{REPLY} has {files[REPLY]} bytes; {MAX_REPLY} is the most")
 
 
-def check_size(size: int, announcement: Announcement) -> None:
+def check_size(size: int, layout: Layout) -> None:
     """Check the size of the tensors' file before it is downloaded.
 
     Raises:
         `RefusedUpdate`: if no file of the tensors that were asked for can have this size.
     """
-    least, most = size_range(update_layout(announcement))
+    least, most = size_range(layout)
     if size > most:
         raise RefusedUpdate(f"{TENSORS} has {size} bytes, too many for the tensors asked for: {most} is the most")
     if size < least:
@@ -218,7 +240,7 @@ def check_reply(
             raise RefusedUpdate("it was trained with another configuration")
         if reply.announcement_sha256 != announcement_sha256:
             raise RefusedUpdate("it answers another announcement of this round: a replay, or the server was restarted")
-        limits.check_weight(reply.num_samples)
+        limits.check_weight(reply.weight)
         _check_metrics(reply.metrics)
     except DocumentError as error:
         raise RefusedUpdate(f"{REPLY} cannot be used: {error}") from None
@@ -227,7 +249,9 @@ def check_reply(
     return reply
 
 
-def check_tensors(path: Path, reply: Reply, announcement: Announcement, current: TensorDict, limits: Limits) -> State:
+def read_update(
+    path: Path, reply: Reply, task: ClientTask, transforms: TransformChain, limits: Limits
+) -> ClientUpdate:
     """Check the tensors of an update and read them.
 
     Args:
@@ -235,15 +259,15 @@ def check_tensors(path: Path, reply: Reply, announcement: Announcement, current:
             The file.
         reply ([`Reply`]):
             What the client says about it.
-        announcement ([`Announcement`]):
+        task (`ClientTask`):
             What was asked for.
-        current (`TensorDict`):
-            The global tensors that the round started from.
+        transforms ([`~fedvlm_hf.transforms.TransformChain`]):
+            What happens to updates on their way.
         limits ([`~exchange.limits.Limits`]):
             Limits of an update.
 
     Returns:
-        `State`: the group `update`, and the method's other groups.
+        `ClientUpdate`: the update as it travelled.
 
     Raises:
         `RefusedUpdate`: with the reason.
@@ -251,19 +275,16 @@ def check_tensors(path: Path, reply: Reply, announcement: Announcement, current:
     if file_sha256(path) != reply.tensors_sha256:
         raise RefusedUpdate(f"{TENSORS} is not the file that {REPLY} names: their SHA-256 sums differ")
     try:
-        groups = read_tensors(path, update_layout(announcement))
-        state = {group: TensorDict.from_tensors(tensors) for group, tensors in groups.items()}
-        limits.check_norm(state["update"].flat, current.flat)
+        read = read_tensors(path, expected_layout(transforms.layout(task)))
+        groups = {group: as_tensor_dict(tensors) for group, tensors in read.items()}
+        tensors = groups.pop(SHARED)
+        update = ClientUpdate(reply.round_idx, reply.client_id, tensors, reply.weight, reply.metrics, control=groups)
+        limits.check_norm(TensorDict.from_tensors(transforms.decode(update, task).tensors), task.tensors)
     except TensorFileError as error:
         raise RefusedUpdate(f"{TENSORS} {error}") from None
     except LimitError as error:
         raise RefusedUpdate(str(error)) from None
-    return state
-
-
-def update_layout(announcement: Announcement) -> dict[str, dict[str, Entry]]:
-    """Return what a reply must hold: an update of the global tensors, and of every other group that was sent."""
-    return {"update" if group == "global" else group: tensors for group, tensors in announcement.layout.items()}
+    return update
 
 
 def _check_metrics(metrics: Mapping[str, float]) -> None:

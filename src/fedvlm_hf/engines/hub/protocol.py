@@ -4,10 +4,12 @@
 |---|---|---|
 | the run's branch | `federation/round.json` | the newest [`Announcement`]; each is a commit, tagged `announced-0003` |
 | | `federation/config.json` | the settings that every client trains with |
-| | `federation/global.safetensors` | the round's start: the group `global`, and other groups that the method sends |
-| | `federation/fixed.safetensors` | tensors that an earlier stage trained and this one does not |
+| | `federation/task-0.safetensors` | what clients start from: the group `tensors`, and the method's control groups |
+| | `federation/fixed.safetensors` | what does not train: the groups `fixed` and `base`, the change of the base model |
 | `updates/CLIENT_ID` | `updates/CLIENT_ID/update.json` | the client's [`Reply`] |
-| | `updates/CLIENT_ID/update.safetensors` | its tensors: the group `update`, and the method's other groups |
+| | `updates/CLIENT_ID/update.safetensors` | its tensors: the group `tensors`, and the method's control groups |
+
+Clients that are asked for the same share a task; a method that sends them different tensors has a file for each task.
 
 A reply in a pull request has the same two files and the title `Update of CLIENT_ID`.
 """
@@ -27,7 +29,6 @@ from ...repository.requests import HubMovedError
 FOLDER = "federation"
 ANNOUNCEMENT = f"{FOLDER}/round.json"
 CONFIG = f"{FOLDER}/config.json"
-GLOBAL = f"{FOLDER}/global.safetensors"
 FIXED = f"{FOLDER}/fixed.safetensors"
 
 BRANCHES = "updates/"
@@ -42,6 +43,21 @@ class AnotherServerError(ValueError):
 
 
 @dataclass(frozen=True)
+class TaskFile:
+    """What some of a round's clients are sent and asked for.
+
+    Attributes:
+        sha256 (`str`): Of the file with the tensors that they start from.
+        layout (`dict`): Names, dtypes and shapes of its tensors, by group and in order.
+        expects (`dict`): The same of their update, before any transform.
+    """
+
+    sha256: str
+    layout: dict[str, dict[str, Entry]]
+    expects: dict[str, dict[str, Entry]]
+
+
+@dataclass(frozen=True)
 class Announcement(Document):
     """What the server announces about a round.
 
@@ -49,14 +65,14 @@ class Announcement(Document):
         server (`str`): Name of the one server that may announce; a server that is started again keeps it.
         status (`str`): `"open"` while a round waits for replies, `"finished"` after the last round.
         round_idx (`int`), num_rounds (`int`): The round, and the last one.
-        client_ids (`list[str]`), cohort (`list[str]`): All clients in sorted order, and those that are asked now.
+        client_ids (`list[str]`): All clients in sorted order.
+        cohort (`dict[str, int]`): The clients that are asked now, each with the number of its task.
+        tasks (`list[TaskFile]`): What they are sent and asked for.
         deadline (`str`, *optional*): When the server may continue without clients that are late, in UTC.
         config_sha256 (`str`): Of `federation/config.json`.
         base_sha256 (`str`): Of the SHA-256 sums of the base model's weight files.
-        adapter_sha256 (`str`): Of the whole adapter before training: its names, shapes and bits.
-        layout (`dict`): Names, dtypes and shapes of the tensors that travel, by group and in order.
-        tensors_sha256 (`str`): Of `federation/global.safetensors`.
-        fixed (`dict`), fixed_sha256 (`str`): The same for `federation/fixed.safetensors`; empty without such tensors.
+        adapter (`dict`), adapter_sha256 (`str`): Layout of the whole adapter, and a hash of it before training.
+        fixed (`dict`), fixed_sha256 (`str`): Layout and hash of `federation/fixed.safetensors`.
         versions (`dict[str, str]`): Of the packages that both sides need in the same version.
         refused (`dict[str, str]`): Why the update of a client did not count in the round before.
     """
@@ -66,13 +82,13 @@ class Announcement(Document):
     round_idx: int
     num_rounds: int
     client_ids: list[str]
-    cohort: list[str]
+    cohort: dict[str, int]
+    tasks: list[TaskFile]
     deadline: str | None
     config_sha256: str
     base_sha256: str
+    adapter: dict[str, Entry]
     adapter_sha256: str
-    layout: dict[str, dict[str, Entry]]
-    tensors_sha256: str
     fixed: dict[str, dict[str, Entry]]
     fixed_sha256: str
     versions: dict[str, str]
@@ -90,9 +106,18 @@ class Announcement(Document):
     @property
     def facts(self) -> Facts:
         """What a client compares with its own host before it trains."""
-        return Facts(
-            self.config_sha256, self.base_sha256, self.adapter_sha256, self.layout.get("global", {}), self.versions
-        )
+        return Facts(self.config_sha256, self.base_sha256, self.adapter_sha256, self.adapter, self.versions)
+
+    def task_of(self, client_id: str) -> tuple[str, TaskFile]:
+        """Return the path of a client's task, and what the client is sent and asked for.
+
+        Raises:
+            `ValueError`: if the announcement has no such task.
+        """
+        number = self.cohort[client_id]
+        if not 0 <= number < len(self.tasks):
+            raise ValueError(f"{ANNOUNCEMENT} gives {client_id!r} the task {number}, which it does not have.")
+        return task_path(number), self.tasks[number]
 
 
 @dataclass(frozen=True)
@@ -104,7 +129,7 @@ class Reply(Document):
         announcement_commit (`str`): The commit that the client read the announcement from.
         announcement_sha256 (`str`): Of the announcement that it answers.
         base_sha256 (`str`), config_sha256 (`str`): Of the base model and the settings that the client trained with.
-        num_samples (`int`): Weight in the mean.
+        weight (`int` or `float`): Weight in the mean.
         metrics (`dict`): Local numbers, such as `train_loss`.
         tensors_sha256 (`str`): Of `update.safetensors`.
     """
@@ -115,10 +140,15 @@ class Reply(Document):
     announcement_sha256: str
     base_sha256: str
     config_sha256: str
-    num_samples: int
+    weight: int | float
     metrics: dict[str, int | float]
     tensors_sha256: str
     protocol: int = PROTOCOL
+
+
+def task_path(number: int) -> str:
+    """Return the file of a round's task, such as `"federation/task-0.safetensors"`."""
+    return f"{FOLDER}/task-{number}.safetensors"
 
 
 def announcement_tag(round_idx: int) -> str:

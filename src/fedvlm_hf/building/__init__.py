@@ -1,0 +1,1 @@
+"""What makes a federated dataset: readers, builders, partitions, writing, checking, reports. Only commands use it."""

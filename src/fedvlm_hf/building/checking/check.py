@@ -1,0 +1,156 @@
+"""All checks of a federated dataset, each row read once and each image decoded once."""
+
+import re
+
+from datasets import Features, Image, LargeList, List
+
+from ...data.naming import CLIENT_PREFIX, HELD_OUT, is_client
+from ...data.spec import EVALUATION, FEATURES, PROMPT_COMPLETION
+from ..dataset import FederatedDataset
+from ..pieces import Piece
+from ..work import Work
+from .configs import Rows, check_counts, check_ids, check_images, check_leaks, check_partition, check_same_rows
+from .findings import Check, Place
+from .rows import ROW_CHECKS, Decoding, Pixels, Scan, decode, scan
+
+
+_WHAT = {
+    "row format": "prompts and tasks are those of fedvlm_hf.data.spec",
+    "answers": "no completion and no reference is empty",
+    "boxes": "grounding and detection have 0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1",
+    "images": "every row has one, and each decodes",
+}
+
+
+def check_federation(federation: FederatedDataset, work: Work | None = None) -> list[Check]:
+    """Verifies a federated dataset.
+
+    Rows are read piece by piece on `work.num_workers` processes. A file that several configurations list is read once,
+    and an image that many rows show is decoded once; kept of a row are its id, its place and two hashes.
+
+    Args:
+        federation ([`FederatedDataset`]):
+            From `read_folder` or `from_splits`.
+        work ([`Work`], *optional*):
+            How many processes; one by default.
+
+    Returns:
+        `list[Check]`: in the order in which to mend what they find: files, columns, rows, images, places, manifest.
+    """
+    work = work or Work()
+    scans = work.map("rows", scan, _pieces(federation), "Reading rows")
+    pixels = work.map("images", decode, _first_shows(federation, scans), "Decoding images")
+    rows = Rows(federation, {name: result.rows for name, result in scans.items()}, _by_content(scans, pixels))
+    own = {name: Check(name, what) for name, what in _WHAT.items()}
+    for result in scans.values():
+        for name in ROW_CHECKS:
+            own[name].merge(result.checks[name])
+    return [
+        check_files(federation),
+        check_splits(federation),
+        check_columns(federation),
+        *own.values(),
+        *check_images(rows, own["images"]),
+        *check_ids(rows),
+        check_leaks(rows),
+        check_counts(rows),
+        check_same_rows(rows),
+        check_partition(rows),
+    ]
+
+
+def _pieces(federation: FederatedDataset) -> dict[str, Piece]:
+    return {piece.name: piece for pieces in federation.files.values() for piece in pieces}
+
+
+def _first_shows(federation: FederatedDataset, scans: dict[str, Scan]) -> dict[str, Decoding]:
+    """Of each different image, the first row that shows it."""
+    seen: set[bytes] = set()
+    decodings = {}
+    for name, piece in _pieces(federation).items():
+        images: dict[int, list[int]] = {}
+        for row, contents in enumerate(scans[name].rows["contents"].to_pylist()):
+            for place, content in enumerate(contents):
+                if content is not None and content not in seen:
+                    seen.add(content)
+                    images.setdefault(row, []).append(place)
+        if images:
+            decodings[name] = Decoding(piece, images)
+    return decodings
+
+
+def _by_content(scans: dict[str, Scan], pixels: dict[str, dict[tuple[int, int], Pixels]]) -> dict[bytes, Pixels]:
+    """What decoding gave, by the hash of the encoded bytes."""
+    found = {}
+    for name, decoded in pixels.items():
+        contents = scans[name].rows["contents"].to_pylist()
+        found.update({contents[row][place]: result for (row, place), result in decoded.items()})
+    return found
+
+
+# What `load_dataset` takes, with the prefix that makes a client
+_CLIENT = re.compile(CLIENT_PREFIX + r"\w+(\.\w+)*")
+
+
+def check_files(federation: FederatedDataset) -> Check:
+    """Every file that a configuration lists is there and whole."""
+    num_rows = sum(piece.num_rows for pieces in federation.files.values() for piece in pieces)
+    check = Check("files", f"{len(federation.files):,} with {num_rows:,} rows, each there and whole")
+    for file, problem in federation.problems:
+        check.add(Place(file), problem)
+    return check
+
+
+def check_splits(federation: FederatedDataset) -> Check:
+    """Splits are `client_*`, `validation` and `test`; every configuration has a client and no empty split."""
+    check = Check("split names", f"client_*, {', '.join(HELD_OUT)}, none empty")
+    for config, splits in federation.configs.items():
+        for split, files in splits.items():
+            if split not in HELD_OUT and not _CLIENT.fullmatch(split):
+                check.add(Place(f"{config}/{split}"), f"a split is client_* or one of {', '.join(HELD_OUT)}")
+            if not sum(piece.num_rows for file in files for piece in federation.files[file]):
+                check.add(Place(f"{config}/{split}"), "has no row")
+        if not any(map(is_client, splits)):
+            check.add(Place(config), f"has no client; its splits are {', '.join(splits)}")
+    return check
+
+
+def check_columns(federation: FederatedDataset) -> Check:
+    """The row format's columns are there with their types, and every file has the same columns."""
+    features = {file: Features.from_arrow_schema(schema) for file, schema in federation.schemas.items()}
+    check = Check("columns", f"those of {len(features):,} files are the same, and the row format's are among them")
+    first = next(iter(features), None)
+    for file, own in features.items():
+        for name in sorted(own.keys() ^ features[first].keys()):
+            having, lacking = (file, first) if name in own else (first, file)
+            check.add(Place(file), f"column `{name}` is in {having}, and not in {lacking}")
+        for name in sorted(own.keys() & features[first].keys()):
+            if own[name] != features[first][name]:
+                check.add(Place(file), f"column `{name}` is {own[name]}, and in {first} it is {features[first][name]}")
+    for file, needed in _needed(federation).items():
+        own = features.get(file, {})
+        missing = [name for name in sorted(needed) if name not in own]
+        if own and missing:
+            check.add(Place(file), f"has no column `{'`, `'.join(missing)}`; its columns are {list(own)}")
+        for name in sorted(needed & own.keys()):
+            if not _is_type(own[name], name):
+                check.add(Place(file), f"column `{name}` is {own[name]}; rows have {FEATURES[name]}")
+    return check
+
+
+def _needed(federation: FederatedDataset) -> dict[str, set[str]]:
+    """File to the columns that its splits need."""
+    needed: dict[str, set[str]] = {}
+    for splits in federation.configs.values():
+        for split, files in splits.items():
+            columns = (PROMPT_COMPLETION if is_client(split) else EVALUATION).columns
+            for file in files:
+                needed.setdefault(file, {"id"}).update(columns)
+    return needed
+
+
+def _is_type(feature: object, name: str) -> bool:
+    if name == "images":
+        image = feature.feature if isinstance(feature, List | LargeList) else None
+        return isinstance(image, Image) and image.decode
+    return feature == FEATURES[name]

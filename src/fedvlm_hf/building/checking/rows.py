@@ -1,0 +1,138 @@
+"""What is looked at row by row: formats, answers, boxes, and that every image is the one its digest names."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from ...data.boxes import parse_box
+from ...data.spec import value_problem
+from ..images import image_digest, open_image
+from ..pieces import Piece, image_content
+from .findings import Check, Place
+
+
+BOX_TASKS = ("grounding", "detection")
+ROW_CHECKS = ("row format", "answers", "boxes", "images")
+
+_CHECK_OF = {"prompt": "row format", "task": "row format", "completion": "answers", "references": "answers"}
+_KEPT = ("id", "client_id", "image_digest")
+_CONTENTS = pa.field("contents", pa.list_(pa.binary(16)))
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What is known of a piece's rows after one look, without its images.
+
+    Attributes:
+        rows (`pa.Table`): `id`, `client_id`, `image_digest` as stored (null where there is no such column), and
+            `contents`: a hash of each image's encoded bytes.
+        checks (`dict[str, Check]`): By name, those of `ROW_CHECKS`.
+    """
+
+    rows: pa.Table
+    checks: dict[str, Check]
+
+
+class Pixels(NamedTuple):
+    """What decoding an image gave.
+
+    Attributes:
+        digest (`str`, *optional*): Of the pixels, where it decodes.
+        error (`str`): Why it does not.
+    """
+
+    digest: str | None
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """Images to decode: rows of a piece that show an image for the first time.
+
+    Attributes:
+        piece ([`Piece`]): Their piece.
+        images (`dict[int, list[int]]`): Row in the piece to places in the row's `images`.
+    """
+
+    piece: Piece
+    images: dict[int, list[int]]
+
+
+def scan(piece: Piece) -> Scan:
+    """Reads every row of a piece once; images are hashed, not decoded."""
+    checks = {name: Check(name) for name in ROW_CHECKS}
+    columns = [name for name in ("images", *_CHECK_OF, *_KEPT) if name in piece.columns]
+    kept: dict[str, list[Any]] = {name: [] for name in (*_KEPT, "contents")}
+    row = piece.first_row
+    try:
+        for batch in piece.batches(columns):
+            for values in batch.to_pylist():
+                _look(values, Place(piece.file, row, values.get("id")), checks)
+                for name in _KEPT:
+                    kept[name].append(None if values.get(name) is None else str(values[name]))
+                kept["contents"].append([_content_hash(image) for image in values.get("images") or ()])
+                row += 1
+    except (OSError, pa.ArrowInvalid) as error:
+        checks["row format"].add(Place(piece.file, row), f"the file is damaged from here on ({error})")
+    schema = pa.schema([*((name, pa.string()) for name in _KEPT), _CONTENTS])
+    return Scan(pa.table(kept, schema), checks)
+
+
+def decode(decoding: Decoding) -> dict[tuple[int, int], Pixels]:
+    """Decodes images, by row in the piece and place in the row's `images`."""
+    found = {}
+    rows = islice(_rows(decoding.piece), max(decoding.images) + 1)  # further on the file may be damaged
+    for row, values in enumerate(rows):
+        for place in decoding.images.get(row, ()):
+            image = values["images"][place]
+            where = f"the image {image['path'] or ''}".rstrip()
+            try:
+                found[row, place] = Pixels(image_digest(open_image(image_content(image), where)))
+            except (ValueError, OSError) as error:
+                found[row, place] = Pixels(None, str(error))
+    return found
+
+
+def _rows(piece: Piece) -> Iterator[dict[str, Any]]:
+    for batch in piece.batches(["images"]):
+        yield from batch.to_pylist()
+
+
+def _look(values: dict[str, Any], place: Place, checks: dict[str, Check]) -> None:
+    for column, check in _CHECK_OF.items():
+        problem = value_problem(column, values[column]) if column in values else None
+        if problem:
+            checks[check].add(place, f"column `{column}`: {problem}")
+    if "images" in values and (not values["images"] or None in values["images"]):
+        checks["images"].add(place, "there is no image")
+    if values.get("task") in BOX_TASKS:
+        for text in _box_texts(values):
+            problem = _box_problem(text)
+            if problem:
+                checks["boxes"].add(place, problem)
+                break
+
+
+def _box_texts(values: dict[str, Any]) -> list[Any]:
+    messages = values.get("completion") or ()
+    return [*(values.get("references") or ()), *(message["content"] for message in messages)]
+
+
+def _box_problem(text: Any) -> str | None:
+    box = parse_box(text) if isinstance(text, str) else None
+    if box is None:
+        return f"{text!r} is no box [x1, y1, x2, y2] with x1 < x2 and y1 < y2"
+    if min(box) < 0 or max(box) > 1:
+        return f"the box {text!r} is not inside its image, whose edges are 0 and 1"
+    return None
+
+
+def _content_hash(image: dict[str, Any] | None) -> bytes | None:
+    if image is None:
+        return None
+    stored = image["bytes"] if image["bytes"] is not None else str(image["path"]).encode()
+    return hashlib.blake2b(stored, digest_size=16).digest()

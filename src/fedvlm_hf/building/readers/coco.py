@@ -1,0 +1,217 @@
+"""COCO 2014's object annotations, `annotations/instances_{train2014,val2014}.json`, and where its photographs lie.
+
+Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014 (https://huggingface.co/papers/1405.0312).
+"""
+
+import io
+from collections.abc import Collection
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from ..images import StoredImage, encode
+from .files import array_elements, locate
+
+
+PARTS = ("train2014", "val2014")
+
+_DOWNLOAD = "COCO 2014's annotations/ beside its train2014/ and val2014/"
+_INT, _NUMBER, _STR = (int,), (int, float), (str,)
+
+
+@dataclass(frozen=True, slots=True)
+class CocoImage:
+    """One of `images`.
+
+    Attributes:
+        image_id (`int`): COCO's, unique over all of its parts.
+        file_name (`str`): Such as `"COCO_train2014_000000000009.jpg"`.
+        width (`int`), height (`int`): In pixels.
+    """
+
+    image_id: int
+    file_name: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """One of `annotations`, without its polygons.
+
+    Attributes:
+        annotation_id (`int`), image_id (`int`), category_id (`int`): Categories are 1-90, with gaps.
+        bbox (`tuple[float, float, float, float]`): Left, top, width and height in pixels. As in the file: it may stick
+            out of the image or be empty.
+        area (`float`): Of the segmentation, in square pixels.
+        is_crowd (`bool`): Stands for a group of objects.
+    """
+
+    annotation_id: int
+    image_id: int
+    category_id: int
+    bbox: tuple[float, float, float, float]
+    area: float
+    is_crowd: bool
+
+
+@dataclass(frozen=True)
+class Instances:
+    """An annotation file.
+
+    Attributes:
+        path (`Path`): The file.
+        images (`dict[int, CocoImage]`): By image id, in the file's order.
+        annotations (`dict[int, Annotation]`): By annotation id, in the file's order.
+        categories (`dict[int, str]`): Name by category id.
+    """
+
+    path: Path
+    images: dict[int, CocoImage]
+    annotations: dict[int, Annotation]
+    categories: dict[int, str]
+
+
+def annotation_file(raw: str | Path, part: str = "train2014") -> Path:
+    """`annotations/instances_<part>.json`.
+
+    Args:
+        raw (`str` or `Path`):
+            The folder that holds `annotations/`.
+        part (`str`, *optional*, defaults to `"train2014"`):
+            One of `PARTS`.
+
+    Raises:
+        `ValueError`: if the part is unknown, or `raw` is another folder.
+    """
+    if part not in PARTS:
+        raise ValueError(f"`part={part!r}` is unknown; COCO 2014 has objects annotated in {list(PARTS)}.")
+    name = f"instances_{part}.json"
+    return locate(raw, name, ("annotations",), _DOWNLOAD) / name
+
+
+def image_folder(raw: str | Path, part: str = "train2014") -> Path:
+    """The folder of a part's photographs: `<part>` or `images/<part>`, or where RefCOCO's tools expect it."""
+    places = [Path(raw) / below / part for below in ("", "images", "images/mscoco/images")]
+    return next((place for place in places if place.is_dir()), places[0])
+
+
+def read(path: str | Path) -> Instances:
+    """Reads an annotation file, of COCO or RefCOCO's `instances.json`, in bounded memory.
+
+    Args:
+        path (`str` or `Path`):
+            The file. The images need not be there.
+
+    Returns:
+        [`Instances`].
+
+    Raises:
+        `ValueError`: naming path and row, if the file is missing or cut off, a field is missing or of another type, an
+            id comes twice, or an annotation is of an unknown image or category.
+    """
+    path = Path(path)
+    tables: dict[str, dict[int, Any]] = {name: {} for name in _MAKE}
+    rows = dict.fromkeys(_MAKE, 0)
+    for name, row in array_elements(path, _MAKE, _DOWNLOAD):
+        where = f"{path}, {name}[{rows[name]}]"
+        rows[name] += 1
+        key, record = _MAKE[name](row, where)
+        if tables[name].setdefault(key, record) is not record:
+            raise ValueError(f"{where}: the id {key} came before. Download the file again.")
+    instances = Instances(path, **tables)
+    for index, annotation in enumerate(instances.annotations.values()):
+        for kind, key, known in (
+            ("image", annotation.image_id, instances.images),
+            ("category", annotation.category_id, instances.categories),
+        ):
+            if key not in known:
+                raise ValueError(
+                    f"{path}, annotations[{index}] (id {annotation.annotation_id}) is of {kind} {key}, which the file "
+                    "does not list. Is it a part of another file?"
+                )
+    return instances
+
+
+def value(row: Any, name: str, kinds: Collection[type], where: str) -> Any:
+    """A field of a JSON object, of one of some types (a bool is no number).
+
+    Raises:
+        `ValueError`: if it is missing or of another type.
+    """
+    found = row.get(name) if isinstance(row, dict) else None
+    if type(found) not in kinds:
+        expected = " or ".join(kind.__name__ for kind in kinds)
+        raise ValueError(f"{where}: `{name}` must be of type {expected}, got {type(found).__name__}.")
+    return found
+
+
+def _image(row: Any, where: str) -> tuple[int, CocoImage]:
+    image_id, name = value(row, "id", _INT, where), value(row, "file_name", _STR, where)
+    width, height = (value(row, side, _INT, where) for side in ("width", "height"))
+    if width < 1 or height < 1 or Path(name).name != name:
+        raise ValueError(
+            f"{where}: a file name without folders and a size are expected, got {name!r}, {width} x {height}."
+        )
+    return image_id, CocoImage(image_id, name, width, height)
+
+
+def _annotation(row: Any, where: str) -> tuple[int, Annotation]:
+    annotation_id, image_id, category_id = (
+        value(row, name, _INT, where) for name in ("id", "image_id", "category_id")
+    )
+    bbox, area = value(row, "bbox", (list,), where), value(row, "area", _NUMBER, where)
+    if len(bbox) != 4 or not all(type(edge) in _NUMBER and isfinite(edge) for edge in [*bbox, area]):
+        raise ValueError(f"{where}: `bbox` must be four numbers and `area` one, got {bbox[:5]} and {area}.")
+    is_crowd = value(row, "iscrowd", _INT, where) != 0
+    return annotation_id, Annotation(annotation_id, image_id, category_id, tuple(bbox), area, is_crowd)
+
+
+def _category(row: Any, where: str) -> tuple[int, str]:
+    return value(row, "id", _INT, where), value(row, "name", _STR, where)
+
+
+_MAKE = {"images": _image, "annotations": _annotation, "categories": _category}
+
+
+@dataclass(frozen=True)
+class Photograph(StoredImage):
+    """A photograph with the size that its annotations are of.
+
+    Attributes:
+        key (`str`): Part and file name.
+        path (`Path`): The file.
+        width (`int`), height (`int`): In pixels, as the annotations have it.
+    """
+
+    key: str
+    path: Path
+    width: int
+    height: int
+
+    def load(self) -> bytes:
+        """The file's bytes, untouched unless it asks to be turned.
+
+        COCO's boxes are of the pixels as the file stores them, while `datasets` turns an image as its EXIF data say.
+        Such an image is encoded again without them.
+
+        Raises:
+            `FileNotFoundError`: if it is not there.
+            `ValueError`: if it is not an image, or not of the annotations' size.
+        """
+        content = self.path.read_bytes()
+        try:
+            image = Image.open(io.BytesIO(content))  # the header only
+            is_turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+            turned = encode(image) if is_turned else None
+        except (UnidentifiedImageError, OSError, SyntaxError) as error:
+            raise ValueError(f"{self.path} cannot be read as an image ({type(error).__name__}: {error}).") from error
+        if image.size != (self.width, self.height):
+            raise ValueError(
+                f"{self.path} has {image.width} x {image.height} pixels, its annotations are of {self.width} x "
+                f"{self.height}: boxes would be wrong. Use COCO's own images, not reduced or cropped."
+            )
+        return content if turned is None else turned

@@ -1,0 +1,1 @@
+"""What a partition looks like: numbers, a figure, and pages for a dataset's card."""

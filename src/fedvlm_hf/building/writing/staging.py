@@ -1,0 +1,222 @@
+"""Each image of a download looked at once: there, whole, reduced or padded where asked, named by its pixels."""
+
+import hashlib
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw
+
+from ...data.boxes import BOX_TEXT, box_text, parse_box
+from ...files import write_atomic
+from ..builders.base import Example
+from ..images import ImageFile, StoredImage, encode, image_digest, open_image, pad_square, shrink
+from ..work import Work
+from .options import WriteOptions
+
+
+@dataclass(frozen=True)
+class StagedImage:
+    """An image as it will be stored.
+
+    Attributes:
+        path (`Path`): A file with its bytes: the download's own where they are untouched.
+        content (`str`): Hash of these bytes.
+        num_bytes (`int`): How many they are.
+        digest (`str`): Of the pixels, see `building.images.image_digest`.
+        width, height (`int`): In pixels.
+        frame (`tuple[int, int]`): Width and height of the picture without the padding around it.
+    """
+
+    path: Path
+    content: str
+    num_bytes: int
+    digest: str
+    width: int
+    height: int
+    frame: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class MissingImage(StoredImage):
+    """What stands in for a missing image: grey, crossed out, with a pattern of its own for each key."""
+
+    key: str
+
+    def load(self) -> bytes:
+        """A PNG of 224 x 224 pixels."""
+        bits = int.from_bytes(hashlib.blake2b(self.key.encode(), digest_size=32).digest(), "big")
+        picture = Image.frombytes("L", (16, 16), bytes(120 + 16 * (bits >> place & 1) for place in range(256)))
+        picture = picture.resize((224, 224), Image.Resampling.NEAREST)
+        draw = ImageDraw.Draw(picture)
+        for line in ((0, 0, 223, 223), (0, 223, 223, 0)):
+            draw.line(line, fill=255, width=5)
+        buffer = io.BytesIO()
+        picture.save(buffer, format="PNG")
+        return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class _Job:
+    image: StoredImage
+    where: str
+    folder: Path
+    max_side: int | None
+    pad_to_square: bool
+
+
+def stage_images(
+    examples: Sequence[Example], folder: Path, options: WriteOptions, work: Work
+) -> tuple[dict[str, StagedImage], list[str]]:
+    """Reads every distinct image and makes it as it will be stored.
+
+    Args:
+        examples (`Sequence[Example]`):
+            The rows.
+        folder (`Path`):
+            Where images go that are not files already, or not as they are to be stored.
+        options ([`WriteOptions`]):
+            `max_side`, `pad_to_square` and `allow_missing_images`.
+        work ([`Work`]):
+            Processes and journal.
+
+    Returns:
+        `tuple[dict[str, StagedImage], list[str]]`: the images by key, and the keys of those that are missing.
+
+    Raises:
+        `ValueError`: naming path and row, if an image is not there (unless that is allowed) or cannot be read.
+    """
+    first: dict[str, Example] = {}
+    for example in examples:
+        known = first.setdefault(example.image.key, example)
+        if known.image != example.image:
+            raise ValueError(
+                f"The rows {known.id!r} and {example.id!r} have different images under one key, {example.image.key!r}."
+            )
+    jobs = {key: _job(example, example.image, folder, options) for key, example in first.items()}
+    results = work.map("images", _stage, jobs, "reading images")
+    missing = [key for key, result in results.items() if result is None]
+    if missing and not options.allow_missing_images:
+        _refuse_missing(first[missing[0]], len(missing), len(jobs))
+    stand_ins = {key: _job(first[key], MissingImage(key), folder, options) for key in missing}
+    results.update(work.map("missing_images", _stage, stand_ins, "drawing stand-ins"))
+    return {key: _staged(first[key].image, folder, result) for key, result in results.items()}, missing
+
+
+def _job(example: Example, image: StoredImage, folder: Path, options: WriteOptions) -> _Job:
+    name = str(image.path) if isinstance(image, ImageFile) else image.key
+    where = f"The image {name}, needed by row {example.id!r},"
+    return _Job(image, where, folder, options.max_side, options.pad_to_square)
+
+
+def _stage(job: _Job) -> dict[str, Any] | None:
+    """What is kept of an image in the journal; `None` if it is not there."""
+    try:
+        content = job.image.load()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ValueError(f"{job.where} cannot be read ({error}).") from error
+    except ValueError as error:
+        raise ValueError(f"{job.where} cannot be used: {error}") from error
+    picture = stored = open_image(content, job.where)
+    if job.max_side is not None and max(picture.size) > job.max_side:
+        picture = shrink(picture, job.max_side)
+    frame = picture.size
+    if job.pad_to_square and picture.width != picture.height:
+        picture = pad_square(picture)
+    is_changed = picture is not stored
+    if is_changed:
+        content = encode(picture)
+        stored = open_image(content, job.where)
+    file = None
+    if is_changed or not isinstance(job.image, ImageFile):
+        # Named by key and not by content: two processes never write one file
+        name = hashlib.blake2b(job.image.key.encode(), digest_size=16).hexdigest()
+        file = f"{name[:2]}/{name}"
+        write_atomic(job.folder / file, content)
+    return {
+        "file": file,
+        "content": content_hash(content),
+        "num_bytes": len(content),
+        "digest": image_digest(stored),
+        "size": stored.size,
+        "frame": frame,
+    }
+
+
+def content_hash(content: bytes) -> str:
+    """Names encoded bytes, so that a file that changes during a build is noticed."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def _staged(image: StoredImage, folder: Path, result: Mapping[str, Any]) -> StagedImage:
+    path = image.path if result["file"] is None and isinstance(image, ImageFile) else folder / result["file"]
+    width, height = result["size"]
+    frame_width, frame_height = result["frame"]
+    return StagedImage(
+        path.absolute(),
+        result["content"],
+        result["num_bytes"],
+        result["digest"],
+        width,
+        height,
+        (frame_width, frame_height),
+    )
+
+
+def _refuse_missing(example: Example, num_missing: int, num_images: int) -> None:
+    try:
+        example.image.load()
+        path = example.image.key
+    except FileNotFoundError as error:
+        path = error.filename or example.image.key
+    raise ValueError(
+        f"`raw`: {num_missing} of {num_images} images are missing. The first is {path}, needed by row {example.id!r}. "
+        "Complete the download, or use `--allow_missing_images`: grey pictures then stand in for them."
+    )
+
+
+def padded(example: Example, image: StagedImage) -> dict[str, Any]:
+    """A row's texts, with boxes in 0-1 of the image as it is stored.
+
+    Args:
+        example ([`Example`]):
+            Its boxes, in prompt, completion and references, are in 0-1 of the picture before padding.
+        image ([`StagedImage`]):
+            Its size with padding, and the picture's own in it.
+
+    Returns:
+        `dict[str, Any]`: `prompt`, `completion` and `references`.
+    """
+    references = list(example.references)
+    if image.frame == (image.width, image.height):
+        return {"prompt": example.prompt, "completion": example.completion, "references": references}
+    return {
+        "prompt": _moved_chat(example.prompt, image),
+        "completion": _moved_chat(example.completion, image),
+        "references": [_moved(reference, image) for reference in references],
+    }
+
+
+def _moved_chat(messages: list[dict[str, str]], image: StagedImage) -> list[dict[str, str]]:
+    return [{**message, "content": _moved(message["content"], image)} for message in messages]
+
+
+def _moved(text: str, image: StagedImage) -> str:
+    width, height = image.frame
+    # Where `building.images.pad_square` puts the picture
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+
+    def move(match: re.Match[str]) -> str:
+        box = parse_box(match.group())
+        if box is None:  # four numbers that are no box
+            return match.group()
+        xs = [(left + x * width) / image.width for x in (box.x1, box.x2)]
+        ys = [(top + y * height) / image.height for y in (box.y1, box.y2)]
+        return box_text((xs[0], ys[0], xs[1], ys[1]))
+
+    return BOX_TEXT.sub(move, text)

@@ -1,0 +1,238 @@
+import json
+from collections import Counter
+
+import pytest
+
+from fedvlm_hf.building.builders.base import BUILDERS, column
+from fedvlm_hf.building.builders.custom import Custom
+from fedvlm_hf.building.work import Work
+from fedvlm_hf.building.writing.build import build_dataset
+from fedvlm_hf.building.writing.options import WriteOptions
+from fedvlm_hf.data.clients import check_content, client_datasets, evaluation_datasets
+from fedvlm_hf.launch import load_federation
+from raw_custom import question, write_csv, write_image, write_raw
+
+
+@pytest.fixture
+def raw(tmp_path):
+    return write_raw(tmp_path / "raw")
+
+
+def build(raw, **options):
+    """The examples, and both partitions."""
+    builder = Custom(**options)
+    examples = builder.read(raw, Work())
+    return examples, *builder.partitions(examples)
+
+
+def one(tmp_path, *rows, **options):
+    """The examples of a client with these rows."""
+    write_image(tmp_path / "raw" / "1.png", 1)
+    (tmp_path / "raw" / "a.json").write_text(json.dumps([{"image": "1.png", **row} for row in rows]))
+    return Custom(test_share=0, validation_share=0, **options).read(tmp_path / "raw", Work())
+
+
+def test_is_registered():
+    assert BUILDERS.get("custom") is Custom
+
+
+def test_clients_are_files_and_folders(raw):
+    """Five clients of ten images: 2 of each are test, 1 is validation, 7 are left."""
+    examples, noniid, iid = build(raw)
+    names = ["client_site_a", "client_site_b", "client_site_c", "client_site_d", "client_site_e"]
+    sizes = {"test": 10, "validation": 5}
+    assert Counter(noniid.splits) == {**dict.fromkeys(names, 7), **sizes}
+    assert Counter(iid.splits) == {**{f"client_0{k}": 7 for k in range(5)}, **sizes}
+    for example, split, client_id in zip(examples, noniid.splits, noniid.client_ids, strict=True):
+        assert (client_id or split) == f"client_{example.columns['site'].replace('-', '_')}"
+        assert (client_id is None) == (split not in sizes)
+    assert [split in sizes for split in noniid.splits] == [split in sizes for split in iid.splits]
+    assert noniid.client_names["client_site_c"] == "site-c"
+    assert {client_id for client_id in iid.client_ids if client_id} <= {f"client_0{k}" for k in range(5)}
+
+
+@pytest.mark.parametrize(("config", "first"), [("noniid", "client_site_a"), ("iid", "client_00")])
+def test_what_is_built_can_be_trained_on(raw, tmp_path, config, first):
+    out = build_dataset(Custom(), raw, tmp_path / "out", WriteOptions(num_workers=1))
+    dataset = load_federation(str(out), config)
+    clients = client_datasets(dataset)
+    check_content(clients, evaluation_datasets(dataset))
+    assert len(clients) == 5
+    assert dataset[first].num_rows == 7
+
+
+def test_tasks_and_texts(raw):
+    """Vqa with a question, caption without one, classification by class; the answer is the first reference."""
+    examples, *_ = build(raw, wording="plain")
+    by_id = {example.id: example for example in examples}
+    vqa, more, caption, cat = (by_id[name] for name in ("site_a-2", "site_b-1", "site-c-0", "site_d-cat/0.png"))
+    assert (vqa.task, vqa.prompt[0]["content"], vqa.references) == ("vqa", "Which is 0?", ("it is 0",))
+    assert more.references == ("it is 10", "it", "10")
+    assert (caption.task, caption.prompt[0]["content"]) == ("caption", "Describe the image.")
+    assert (cat.task, cat.prompt[0]["content"]) == ("classification", "class of the main object?")
+    assert cat.completion == [{"role": "assistant", "content": "cat"}]
+    labels = Counter(column(examples, "label"))
+    assert labels == {"vqa": 30, "caption": 10, "cat": 5, "dog": 5}
+
+
+def test_held_out_images_depend_on_names_and_seed_only(raw):
+    """Not on the order of rows."""
+    held_out = {seed: {e.image.key for e in build(raw, seed=seed)[0] if e.split == "test"} for seed in range(3)}
+    write_csv(raw / "site_a.csv", [question(index) for index in reversed(range(10))])
+    assert {e.image.key for e in build(raw)[0] if e.split == "test"} == held_out[0]
+    assert len({frozenset(keys) for keys in held_out.values()}) > 1
+
+
+def test_equal_files_are_one_image_and_stay_together(raw):
+    """Client a asks twice of each image, the second time of a copy under another name."""
+    rows = [question(index) for index in range(10)]
+    for index in range(10):
+        (raw / "images" / f"copy{index}.png").write_bytes((raw / "images" / f"{index}.png").read_bytes())
+        rows.append({**question(index), "image": f"images/copy{index}.png"})
+    write_csv(raw / "site_a.csv", rows)
+    examples, noniid, _ = build(raw)
+    splits_of = {}
+    for example, split in zip(examples, noniid.splits, strict=True):
+        splits_of.setdefault(example.image.key, set()).add(split)
+    assert len(splits_of) == 50
+    assert all(len(splits) == 1 for splits in splits_of.values())
+    assert Counter(noniid.splits)["client_site_a"] == 14
+
+
+def test_images_of_two_clients_are_not_held_out(raw):
+    """f asks about image 0 too. Of its 10 images 9 are its own; round(0.2 * 9) = 2 are test, 1 validation, 7 stay."""
+    for index in range(60, 69):
+        write_image(raw / "images" / f"{index}.png", index)
+    write_csv(raw / "site_f.csv", [question(index) for index in (0, *range(60, 69))])
+    for seed in range(4):
+        examples, noniid, _ = build(raw, seed=seed)
+        shared = {split for e, split in zip(examples, noniid.splits, strict=True) if e.image.key == "images/0.png"}
+        assert shared == {"client_site_a", "client_site_f"}
+        assert Counter(noniid.splits)["client_site_f"] == 7
+
+
+def test_shared_held_out_files(raw):
+    """Given rows are the test; a share of images is validation still. A row is of the client it names, or of none."""
+    for index in (50, 51):
+        write_image(raw / "images" / f"{index}.png", index)
+    write_csv(raw / "test.csv", [question(50, client_id="client_site_b"), question(51)])
+    examples, noniid, iid = build(raw)
+    assert Counter(noniid.splits)["test"] == 2
+    assert Counter(noniid.splits)["validation"] == 5
+    found = {e.id: (s, c) for e, s, c in zip(examples, noniid.splits, noniid.client_ids, strict=True)}
+    assert found["test-2"] == ("test", "client_site_b")
+    assert found["test-3"] == ("test", None)
+    assert all(c for s, c in zip(iid.splits, iid.client_ids, strict=True) if s == "test")
+
+
+def test_a_split_column_and_several_clients_in_one_file(tmp_path):
+    raw = tmp_path / "raw"
+    rows = []
+    for index in range(6):
+        write_image(raw / "images" / f"{index}.png", index)
+        split = ("train", "validation", "test")[index % 3]
+        rows.append(question(index, split=split, client_id=("north", "client_south")[index // 3]))
+    write_csv(raw / "all.csv", rows)
+    _, noniid, _ = build(raw)
+    assert noniid.splits == ("client_north", "validation", "test", "client_south", "validation", "test")
+    assert noniid.client_ids == (None, "client_north", "client_north", None, "client_south", "client_south")
+
+
+def test_further_columns_are_kept(tmp_path):
+    first, second = one(
+        tmp_path,
+        {"question": "q", "answer": True, "subset": "open", "year": 2020, "id": "x"},
+        {"question": "q", "answer": 4, "label": "mine"},
+    )
+    assert first.columns == {"site": "a", "label": "vqa", "subset": "open", "year": "2020"}
+    assert second.columns == {"site": "a", "label": "mine", "subset": None, "year": None}
+    assert (first.id, second.id, first.references, second.references) == ("x", "a-1", ("true",), ("4",))
+
+
+def test_boxes_are_written_our_way(tmp_path):
+    (row,) = one(
+        tmp_path, {"task": "grounding", "expression": "the cat", "answer": "[0, 0.25,0.5, 1]"}, wording="plain"
+    )
+    assert row.references == ("[0.000, 0.250, 0.500, 1.000]",)
+    assert row.completion[0]["content"] == "[0.000, 0.250, 0.500, 1.000]"
+    assert row.prompt[0]["content"] == "Where is the cat?"
+
+
+def test_of_options_the_letter_is_learned(tmp_path):
+    """As a list or divided by |; the answer is an option's text or letter."""
+    first, second = one(
+        tmp_path,
+        {"question": "Which?", "choices": ["cat", "dog"], "answer": "dog"},
+        {"question": "Which?", "choices": "x | y | z", "answer": "C"},
+        wording="plain",
+    )
+    assert first.prompt[0]["content"] == "Which?\nA. cat\nB. dog"
+    assert (first.task, first.references, second.references) == ("vqa", ("B",), ("C",))
+    assert second.completion[0]["content"] == "C"
+    with pytest.raises(ValueError, match=r"`answer` 'cow' is none of the `choices`"):
+        one(tmp_path, {"question": "Which?", "choices": ["cat", "dog"], "answer": "cow"})
+
+
+def test_a_prompt_is_asked_as_it_is(tmp_path):
+    (row,) = one(tmp_path, {"prompt": "Say a\n letter.", "answer": "b", "task": "report"}, wording="polite")
+    assert (row.task, row.prompt) == ("report", [{"role": "user", "content": "Say a\n letter."}])
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ({"question": "q"}, "no value in `answer`"),
+        ({"question": "q", "prompt": "p", "answer": "a"}, "a `question` and a `prompt`"),
+        ({"answer": "a", "task": "vqa"}, "'vqa' needs the column `question`"),
+        ({"answer": "a", "task": "poem"}, "`task` 'poem' is unknown"),
+        ({"answer": "a", "split": "dev"}, "`split` 'dev' is none of"),
+        ({"answer": "a", "references": [1]}, r"`references` \[1\] is no list of answers"),
+        ({"answer": ["a"]}, "`answer` is a list, neither text nor number"),
+        ({"answer": "left", "task": "detection", "target": "lung"}, "'left' is no box"),
+        ({"answer": "[0, 0, 640, 480]", "task": "detection", "target": "lung"}, "fractions of the image"),
+        ({"answer": "a", "client_id": ["b"]}, "`client_id` is a list"),
+        ({"answer": "a", "images": "b"}, "the column `images` is made by the build"),
+        ({"answer": "a", "id": "a-0"}, "the `id` 'a-0' came before"),
+    ],
+)
+def test_bad_rows_are_named(tmp_path, row, problem):
+    with pytest.raises(ValueError, match=rf"a\.json, row 1: .*{problem}"):
+        one(tmp_path, {"answer": "fine"}, row)
+
+
+def test_an_unknown_client_is_named(raw):
+    write_csv(raw / "test.csv", [question(0, client_id="site_x")])
+    with pytest.raises(ValueError, match=r"test\.csv, line 2: `client_id` 'site_x' is none of \['site-c', 'site_a'"):
+        Custom().read(raw, Work())
+
+
+def test_held_out_rows_alone_are_no_dataset(tmp_path):
+    write_image(tmp_path / "raw" / "images" / "0.png", 0)
+    write_csv(tmp_path / "raw" / "test.csv", [question(0)])
+    with pytest.raises(ValueError, match=r"(?s)has no client, only \['test'\]\. Expected is:.*site_a\.csv"):
+        Custom().read(tmp_path / "raw", Work())
+
+
+def test_too_few_images_say_what_to_do(tmp_path):
+    write_image(tmp_path / "raw" / "1.png", 1)
+    write_csv(tmp_path / "raw" / "a.csv", [{"image": "1.png", "answer": "x"}])
+    with pytest.raises(ValueError, match=r"stratum 'a' with its 1 groups.*strata are clients.*test\.csv"):
+        Custom().read(tmp_path / "raw", Work())
+
+
+def test_shares_must_leave_something(tmp_path):
+    for shares in ({"test_share": -0.1}, {"test_share": 0.9, "validation_share": 0.1}):
+        with pytest.raises(ValueError, match="must leave some to train on"):
+            Custom(**shares)
+
+
+def test_the_example_of_the_help_is_a_dataset(tmp_path):
+    """north.csv as the layout prints it, with a second image so that one can be trained on."""
+    raw = tmp_path / "own"
+    line = "images/0001.jpg,Is the heart enlarged?,yes"
+    assert line in Custom.layout
+    for index in (1, 2):
+        write_image(raw / "images" / f"000{index}.jpg", index)
+    (raw / "north.csv").write_text(f"image,question,answer\n{line}\n{line.replace('0001', '0002')}\n")
+    _, noniid, _ = build(raw, validation_share=0)
+    assert sorted(noniid.splits) == ["client_north", "test"]

@@ -1,0 +1,279 @@
+"""Datasets without clients, as `save_to_disk`, image folders and Parquet leave them, become federated ones."""
+
+import io
+import json
+import pickle
+from collections import Counter
+
+import pytest
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, List, Value, load_dataset
+from PIL import Image as Pillow
+
+from federated_folder import png
+from fedvlm_hf.building.builders.from_dataset import FromDataset
+from fedvlm_hf.building.checking.check import check_federation
+from fedvlm_hf.building.checking.findings import failed
+from fedvlm_hf.building.dataset import read_folder
+from fedvlm_hf.building.images import image_digest
+from fedvlm_hf.building.readers.hub import RowImage, image_column, load_splits, pixel_digests
+from fedvlm_hf.building.work import Work
+from fedvlm_hf.building.writing.build import build_dataset
+
+
+FEATURES = Features(
+    {
+        "image": Image(),
+        "question": Value("string"),
+        "answer": Value("string"),
+        "organ": ClassLabel(names=["lung", "liver", "brain"]),
+        "id": Value("int64"),
+    }
+)
+
+
+def rows(numbers, first_image=0):
+    """Two questions on each image; organs in turn."""
+    return [
+        {
+            "image": {"bytes": png(first_image + number // 2), "path": None},
+            "question": f"Question {number}?",
+            "answer": "yes" if number % 3 else "no",
+            "organ": number % 3,
+            "id": number,
+        }
+        for number in numbers
+    ]
+
+
+def saved(folder, **splits):
+    own = {name: Dataset.from_list(content, features=FEATURES) for name, content in splits.items()}
+    DatasetDict(own).save_to_disk(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def source(tmp_path):
+    """60 rows of 30 images, and a test of 6 rows of 3 others."""
+    return saved(tmp_path / "source", train=rows(range(60)), test=rows(range(6), first_image=100))
+
+
+def read(builder, work=None):
+    return builder.read(None, work or Work())
+
+
+def test_rows_and_their_own_columns(source):
+    examples = read(FromDataset(dataset=source, by="organ"))
+    assert Counter(example.split for example in examples) == {"train": 60, "test": 6}
+    first = examples[0]
+    assert (first.id, first.task, first.references) == ("train-0000000", "vqa", ("no",))
+    assert first.prompt[0]["content"].startswith("Question 0?\nAnswer the")
+    assert first.columns == {"organ": "lung", "source_id": "0"}
+    assert first.image == examples[1].image != examples[2].image
+    assert first.image.load() == png(0)
+
+
+def test_clients_by_a_column(source):
+    builder = FromDataset(dataset=source, by="organ")
+    (partition,) = builder.partitions(read(builder))
+    assert Counter(partition.splits) == {"client_00": 20, "client_01": 20, "client_02": 20, "test": 6}
+    assert dict(partition.client_names) == {"client_00": "brain", "client_01": "liver", "client_02": "lung"}
+    assert builder.partition_column == "organ"
+
+
+def test_values_in_groups(source):
+    """Two groups of three values in sorted order: brain and liver, lung."""
+    builder = FromDataset(dataset=source, by="organ", num_clients=2)
+    (partition,) = builder.partitions(read(builder))
+    assert dict(partition.client_names) == {"client_00": "brain, liver", "client_01": "lung"}
+    assert partition.rule.endswith("in 2 groups.")
+
+
+def test_every_way_that_is_asked_for_is_a_configuration(source):
+    builder = FromDataset(dataset=source, by="organ", dirichlet=0.5, label="answer", iid=True, num_clients=3)
+    partitions = {partition.name: partition for partition in builder.partitions(read(builder))}
+    assert list(partitions) == ["noniid", "dirichlet-0.5", "iid"]
+    assert Counter(partitions["iid"].splits) == {"client_00": 20, "client_01": 20, "client_02": 20, "test": 6}
+    again = {partition.name: partition for partition in builder.partitions(read(builder))}
+    assert again == partitions
+    other = FromDataset(dataset=source, iid=True, num_clients=3, seed=1)
+    assert other.partitions(read(other))[0].splits != partitions["iid"].splits
+
+
+def test_images_are_held_out_with_all_their_rows(tmp_path):
+    """30 images and a share of 0.2: six images, twelve rows."""
+    source = saved(tmp_path / "source", train=rows(range(60)))
+    work = Work()
+    examples = read(FromDataset(dataset=source, iid=True, num_clients=2, test_share=0.2), work)
+    test = [example for example in examples if example.split == "test"]
+    assert len(test) == 12
+    assert len({example.image.key for example in test}) == 6
+    assert not {example.image.key for example in test} & {e.image.key for e in examples if e.split == "train"}
+    assert work.tally.kept == 60
+
+
+def test_rows_whose_image_is_held_out_are_left_out(tmp_path):
+    """The test shows images 0 and 1, validation 1 and 2 (as BMP, with the same pixels): of training, the rows of all
+    three go, of validation those of image 1."""
+    validation = rows(range(2, 6))
+    for row in validation:
+        buffer = io.BytesIO()
+        Pillow.open(io.BytesIO(row["image"]["bytes"])).save(buffer, format="BMP")
+        row["image"] = {"bytes": buffer.getvalue(), "path": None}
+    source = saved(tmp_path / "source", train=rows(range(10)), validation=validation, test=rows(range(4)))
+    work = Work()
+    examples = read(FromDataset(dataset=source, iid=True, num_clients=2), work)
+    assert [example.id for example in examples] == [
+        *(f"train-{row:07d}" for row in range(6, 10)), "validation-0000002", "validation-0000003",
+        *(f"test-{row:07d}" for row in range(4)),
+    ]  # fmt: skip
+    assert work.tally.lines[-1]["count"] == 8
+    assert work.tally.kept == len(examples)
+
+
+def test_it_is_written_and_checked_like_any_other(source, tmp_path):
+    builder = FromDataset(dataset=source, by="organ", iid=True, num_clients=3)
+    out = build_dataset(builder, source, tmp_path / "fed")
+    federation = read_folder(out)
+    assert failed(check_federation(federation)) == []
+    assert list(federation.configs) == ["noniid", "iid"]
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["partition_column"] == "organ"
+    assert manifest["configs"]["noniid"]["counts"] == {"client_00": 20, "client_01": 20, "client_02": 20, "test": 6}
+    loaded = load_dataset(str(out), "noniid", cache_dir=str(tmp_path / "cache"))
+    assert sorted(map(int, loaded["client_00"]["source_id"])) == list(range(2, 60, 3))
+    assert set(loaded["client_00"]["organ"]) == {"brain"}
+    assert loaded["client_00"][0]["images"][0].size == (6, 4)
+    # what was made can be cut again: rows of ours are taken as they are
+    again = FromDataset(dataset=str(out), dataset_config="noniid", split="client_00", iid=True, num_clients=2)
+    examples = read(again)
+    assert [example.prompt for example in examples[:20]] == loaded["client_00"]["prompt"]
+
+
+def test_no_path_of_the_machine_is_written(source, tmp_path):
+    folder = build_dataset(FromDataset(dataset=str(source), by="organ"), str(source), tmp_path / "out")
+    for name in ("manifest.json", "README.md"):
+        assert str(tmp_path) not in (folder / name).read_text()
+
+
+def test_the_same_rows_elsewhere_have_the_same_checksum(tmp_path):
+    """And one other answer another."""
+    sources = []
+    for name, answer in [("a", "yes"), ("b", "yes"), ("c", "maybe")]:
+        content = rows(range(4))
+        content[1]["answer"] = answer
+        work = Work()
+        path = saved(tmp_path / name, train=content, test=rows(range(2), 100))
+        read(FromDataset(dataset=path, iid=True, num_clients=1), work)
+        sources.append(work.sources)
+    assert sources[0] == sources[1]
+    assert sources[0]["split train"] != sources[2]["split train"]
+    assert sources[0]["split test"] == sources[2]["split test"]
+
+
+def test_an_image_folder(tmp_path):
+    """Images by class, stored as paths; the class is the answer and the label."""
+    for number, name in enumerate(["cat", "dog"] * 4):
+        path = tmp_path / "animals" / name / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(number))
+    builder = FromDataset(
+        dataset=str(tmp_path / "animals"), by="label", answer="label", instruction="Cat or dog?", task="classification"
+    )
+    examples = read(builder)
+    assert Counter(example.columns["label"] for example in examples) == {"cat": 4, "dog": 4}
+    assert {example.references for example in examples} == {("cat",), ("dog",)}
+    assert image_digest(Pillow.open(io.BytesIO(examples[0].image.load()))) == examples[0].image.key
+
+
+def test_images_travel_to_processes_as_paths(source):
+    """A pickled image holds no pixels: of a dataset of 60 images it is as small as of one."""
+    dataset = load_splits(source)["train"]
+    image = RowImage("key", dataset, "image", 59)
+    content = pickle.dumps(image)
+    assert png(29) not in content
+    copy = pickle.loads(content)
+    assert copy == image
+    assert copy.load() == png(29)
+
+
+def test_a_list_of_one_image():
+    features = Features({"images": List(Image()), "other": Image()})
+    dataset = Dataset.from_list(
+        [{"images": [{"bytes": png(7), "path": None}], "other": {"bytes": png(8), "path": None}}], features=features
+    )
+    assert image_column(features) == "images"
+    assert image_column(features, "other") == "other"
+    assert RowImage("key", dataset, "images", 0).load() == png(7)
+    assert pixel_digests(dataset, "images", "x", Work()) == [image_digest(Pillow.open(io.BytesIO(png(7))))]
+
+
+@pytest.mark.parametrize(
+    ("images", "text"),
+    [
+        ([], "x, row 1: there must be one image, got 0"),
+        ([{"bytes": png(1), "path": None}] * 2, "x, row 1: there must be one image, got 2"),
+        ([{"bytes": b"broken", "path": None}], "x, row 1: the image cannot be read as an image"),
+    ],
+)
+def test_rows_without_one_image_are_named(images, text):
+    content = [{"images": [{"bytes": png(7), "path": None}]}, {"images": images}]
+    dataset = Dataset.from_list(content, features=Features({"images": List(Image())}))
+    with pytest.raises(ValueError, match=text):
+        pixel_digests(dataset, "images", "x", Work())
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({}, "Clients come from --by COLUMN, --dirichlet ALPHA or --iid"),
+        ({"dirichlet": 0.1, "num_clients": 2}, "`dirichlet` and `label` go together"),
+        ({"label": "organ", "by": "organ"}, "`dirichlet` and `label` go together"),
+        ({"iid": True}, "`num_clients` is needed"),
+        ({"iid": True, "num_clients": 2, "test_share": 1.0}, r"`test_share=1\.0` must be between"),
+    ],
+)
+def test_options_that_do_not_fit(options, text):
+    with pytest.raises(ValueError, match=text):
+        FromDataset(dataset="x", **options)
+
+
+def test_a_dataset_must_be_named():
+    with pytest.raises(ValueError, match="`dataset` is needed"):
+        FromDataset(iid=True, num_clients=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"by": "colour"}, r"`by='colour'` is no column of .* \['task', 'question', 'answer', 'organ', 'id'\]"),
+        ({"dirichlet": 1, "label": "image", "num_clients": 2}, "`label='image'` is no column of .* with one value"),
+        ({"by": "organ", "split": "all"}, r"`split='all'` is none of .*\['train', 'test'\]"),
+        ({"by": "organ", "image": "picture"}, r"`image='picture'` .* those with images are \['image'\] of"),
+        ({"by": "organ", "answer": "reply"}, r"`answer='reply'` is no column; the columns are \['image', 'question'"),
+        ({"by": "organ", "task": "walk"}, "split train, row 0: the task 'walk' is none of"),
+    ],
+)
+def test_unknown_names_list_the_known_ones(source, options, text):
+    with pytest.raises(ValueError, match=text):
+        read(FromDataset(dataset=source, **options))
+
+
+def test_an_alpha_that_empties_a_client(source):
+    """The partition's own error passes through."""
+    builder = FromDataset(dataset=source, dirichlet=0.001, label="organ", num_clients=30)
+    with pytest.raises(ValueError, match=r"`alpha=0\.001`"):
+        builder.partitions(read(builder))
+
+
+def test_a_row_without_a_value(tmp_path):
+    content = rows(range(6))
+    content[4]["organ"] = None
+    source = saved(tmp_path / "source", train=content, test=rows(range(2), 100))
+    builder = FromDataset(dataset=source, by="organ")
+    with pytest.raises(ValueError, match="`by='organ'`: row 'train-0000004' has no value"):
+        builder.partitions(read(builder))
+
+
+def test_a_dataset_that_is_not_there(tmp_path):
+    with pytest.raises(ValueError, match=r"`dataset`: .*nothing cannot be loaded"):
+        load_splits(str(tmp_path / "nothing"))

@@ -1,0 +1,434 @@
+"""Every defect that a folder can have, planted in a clean one, is found by its own check, by file, row and id."""
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
+
+from federated_folder import clean_configs, clean_files, png, row, write_folder
+from fedvlm_hf.building.checking.check import check_federation
+from fedvlm_hf.building.checking.findings import Check, Place, failed
+from fedvlm_hf.building.dataset import from_splits, read_folder
+from fedvlm_hf.building.pieces import DatasetPiece, ParquetPiece
+from fedvlm_hf.building.work import Work
+
+
+CLIENTS = "data/clients/client_00.client_00.parquet"
+
+
+def checks_of(folder) -> dict[str, Check]:
+    return {check.name: check for check in check_federation(read_folder(folder))}
+
+
+def written(folder, change=None):
+    """The clean folder, or one whose rows `change(files)` changed before they were written."""
+    files = clean_files()
+    if change is not None:
+        change(files)
+    return write_folder(folder, files, clean_configs())
+
+
+def expect(checks: dict[str, Check], name: str, place: Place, text: str, count: int = 1) -> None:
+    """One check failed, at this place and with this text, and it alone."""
+    assert failed(checks.values()) == [name]
+    assert checks[name].num_problems == count
+    assert checks[name].problems[0][0] == place
+    assert text in checks[name].problems[0][1]
+
+
+def test_a_clean_folder_passes(tmp_path):
+    """20 rows are stored: 8 of clients, whom two configurations share, and 2 x (2 + 4) held-out ones. Images: clients
+    have 6, `validation` 2 and `test` 4."""
+    checks = checks_of(written(tmp_path))
+    assert failed(checks.values()) == []
+    assert not any(check.skipped or check.notes for check in checks.values())
+    assert checks["files"].what.startswith("8 with 20 rows")
+    assert checks["images"].what.endswith("12 different ones")
+
+
+def test_load_dataset_reads_what_was_checked(tmp_path):
+    written(tmp_path / "data")
+    loaded = load_dataset(str(tmp_path / "data"), "iid", cache_dir=str(tmp_path / "cache"))
+    assert loaded["client_00"]["id"] == ["a0", "a1", "a2", "c0", "c1"]
+
+
+def set_value(file: str, row: int, **values):
+    def change(files):
+        files[file][row].update(values)
+
+    return change
+
+
+A = "clients/client_00.client_00"
+MESSAGE = [{"role": "assistant", "content": " "}]
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "place", "text"),
+    [
+        (set_value(A, 1, prompt=[]), "row format", (1, "a1"), "column `prompt`: there is no message"),
+        (set_value(A, 2, task="walking"), "row format", (2, "a2"), "unknown task 'walking'"),
+        (set_value(A, 0, completion=MESSAGE), "answers", (0, "a0"), "column `completion`: the answer is empty"),
+        (set_value(A, 0, references=[]), "answers", (0, "a0"), "column `references`: there is no reference"),
+        (
+            set_value(A, 2, references=["[0.125, 0.250, 0.500, 1.001]"]), "boxes", (2, "a2"),
+            "'[0.125, 0.250, 0.500, 1.001]' is not inside",
+        ),
+        (set_value(A, 2, references=["[0.5, 0.2, 0.5, 0.9]"]), "boxes", (2, "a2"), "is no box"),
+        (
+            set_value(A, 2, completion=[{"role": "assistant", "content": "[-0.1, 0.2, 0.5, 0.9]"}]), "boxes",
+            (2, "a2"), "is not inside",
+        ),
+        (set_value(A, 1, images=[]), "images", (1, "a1"), "there is no image"),
+        (set_value(A, 1, images=[{"bytes": png(1)[:40], "path": None}]), "images", (1, "a1"), "cannot be read as an"),
+        (set_value(A, 1, images=[{"bytes": png(40), "path": None}]), "image digests", (1, "a1"), "the pixels have"),
+    ],
+)  # fmt: skip
+def test_a_wrong_row_is_named(tmp_path, change, name, place, text):
+    expect(checks_of(written(tmp_path, change)), name, Place(CLIENTS, *place), text)
+
+
+def test_answers_are_no_boxes_in_other_tasks(tmp_path):
+    change = set_value(A, 0, references=["[0.1, 0.2, 7, 9]"])
+    assert failed(checks_of(written(tmp_path, change)).values()) == []
+
+
+def test_the_first_rows_are_named_and_the_others_counted(tmp_path):
+    """Three rows in each of two of four pieces of a file: five are shown."""
+
+    def change(files):
+        files[A] = [row(f"e{place}", 50 + place) for place in range(6)]
+        for own in files[A]:
+            own["references"] = []
+
+    check = checks_of(written(tmp_path, change))["answers"]
+    assert check.num_problems == 6
+    assert [place.id for place, _ in check.problems] == ["e0", "e1", "e2", "e3", "e4"]
+    lines = str(check).splitlines()
+    assert lines[0].startswith("WRONG  answers ")
+    assert f"{CLIENTS}, row 0, id 'e0': column `references`" in lines[1]
+    assert lines[-1].strip() == "and 1 more"
+
+
+def test_every_row_of_a_broken_image_is_counted(tmp_path):
+    """It is decoded once, and two rows show it."""
+    broken = [{"bytes": b"not an image", "path": None}]
+
+    def change(files):
+        files[A][0]["images"] = files[A][2]["images"] = broken
+
+    check = checks_of(written(tmp_path, change))["images"]
+    assert [place.id for place, _ in check.problems] == ["a0", "a2"]
+
+
+def test_an_image_that_many_rows_show_is_decoded_once(tmp_path, monkeypatch):
+    """12 different images in 20 rows."""
+    decoded = []
+    from fedvlm_hf.building.checking import rows
+
+    original = rows.image_digest
+    monkeypatch.setattr(rows, "image_digest", lambda image: decoded.append(1) or original(image))
+    check_federation(read_folder(written(tmp_path)))
+    assert len(decoded) == 12
+
+
+def test_an_id_comes_twice(tmp_path):
+    checks = checks_of(written(tmp_path, set_value(A, 1, id="a0")))
+    assert set(failed(checks.values())) == {"ids"}
+    assert checks["ids"].num_problems == 2  # in each configuration
+    place, text = checks["ids"].problems[0]
+    assert place == Place(CLIENTS, 1, "a0")
+    assert text == f"noniid: this id is in client_00, and in client_00 too ({CLIENTS}, row 0, id 'a0')"
+
+
+def test_an_id_is_missing(tmp_path):
+    checks = checks_of(written(tmp_path, set_value(A, 1, id=None)))
+    assert checks["ids"].problems[0] == (Place(CLIENTS, 1, None), "noniid: the id is missing")
+
+
+def test_a_row_is_in_two_splits(tmp_path):
+    """A client's row in the test too: by its id, and its image is a leak."""
+
+    def change(files):
+        files["noniid/test"].append(dict(files[A][0], client_id="client_00"))
+
+    checks = checks_of(written(tmp_path, change))
+    assert failed(checks.values()) == ["one place", "leaks"]
+    place, text = checks["one place"].problems[0]
+    assert place == Place("data/noniid/test.parquet", 4, "a0")
+    assert "this id is in test, and in client_00 too" in text
+
+
+def test_a_file_in_two_splits(tmp_path):
+    configs = clean_configs()
+    configs["noniid"]["client_01"].append(A)
+    checks = checks_of(write_folder(tmp_path, clean_files(), configs))
+    assert checks["one place"].num_problems == 3
+
+
+@pytest.mark.parametrize("split", ["test", "validation"])
+def test_a_held_out_image_is_a_clients(tmp_path, split):
+    """Other bytes and the same pixels: a BMP of the image of row b0."""
+    import io
+
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(png(2))).save(buffer, format="BMP")
+
+    def change(files):
+        own = files[f"noniid/{split}"][1]
+        own["images"] = [{"bytes": buffer.getvalue(), "path": None}]
+        own["image_digest"] = files["clients/client_00.client_01"][0]["image_digest"]
+
+    checks = checks_of(written(tmp_path, change))
+    id = {"test": "t1", "validation": "v1"}[split]
+    expect(checks, "leaks", Place(f"data/noniid/{split}.parquet", 1, id), f"noniid: its image in {split} is in cli")
+    assert "(data/clients/client_00.client_01.parquet, row 0, id 'b0')" in checks["leaks"].problems[0][1]
+
+
+def test_an_image_of_validation_is_in_the_test(tmp_path):
+    def change(files):
+        for name in ("images", "image_digest"):
+            files["iid/test"][0][name] = files["iid/validation"][0][name]
+
+    expect(checks_of(written(tmp_path, change)), "leaks", Place("data/iid/test.parquet", 0, "t0"), "in validation too")
+
+
+def test_a_declared_leak_is_noted(tmp_path):
+    def change(files):
+        for name in ("images", "image_digest"):
+            files["noniid/test"][0][name] = files["noniid/test"][1][name] = files[A][0][name]
+
+    written(tmp_path, change)
+    path = tmp_path / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["configs"]["noniid"]["known_leak"] = "the source's own split has it so"
+    path.write_text(json.dumps(manifest))
+    checks = checks_of(tmp_path)
+    assert failed(checks.values()) == []
+    assert checks["leaks"].notes == ["noniid: 1 images of 2 rows, as declared: the source's own split has it so"]
+
+
+@pytest.mark.parametrize(
+    ("split", "problem"),
+    [("client-00", "a split is client_*"), ("train", "a split is client_*"), ("client_", "a spl")],
+)
+def test_a_wrong_split_name(tmp_path, split, problem):
+    configs = clean_configs()
+    configs["iid"][split] = configs["iid"].pop("client_01")
+    checks = checks_of(write_folder(tmp_path, clean_files(), configs))
+    assert failed(checks.values()) == ["split names"]
+    place, text = checks["split names"].problems[0]
+    assert (place, text[: len(problem)]) == (Place(f"iid/{split}"), problem)
+
+
+def test_a_configuration_without_clients(tmp_path):
+    configs = clean_configs()
+    configs["held-out"] = {"test": ["noniid/test"]}
+    checks = checks_of(write_folder(tmp_path, clean_files(), configs))
+    assert (Place("held-out"), "has no client; its splits are test") in checks["split names"].problems
+
+
+def test_other_columns_in_one_file(tmp_path):
+    def change(files):
+        for own in files["iid/test"]:
+            own["mood"] = "good"
+            del own["modality"]
+
+    checks = checks_of(written(tmp_path, change))
+    expect(checks, "columns", Place("data/iid/test.parquet"), "column `modality` is in " + CLIENTS, count=2)
+    assert checks["columns"].problems[1][1].startswith("column `mood` is in data/iid/test.parquet, and not in")
+
+
+def test_a_column_of_the_row_format_is_missing(tmp_path):
+    def change(files):
+        for rows in files.values():
+            for own in rows:
+                del own["references"]
+
+    checks = checks_of(written(tmp_path, change))
+    expect(checks, "columns", Place("data/noniid/validation.parquet"), "has no column `references`", count=4)
+
+
+def test_images_of_another_type(tmp_path):
+    """Bytes without the type of images, as a plain Parquet writer leaves them, are not decoded by `load_dataset`."""
+    written(tmp_path)
+    for path in (tmp_path / "data").rglob("*.parquet"):
+        pq.write_table(pq.read_table(path).replace_schema_metadata(), path)
+    checks = checks_of(tmp_path)
+    assert failed(checks.values()) == ["columns"]
+    assert "column `images` is List({'bytes'" in checks["columns"].problems[0][1]
+
+
+def test_a_damaged_file(tmp_path):
+    """Cut off at its end it has no footer; the rows of the others are checked."""
+    written(tmp_path)
+    path = tmp_path / CLIENTS
+    path.write_bytes(path.read_bytes()[:-10])
+    checks = checks_of(tmp_path)
+    assert checks["files"].problems[0][0] == Place(CLIENTS)
+    assert "is not a whole Parquet file" in checks["files"].problems[0][1]
+    assert failed(checks.values()) == ["files", "counts", "partition"]
+
+
+def test_a_file_damaged_in_its_middle(tmp_path):
+    """The footer is whole and the first row group is not."""
+    written(tmp_path)
+    path = tmp_path / CLIENTS
+    content = bytearray(path.read_bytes())
+    content[4:200] = bytes(196)
+    path.write_bytes(content)
+    checks = checks_of(tmp_path)
+    place, text = checks["row format"].problems[0]
+    assert place.file == CLIENTS
+    assert "the file is damaged from here on" in text
+
+
+def test_a_missing_file(tmp_path):
+    written(tmp_path)
+    (tmp_path / CLIENTS).unlink()
+    checks = checks_of(tmp_path)
+    places = [place for place, _ in checks["files"].problems]
+    assert places == [Place(CLIENTS), Place(CLIENTS)]  # each configuration lists it
+    assert "noniid/client_00" in checks["files"].problems[0][1]
+
+
+def test_rows_that_the_manifest_does_not_know(tmp_path):
+    """A row of a configuration is gone and another client has one: counts, ids and the hash of that configuration."""
+    written(tmp_path)
+    files = clean_files()
+    del files["iid/test"][0]
+    other = write_folder(tmp_path / "other", files, clean_configs())
+    (other / "data/iid/test.parquet").rename(tmp_path / "data/iid/test.parquet")
+    checks = checks_of(tmp_path)
+    assert failed(checks.values()) == ["counts", "same rows", "partition"]
+    assert [str(place) for place, _ in checks["counts"].problems] == ["manifest.json", "iid"]
+    assert checks["counts"].problems[1][1] == "the split test: found 3 rows, manifest.json says 4 rows"
+    assert checks["same rows"].problems == [(Place("data/noniid/test.parquet", 0, "t0"), "in noniid, and not in iid")]
+    assert checks["partition"].problems[0][0] == Place("iid")
+
+
+def test_a_row_that_changed_its_client(tmp_path):
+    """Counts are as before; the hash is not."""
+    written(tmp_path)
+    files = clean_files()
+    files["iid/test"][0]["client_id"] = "client_01"
+    other = write_folder(tmp_path / "other", files, clean_configs())
+    (other / "data/iid/test.parquet").rename(tmp_path / "data/iid/test.parquet")
+    assert failed(checks_of(tmp_path).values()) == ["partition"]
+
+
+def test_a_configuration_that_the_card_lost(tmp_path):
+    configs = clean_configs()
+    del configs["iid"]
+    written(tmp_path)
+    other = write_folder(tmp_path / "other", clean_files(), configs)
+    (other / "README.md").rename(tmp_path / "README.md")
+    checks = checks_of(tmp_path)
+    assert failed(checks.values()) == ["counts"]
+    assert (Place("iid"), "the split validation: found nothing of it, manifest.json says 2 rows") in checks[
+        "counts"
+    ].problems
+
+
+def test_without_a_manifest_nothing_is_compared_with_it(tmp_path):
+    written(tmp_path)
+    (tmp_path / "manifest.json").unlink()
+    checks = checks_of(tmp_path)
+    assert failed(checks.values()) == []
+    assert {name for name, check in checks.items() if check.skipped} == {"counts", "same rows", "partition"}
+    assert str(checks["counts"]).startswith("-      counts ")
+
+
+def test_stand_ins_are_noted(tmp_path):
+    written(tmp_path)
+    path = tmp_path / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "missing_images": 3}))
+    assert checks_of(tmp_path)["images"].notes == [
+        "grey pictures stand in for 3 images that the download did not have"
+    ]
+
+
+def test_processes_find_the_same(tmp_path):
+    """Eight files with a defect each, on two processes and on one."""
+
+    def change(files):
+        for rows in files.values():
+            rows[0]["references"] = []
+
+    federation = read_folder(written(tmp_path, change))
+    one, two = (check_federation(federation, Work(num_workers=number)) for number in (1, 2))
+    assert list(map(str, one)) == list(map(str, two))
+    assert {check.name: check.num_problems for check in one}["answers"] == 8
+
+
+def test_a_loaded_dataset(tmp_path):
+    """As `DatasetDict.save_to_disk` leaves it: a split counts as a file."""
+    files = clean_files()
+    clients = {
+        split: Dataset.from_list(files[name], features=load(tmp_path / split, files[name]))
+        for split, name in (("client_00", A), ("client_01", "clients/client_01.client_01"), ("test", "iid/test"))
+    }
+    DatasetDict(clients).save_to_disk(tmp_path / "saved")
+    federation = from_splits("saved", {"default": load_from_disk(tmp_path / "saved")})
+    assert failed(check_federation(federation)) == []
+    federation.configs["default"]["test"] = ["default/client_00"]
+    checks = {check.name: check for check in check_federation(federation)}
+    assert checks["one place"].problems[0][0] == Place("default/client_00", 0, "a0")
+
+
+def load(folder, rows):
+    """The features that `load_dataset` gives rows of the folder."""
+    from datasets import Features
+
+    write_folder(folder, {A: rows}, {"noniid": {"client_00": [A]}})
+    return Features.from_arrow_schema(pq.read_schema(folder / CLIENTS))
+
+
+def test_pieces_cover_a_file_in_order(tmp_path):
+    """Row groups of 600 rows: a piece ends with the group that reaches 1,000. Loaded rows are cut at 1,000."""
+    table = pa.table({"id": [str(place) for place in range(2100)]})
+    pq.write_table(table, tmp_path / "x.parquet", row_group_size=600)
+    from fedvlm_hf.building.pieces import dataset_pieces, parquet_pieces
+
+    for pieces, kind, sizes in [
+        (parquet_pieces(tmp_path / "x.parquet", "x"), ParquetPiece, [1200, 900]),
+        (dataset_pieces(Dataset(table), "x"), DatasetPiece, [1000, 1000, 100]),
+    ]:
+        assert [piece.num_rows for piece in pieces] == sizes
+        assert all(isinstance(piece, kind) for piece in pieces)
+        batches = [batch for piece in pieces for batch in piece.batches(["id"])]
+        assert [id for batch in batches for id in batch["id"].to_pylist()] == table["id"].to_pylist()
+        assert max(batch.num_rows for batch in batches) == 16
+
+
+@pytest.mark.parametrize(
+    ("card", "text"),
+    [
+        (None, "is not a federated dataset: there is no README.md"),
+        ("# No front matter", "does not list configurations"),
+        ("---\nconfigs: [\n---\n", "does not list configurations"),
+        ("---\nconfigs: []\n---\n", "there is none"),
+        ("---\nconfigs:\n- config_name: x\n---\n", "KeyError: 'data_files'"),
+        ("---\nconfigs:\n- config_name: x\n  data_files: [{split: a}]\n---\n", "Each item must be"),
+        (
+            "---\nconfigs:\n- config_name: x\n  data_files: [{split: partition, path: x.parquet}]\n---\n",
+            "a source of it may not be passed on",
+        ),
+    ],
+)
+def test_folders_that_are_none(tmp_path, card, text):
+    if card is not None:
+        (tmp_path / "README.md").write_text(card)
+    with pytest.raises(ValueError, match=text.replace("[", r"\[")):
+        read_folder(tmp_path)
+
+
+def test_a_manifest_that_is_none(tmp_path):
+    written(tmp_path)
+    (tmp_path / "manifest.json").write_text("{")
+    with pytest.raises(ValueError, match=r"manifest\.json is not JSON"):
+        read_folder(tmp_path)

@@ -1,0 +1,83 @@
+"""Images on both sides of a split are found by their pixels."""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from fedvlm_hf.building.builders.base import Example
+from fedvlm_hf.building.images import ImageBytes, ImageFile
+from fedvlm_hf.building.leaks import without_shared_images
+from fedvlm_hf.building.work import Work
+
+
+@dataclass(frozen=True)
+class Drawn(ImageBytes):
+    """An image of one colour, of which the key does not tell the colour."""
+
+
+def png(red, level=6):
+    buffer = io.BytesIO()
+    Image.new("RGB", (9, 7), (red, 0, 0)).save(buffer, format="PNG", compress_level=level)
+    return buffer.getvalue()
+
+
+def example(name, split, image):
+    return Example(name, image, split, [], [], "vqa", ("a",))
+
+
+def excluded(work):
+    return [line["count"] for line in work.tally.lines if line["step"] == "excluded"]
+
+
+def test_test_goes_over_validation_over_train():
+    """Red 1 is in all three splits, red 2 in train and validation, red 3 in train twice, with other bytes each time.
+
+    Left out: the train and the validation row of red 1, the train row of red 2.
+    """
+    where = (("train", 1), ("train", 2), ("train", 3), ("train", 3), ("validation", 1), ("validation", 2), ("test", 1))
+    examples = [example(f"row-{k}", split, Drawn(f"{k}.png", png(red, k))) for k, (split, red) in enumerate(where)]
+    work = Work()
+    kept = without_shared_images(examples, work)
+    assert [e.id for e in kept] == ["row-2", "row-3", "row-5", "row-6"]
+    assert excluded(work) == [2, 1]
+    shared = next(line for line in work.tally.lines if line["what"].startswith("test images"))
+    assert (shared["count"], shared["why"]) == (1, "of 1 test images")
+
+
+def test_rows_of_one_image_stay_or_go_together():
+    shown = Drawn("a.png", png(5))
+    examples = [example("0", "train", shown), example("1", "train", shown), example("2", "test", shown)]
+    assert [e.id for e in without_shared_images(examples, Work())] == ["2"]
+
+
+def test_missing_images_are_told_apart_by_name():
+    """Neither file is there: the rows of b.png, in train and in test, are of one image all the same."""
+    a, b = (ImageFile(name, Path("nowhere") / name) for name in ("a.png", "b.png"))
+    examples = [example("0", "train", a), example("1", "train", b), example("2", "test", b)]
+    work = Work()
+    assert [e.id for e in without_shared_images(examples, work)] == ["0", "2"]
+    assert excluded(work) == [1, 0]
+    assert work.tally.lines[0] | {"step": "note", "count": 2} == work.tally.lines[0]
+
+
+def test_without_leaks_nothing_is_left_out():
+    examples = [
+        example(str(k), split, Drawn(f"{k}", png(k))) for k, split in enumerate(("train", "validation", "test"))
+    ]
+    work = Work()
+    assert without_shared_images(examples, work) == examples
+    assert excluded(work) == [0, 0]
+
+
+def test_an_unreadable_image_is_named_with_its_first_row():
+    shown = Drawn("broken.png", b"no image")
+    with pytest.raises(ValueError, match=r"The image broken\.png, needed by row 'a', cannot be read as an image"):
+        without_shared_images([example("a", "train", shown), example("b", "test", shown)], Work())
+
+
+def test_an_image_that_is_a_folder_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"The image a\.png, needed by row 'a', cannot be read"):
+        without_shared_images([example("a", "train", ImageFile("a.png", tmp_path))], Work())
