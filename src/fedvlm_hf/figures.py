@@ -1,4 +1,4 @@
-"""The look that the report's figures share. Matplotlib is imported on first use: it costs half a second."""
+"""The common style of all figures. Matplotlib is imported on first use, since this takes half a second."""
 
 import io
 import logging
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, MUTED, GRID = "#1f2933", "#6b7785", "#e3e7ec"
-# Okabe and Ito's palette (without its yellow, which is too faint for lines): told apart with any colour vision
+# Okabe and Ito's palette, distinguishable with any colour vision, without its yellow, which is too faint for lines
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 DPI = 150
 
 
 def new_figure(width: float, height: float) -> "Figure":
-    """A white figure of `width` x `height` inches, outside of pyplot: a user's own figures and backend stay alone."""
-    # on a machine's first use, matplotlib says at warning level that it builds its font cache
+    """Return a white figure of `width` x `height` inches that does not touch pyplot's state or backend."""
+    # On first use on a machine, matplotlib logs a warning that it builds its font cache
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     from matplotlib.figure import Figure
 
@@ -30,7 +30,7 @@ def new_figure(width: float, height: float) -> "Figure":
 
 
 def style(axes: "Axes", title: str, ylabel: str) -> None:
-    """Title to the left, light horizontal grid, whole rounds on the x axis."""
+    """Set the title on the left, a light horizontal grid, and integer rounds on the x axis."""
     from matplotlib.ticker import MaxNLocator
 
     axes.set_title(title, loc="left", fontsize=10, fontweight="bold", color=INK)
@@ -45,7 +45,7 @@ def style(axes: "Axes", title: str, ylabel: str) -> None:
 
 
 def save(figure: "Figure", path: str | os.PathLike[str]) -> None:
-    """Write the figure as PNG, whole or not at all."""
+    """Write the figure as PNG, completely or not at all."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     write_atomic(path, buffer.getvalue())

@@ -29,7 +29,7 @@ def example(name, split, image):
 
 
 def excluded(work):
-    return [line["count"] for line in work.tally.lines if line["step"] == "excluded"]
+    return [line["count"] for line in work.counts.lines if line["step"] == "excluded"]
 
 
 def test_test_goes_over_validation_over_train():
@@ -43,7 +43,7 @@ def test_test_goes_over_validation_over_train():
     kept = without_shared_images(examples, work)
     assert [e.id for e in kept] == ["row-2", "row-3", "row-5", "row-6"]
     assert excluded(work) == [2, 1]
-    shared = next(line for line in work.tally.lines if line["what"].startswith("test images"))
+    shared = next(line for line in work.counts.lines if line["what"].startswith("test images"))
     assert (shared["count"], shared["why"]) == (1, "of 1 test images")
 
 
@@ -60,7 +60,7 @@ def test_missing_images_are_told_apart_by_name():
     work = Work()
     assert [e.id for e in without_shared_images(examples, work)] == ["0", "2"]
     assert excluded(work) == [1, 0]
-    assert work.tally.lines[0] | {"step": "note", "count": 2} == work.tally.lines[0]
+    assert work.counts.lines[0] | {"step": "note", "count": 2} == work.counts.lines[0]
 
 
 def test_without_leaks_nothing_is_left_out():

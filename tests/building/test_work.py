@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fedvlm_hf.building.work import Tally, Work
+from fedvlm_hf.building.work import RowCounts, Work
 from work_functions import be_killed, fail_at_three, none_at_three, square
 
 
@@ -23,7 +23,7 @@ def items(count: int) -> dict[str, int]:
 
 def test_tally_counts_what_is_kept():
     """10 + 5 read, 4 left out: 11; notes count nothing."""
-    tally = Tally()
+    tally = RowCounts()
     tally.read("a", 10)
     tally.read("b", 5)
     tally.exclude("c", 4, "why")

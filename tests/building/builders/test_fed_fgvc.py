@@ -23,7 +23,7 @@ def build(raw, **options):
     work = Work()
     builder = FedFGVC(**options)
     examples = builder.read(raw, work)
-    assert work.tally.kept == len(examples)
+    assert work.counts.kept == len(examples)
     return examples, {p.name: p for p in builder.partitions(examples)}, work
 
 
@@ -148,11 +148,11 @@ def test_a_small_alpha_skews_more(built):
 def test_a_draw_with_an_empty_client_is_drawn_again(built):
     """Seven makers of eight rows: the first draw at 0.05 leaves a client empty. The rule says which draw it is."""
     examples, partitions, _ = built
-    found = re.search(r"draw (\d+), of seed (\d+)\.$", partitions["dirichlet-0.05"].rule)
+    found = re.search(r"draw (\d+), with seed (\d+)\.$", partitions["dirichlet-0.05"].rule)
     draw, seed = map(int, found.groups())
     assert draw > 1
     assert seed == (draw - 1) * 1_000_003
-    assert partitions["dirichlet-1"].rule.endswith("draw 1, of seed 0.")
+    assert partitions["dirichlet-1"].rule.endswith("draw 1, with seed 0.")
     labels = [example.columns["manufacturer"] for example in examples if example.split == "train"]
     for earlier in range(draw - 1):
         with pytest.raises(ValueError, match="with 0 of 56 rows"):
@@ -174,5 +174,7 @@ def test_the_seed_chooses(tmp_path, built):
 
 def test_draws_that_all_leave_a_client_empty_are_told(tmp_path, monkeypatch):
     monkeypatch.setattr(fed_fgvc, "_MAX_DRAWS", 1)
-    with pytest.raises(ValueError, match=r"dirichlet-0.05: each of 1 draws from `seed=0` on .* 56 training rows"):
+    with pytest.raises(
+        ValueError, match=r"dirichlet-0.05: each of 1 draws starting with `seed=0` .* 56 training rows"
+    ):
         build(write_raw(tmp_path))

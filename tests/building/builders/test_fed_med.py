@@ -43,7 +43,7 @@ def raw(tmp_path_factory):
 def read(raw, **options):
     work = Work()
     examples = FedMed(num_reports=20, **options).read(raw, work)
-    assert work.tally.kept == len(examples)
+    assert work.counts.kept == len(examples)
     return examples, work
 
 
@@ -127,9 +127,9 @@ def test_reports_without_text_are_counted_and_others_drawn(raw, tmp_path):
     raw_mimic_cxr.write_raw(tmp_path / "mimic_cxr", studies)
     examples, work = read(tmp_path, tasks="report")
     assert Counter(column(examples, "split")) == {"train": 10, "validation": 2, "test": 3}
-    counts = {line["what"]: line["count"] for line in work.tally.lines}
-    assert counts["reports fewer than asked for in train"] == 4
-    assert counts["reports fewer than asked for in test"] == 1
+    counts = {line["what"]: line["count"] for line in work.counts.lines}
+    assert counts["reports fewer than requested in train"] == 4
+    assert counts["reports fewer than requested in test"] == 1
     assert counts["reports of MIMIC-CXR without text"] >= 13  # all such of train and test
 
 
@@ -142,8 +142,8 @@ def test_a_patient_stays_in_one_split(tmp_path):
     examples = FedMed(num_reports=29, tasks="report").read(tmp_path, work)  # 20 train, 3 validation, 6 test
     assert "s50000019" not in column(examples, "study_id")
     assert Counter(column(examples, "split")) == {"train": 19, "validation": 3, "test": 6}
-    counts = {line["what"]: line["count"] for line in work.tally.lines}
-    assert counts["studies whose patient is in a later part too"] == 1
+    counts = {line["what"]: line["count"] for line in work.counts.lines}
+    assert counts["studies whose patient is also in a later split"] == 1
 
 
 @pytest.mark.parametrize(
@@ -185,8 +185,8 @@ def test_an_image_in_two_sources_leaves_the_training_row(raw, tmp_path):
     shutil.copy(tmp_path / "slake" / "imgs" / "xmlab4" / "source.jpg", tmp_path / "vqa_rad" / key)
     after, work = read(tmp_path, tasks="vqa")
     assert [e.id for e in after] == [e.id for e in before if e.image.key != key]
-    counts = {line["what"]: line["count"] for line in work.tally.lines}
-    assert counts["train rows whose image is in validation or test too"] == len(before) - len(after) >= 2
+    counts = {line["what"]: line["count"] for line in work.counts.lines}
+    assert counts["train rows whose image is also in validation or test"] == len(before) - len(after) >= 2
 
 
 def test_two_tasks_are_two_clients(raw, tmp_path):
@@ -208,17 +208,17 @@ def test_an_absent_source_is_named(raw, tmp_path):
 def test_the_hub_copy_of_vqa_rad_will_not_do(raw, tmp_path):
     (tmp_path / "slake").symlink_to(raw / "slake")
     raw_vqa_rad.write_hub(tmp_path / "vqa_rad")
-    with pytest.raises(ValueError, match="does not say which organ an image shows"):
+    with pytest.raises(ValueError, match="which has no organs"):
         FedMed(tasks="vqa").read(tmp_path, Work())
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"tasks": "vqa,boxes"}, r"`tasks='vqa,boxes'` must be different ones of \['vqa', 'detection', 'report'\]"),
-        ({"tasks": "vqa,vqa"}, r"`tasks='vqa,vqa'` must be different ones"),
+        ({"tasks": "vqa,boxes"}, r"`tasks='vqa,boxes'` must be one or several of \['vqa', 'detection', 'report'\]"),
+        ({"tasks": "vqa,vqa"}, r"`tasks='vqa,vqa'` must be one or several of"),
         ({"num_reports": 9}, r"`num_reports=9` cannot be split"),
-        ({"num_volumes": 0}, r"`num_volumes=0` volumes cannot be drawn"),
+        ({"num_volumes": 0}, r"`num_volumes=0` must be 1 or more"),
     ],
 )
 def test_wrong_options_are_refused(options, message):

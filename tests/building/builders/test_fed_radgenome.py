@@ -117,8 +117,8 @@ def test_counts_add_up(raw):
     the chest slice of each: 52."""
     work = Work()
     examples = FedRadGenome().read(raw, work)
-    assert work.tally.kept == len(examples) == 52
-    counts = {line["what"]: line["count"] for line in work.tally.lines}
+    assert work.counts.kept == len(examples) == 52
+    counts = {line["what"]: line["count"] for line in work.counts.lines}
     assert counts["volumes found"] == counts["volumes with two slices"] == 13
     assert counts["organs in slices"] == 78
     assert counts["organs too small in the slice"] == 26
@@ -140,8 +140,8 @@ def test_what_is_missing_empty_or_small_is_counted(tmp_path):
     write_masks(tmp_path, "train_3_a_1", {organ: masks[organ] for organ in ("heart", "lung")})
     work = Work()
     examples = FedRadGenome().read(tmp_path, work)
-    assert work.tally.kept == len(examples) == 9
-    counts = {line["what"]: line["count"] for line in work.tally.lines}
+    assert work.counts.kept == len(examples) == 9
+    counts = {line["what"]: line["count"] for line in work.counts.lines}
     assert counts["volumes without a mask of the three organs"] == 1
     assert (counts["volumes with two slices"], counts["volumes with one slice"]) == (2, 1)
     assert counts["organs whose mask is empty"] == 2
@@ -176,7 +176,7 @@ def test_some_volumes_are_drawn_by_the_seed(raw):
     def drawn(seed):
         work = Work()
         rows = FedRadGenome(num_volumes=6, seed=seed).read(raw, work)
-        counts = {line["what"]: line["count"] for line in work.tally.lines}
+        counts = {line["what"]: line["count"] for line in work.counts.lines}
         assert counts["volumes not drawn"] == 7
         return {e.columns["volume"] for e in rows}
 
@@ -228,7 +228,7 @@ def test_equal_slices_of_two_splits_leave_the_held_out_one(tmp_path):
     examples = FedRadGenome().read(raw, work)
     assert "train_1_a_1" not in {e.columns["volume"] for e in examples}
     assert sum(e.columns["volume"] == "valid_1_a_1" for e in examples) == 4
-    assert work.tally.kept == len(examples)
+    assert work.counts.kept == len(examples)
 
 
 def test_a_killed_build_goes_on_where_it_was(raw, tmp_path):
@@ -269,7 +269,7 @@ def test_a_truncated_mask_is_an_error_with_its_path(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_volumes": 0}, r"`num_volumes=0` volumes cannot be drawn"),
+        ({"num_volumes": 0}, r"`num_volumes=0` must be 1 or more"),
         ({"axes": "LP"}, r"`axes='LP'` must be three letters"),
     ],
 )

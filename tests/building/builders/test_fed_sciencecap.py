@@ -34,12 +34,12 @@ def build(raw, **options):
     work = Work()
     builder = FedScienceCap(**{"min_rows": 4, **options})
     examples = builder.read(raw, work)
-    assert work.tally.kept == len(examples)
+    assert work.counts.kept == len(examples)
     return examples, {p.name: p for p in builder.partitions(examples)}, work
 
 
 def excluded(work):
-    return {line["what"]: line["count"] for line in work.tally.lines if line["step"] == "excluded"}
+    return {line["what"]: line["count"] for line in work.counts.lines if line["step"] == "excluded"}
 
 
 def test_it_is_registered():
@@ -52,8 +52,8 @@ def test_every_exclusion_is_counted(raw):
     assert excluded(work) == {
         "problems without an image": 2,
         "problems without a target text": 1,
-        "train rows whose image is in validation or test too": 1,
-        "validation rows whose image is in test too": 1,
+        "train rows whose image is also in validation or test": 1,
+        "validation rows whose image is also in test": 1,
         "problems of category Rocks": 1,
     }
     assert column(examples, "pid") == ["0", "1", "2", "4", "6", "7", "10", "13", "14", "15"]
@@ -137,7 +137,7 @@ def test_a_category_with_too_few_training_rows_is_left_out(raw):
     """From one row on there are three categories; Rocks has one training row, and iid would have three clients."""
     examples, _, work = build(raw, min_rows=1)
     assert set(column(examples, "category")) == {"Maps", "Magnets"}
-    why = next(line["why"] for line in work.tally.lines if line["what"] == "problems of category Rocks")
+    why = next(line["why"] for line in work.counts.lines if line["what"] == "problems of category Rocks")
     assert why == "1 training rows, too few for 3 clients of iid"
 
 

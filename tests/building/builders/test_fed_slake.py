@@ -19,12 +19,12 @@ def build(raw, **options):
     work = Work()
     builder = FedSlake(**{"min_question_type_rows": 1, **options})
     examples = builder.read(raw, work)
-    assert work.tally.kept == len(examples)
+    assert work.counts.kept == len(examples)
     return examples, {p.name: p for p in builder.partitions(examples)}, work
 
 
 def counts(work, step):
-    return {line["what"]: line["count"] for line in work.tally.lines if line["step"] == step}
+    return {line["what"]: line["count"] for line in work.counts.lines if line["step"] == step}
 
 
 def test_it_is_registered():
@@ -39,8 +39,8 @@ def test_english_is_kept_by_default(raw):
     assert counts(work, "excluded") == {
         "rows in another language": 18,
         "rows without an answer": 1,
-        "train rows whose image is in validation or test too": 0,
-        "validation rows whose image is in test too": 0,
+        "train rows whose image is also in validation or test": 0,
+        "validation rows whose image is also in test": 0,
     }
     assert counts(work, "note")["rows with repeated spaces, repaired"] == 1
     assert sorted(work.sources) == ["test.json", "train.json", "validate.json"]
@@ -84,8 +84,8 @@ def test_both_languages_give_up_rows_of_held_out_images(raw):
     """
     examples, partitions, work = build(raw, languages="en,zh")
     found = counts(work, "excluded")
-    assert found["train rows whose image is in validation or test too"] == 18
-    assert found["validation rows whose image is in test too"] == 6
+    assert found["train rows whose image is also in validation or test"] == 18
+    assert found["validation rows whose image is also in test"] == 6
     assert Counter(column(examples, "split")) == {"train": 11, "validation": 9, "test": 12}
     images = {split: {e.image.key for e in examples if e.split == split} for split in ("train", "validation", "test")}
     assert images["train"] == {"imgs/xmlab0/source.jpg", "imgs/xmlab6/source.jpg", "imgs/xmlab12/source.jpg"}
@@ -144,7 +144,7 @@ def test_the_seed_chooses_iid_rows_and_nothing_else(raw):
 
 
 def test_an_unknown_language_is_refused():
-    with pytest.raises(ValueError, match=r"`languages='en,de'`: \['de'\] is none of SLAKE's \['en', 'zh'\]"):
+    with pytest.raises(ValueError, match=r"`languages='en,de'`: \['de'\] is not one of SLAKE's \['en', 'zh'\]"):
         FedSlake(languages="en,de")
 
 

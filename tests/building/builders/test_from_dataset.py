@@ -108,7 +108,7 @@ def test_images_are_held_out_with_all_their_rows(tmp_path):
     assert len(test) == 12
     assert len({example.image.key for example in test}) == 6
     assert not {example.image.key for example in test} & {e.image.key for e in examples if e.split == "train"}
-    assert work.tally.kept == 60
+    assert work.counts.kept == 60
 
 
 def test_rows_whose_image_is_held_out_are_left_out(tmp_path):
@@ -126,8 +126,8 @@ def test_rows_whose_image_is_held_out_are_left_out(tmp_path):
         *(f"train-{row:07d}" for row in range(6, 10)), "validation-0000002", "validation-0000003",
         *(f"test-{row:07d}" for row in range(4)),
     ]  # fmt: skip
-    assert work.tally.lines[-1]["count"] == 8
-    assert work.tally.kept == len(examples)
+    assert work.counts.lines[-1]["count"] == 8
+    assert work.counts.kept == len(examples)
 
 
 def test_it_is_written_and_checked_like_any_other(source, tmp_path):
@@ -225,10 +225,10 @@ def test_rows_without_one_image_are_named(images, text):
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({}, "Clients come from --by COLUMN, --dirichlet ALPHA or --iid"),
-        ({"dirichlet": 0.1, "num_clients": 2}, "`dirichlet` and `label` go together"),
-        ({"label": "organ", "by": "organ"}, "`dirichlet` and `label` go together"),
-        ({"iid": True}, "`num_clients` is needed"),
+        ({}, "At least one of --by COLUMN, --dirichlet ALPHA and --iid"),
+        ({"dirichlet": 0.1, "num_clients": 2}, "`dirichlet` and `label` must be used together"),
+        ({"label": "organ", "by": "organ"}, "`dirichlet` and `label` must be used together"),
+        ({"iid": True}, "`num_clients` is required"),
         ({"iid": True, "num_clients": 2, "test_share": 1.0}, r"`test_share=1\.0` must be between"),
     ],
 )
@@ -238,19 +238,22 @@ def test_options_that_do_not_fit(options, text):
 
 
 def test_a_dataset_must_be_named():
-    with pytest.raises(ValueError, match="`dataset` is needed"):
+    with pytest.raises(ValueError, match="`dataset` is required"):
         FromDataset(iid=True, num_clients=2)
 
 
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"by": "colour"}, r"`by='colour'` is no column of .* \['task', 'question', 'answer', 'organ', 'id'\]"),
-        ({"dirichlet": 1, "label": "image", "num_clients": 2}, "`label='image'` is no column of .* with one value"),
-        ({"by": "organ", "split": "all"}, r"`split='all'` is none of .*\['train', 'test'\]"),
-        ({"by": "organ", "image": "picture"}, r"`image='picture'` .* those with images are \['image'\] of"),
-        ({"by": "organ", "answer": "reply"}, r"`answer='reply'` is no column; the columns are \['image', 'question'"),
-        ({"by": "organ", "task": "walk"}, "split train, row 0: the task 'walk' is none of"),
+        ({"by": "colour"}, r"`by='colour'` is not a column of .* \['task', 'question', 'answer', 'organ', 'id'\]"),
+        ({"dirichlet": 1, "label": "image", "num_clients": 2}, "`label='image'` is not a column of .* with one value"),
+        ({"by": "organ", "split": "all"}, r"`split='all'` is not a split of .*\['train', 'test'\]"),
+        ({"by": "organ", "image": "picture"}, r"`image='picture'` .* columns with images are \['image'\] of"),
+        (
+            {"by": "organ", "answer": "reply"},
+            r"`answer='reply'` is not a column; the columns are \['image', 'question'",
+        ),
+        ({"by": "organ", "task": "walk"}, "split train, row 0: the task 'walk' is not one of"),
     ],
 )
 def test_unknown_names_list_the_known_ones(source, options, text):

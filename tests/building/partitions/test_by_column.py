@@ -43,14 +43,14 @@ def test_row_order_does_not_move_a_value(column):
 
 
 def test_more_clients_than_values_are_refused():
-    with pytest.raises(ValueError, match="`num_clients=3` is more than the 2 distinct values there are"):
+    with pytest.raises(ValueError, match="`num_clients=3` is more than the 2 distinct values of the dataset"):
         by_column(["CT", "MRI", "CT"], 3)
 
 
 def test_no_client_is_refused():
-    with pytest.raises(ValueError, match="`num_clients=0` clients cannot be made"):
+    with pytest.raises(ValueError, match="`num_clients=0` must be 1 or more"):
         by_column(["CT"], 0)
-    with pytest.raises(ValueError, match="`num_clients=0` clients cannot be made"):
+    with pytest.raises(ValueError, match="`num_clients=0` must be 1 or more"):
         by_column([])
 
 

@@ -37,7 +37,7 @@ def test_two_owners_of_one_id_are_refused(second):
 
 @pytest.mark.parametrize("missing", [None, ""])
 def test_a_row_without_owner_is_named(missing):
-    with pytest.raises(ValueError, match=f"`owners`: row 1 names {missing!r}"):
+    with pytest.raises(ValueError, match=f"`owners`: row 1 has the owner {missing!r}"):
         by_file(["a", missing])
 
 

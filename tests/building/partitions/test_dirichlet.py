@@ -74,5 +74,5 @@ def test_min_rows_can_ask_for_more():
 
 
 def test_more_clients_than_rows_are_refused():
-    with pytest.raises(ValueError, match="`num_clients=3` is more than the 2 rows there are"):
+    with pytest.raises(ValueError, match="`num_clients=3` is more than the 2 rows of the dataset"):
         dirichlet(["a", "b"], 3, alpha=1.0)

@@ -25,11 +25,15 @@ def test_a_client_a_value_and_as_many_even_ones():
     noniid, iid = natural_and_even(rows, "organ", seed=5)
     assert noniid.splits == ("client_01",) * 3 + ("client_00",) * 3 + ("test",)
     assert noniid.client_ids == (None,) * 6 + ("client_01",)
-    assert (noniid.client_names, noniid.rule) == ({"client_00": "a", "client_01": "b"}, "A client an organ.")
+    assert (noniid.client_names, noniid.rule) == ({"client_00": "a", "client_01": "b"}, "One client per organ.")
     for client in ("client_00", "client_01"):
         own = [rows[row].columns["organ"] for row, split in enumerate(iid.splits) if split == client]
         assert (len(own), own.count("a") in (1, 2)) == (3, True)
-    assert (iid.name, iid.rule, iid.splits[6]) == ("iid", "Every organ's rows spread evenly.", "test")
+    assert (iid.name, iid.rule, iid.splits[6]) == (
+        "iid",
+        "The rows of every organ are spread evenly over the clients.",
+        "test",
+    )
 
 
 def test_clients_may_have_an_order_of_their_own():

@@ -137,7 +137,7 @@ def test_four_axes_are_refused(tmp_path):
 @pytest.mark.parametrize("index", [-1, 3])
 def test_a_slice_outside_the_volume_is_refused(values, index, tmp_path):
     volume = nifti.Volume(raw_radgenome.save(tmp_path / "v.nii.gz", values))
-    with pytest.raises(ValueError, match=f"has 3 slices, and no slice {index}"):
+    with pytest.raises(ValueError, match=f"has 3 slices, so there is no slice {index}"):
         volume.picture(index)
 
 

@@ -52,7 +52,9 @@ def test_organs_without_masks_are_left_out_of_a_scan(tmp_path):
 
 
 def test_errors_say_what_is_expected(tmp_path):
-    with pytest.raises(ValueError, match=r"nowhere'` is not a folder. RadGenome-Chest CT is expected as:\ndataset/"):
+    with pytest.raises(
+        ValueError, match=r"nowhere'` is not a folder. Expected layout of RadGenome-Chest CT:\ndataset/"
+    ):
         radgenome.read(tmp_path / "nowhere")
     with pytest.raises(ValueError, match=r"there is no volume such as train_1_a_1.nii.gz"):
         radgenome.read(tmp_path)
@@ -60,7 +62,7 @@ def test_errors_say_what_is_expected(tmp_path):
     with pytest.raises(ValueError, match=r"there is no folder of masks such as seg_train_1_a_1"):
         radgenome.read(tmp_path)
     raw_radgenome.write_volume(tmp_path / "again", "train_1_a_1", 0)
-    with pytest.raises(ValueError, match=r"The volume train_1_a_1 stands in two places"):
+    with pytest.raises(ValueError, match=r"The volume train_1_a_1 exists twice"):
         radgenome.read(tmp_path)
 
 

@@ -165,7 +165,7 @@ def test_other_options_or_files_start_over(tmp_path, caplog):
     caplog.clear()
     with caplog.at_level(logging.WARNING):
         out = build(tmp_path, max_side=40)
-    assert "Starting over: it had other options" in caplog.text
+    assert "Starting over: it used other options" in caplog.text
     fresh = build(tmp_path, max_side=40, name="fresh")
     assert contents(out) == contents(fresh)
 
@@ -196,9 +196,9 @@ def test_the_same_build_is_not_made_again(tmp_path):
 @pytest.mark.parametrize(
     ("builder", "options", "expected"),
     [
-        (ToyBuilder(seed=1), {}, r"with `options` {'seed': 0} and not {'seed': 1}"),
+        (ToyBuilder(seed=1), {}, r"with `options` {'seed': 0} instead of {'seed': 1}"),
         (ToyBuilder(), {"configs": "turns"}, "'configs': None"),
-        (OwnLayout(), {}, "with `builder` ToyBuilder and not OwnLayout"),
+        (OwnLayout(), {}, "with `builder` ToyBuilder instead of OwnLayout"),
     ],
 )
 def test_nothing_is_overwritten(tmp_path, builder, options, expected):
@@ -216,7 +216,7 @@ def test_nothing_is_overwritten(tmp_path, builder, options, expected):
 def test_a_folder_of_something_else_is_left_alone_and_an_empty_one_is_used(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").touch()
-    with pytest.raises(ValueError, match="exists and is no build"):
+    with pytest.raises(ValueError, match="exists and is not a build"):
         build(tmp_path)
     (tmp_path / "out" / "thesis.tex").unlink()
     assert (build(tmp_path) / "manifest.json").exists()
@@ -251,7 +251,7 @@ def duplicate(raw: Path) -> None:
     [
         (spoil_image, r"images/3\.png, needed by row 'toy-3-0', cannot be read as an image"),
         (leak, r"images/7\.png \(row 'toy-7-0'\) = images/1\.png \(row 'toy-1-0'\)"),
-        (duplicate, "the id 'toy-0-0' comes twice"),
+        (duplicate, "the id 'toy-0-0' is not unique"),
         (lambda raw: (raw / "rows.json").unlink(), r"there is no file .*rows\.json"),
     ],
 )

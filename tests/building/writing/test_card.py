@@ -44,17 +44,17 @@ def test_the_text_has_what_a_user_must_know(built):
     text = (built[0] / "README.md").read_text()
     for expected in (
         "# Toy\n\nDrawn images of cats and dogs.",
-        "> **`labels` has 1 images both held out and in training.** The source has it so.",
+        "> **`labels` has 1 images that are both held out and in training.** The source has it so.",
         "| client_00 | cat | 6 | 3 |",
         "| test | | 2 | 1 |",
-        "- A client a label [ours].",
-        "- They are no photographs.",
+        "- One client per label [ours].",
+        "- They are not photographs.",
         "| read | rows of rows.json | 16 | |",
         "| vqa | 16 | 1,234 |",
         "| [Drawings](https://example.org/drawings) | CC0 1.0 (ours) | None. |",
         "rows.json\nimages/<name>.png",
         "Nobody, 2024.",
-        "| `label` | the dataset's own |",
+        "| `label` | additional column |",
     ):
         assert expected in re.sub(" +", " ", text)  # cells are padded
     for config in built[1]["configs"].values():
@@ -68,8 +68,8 @@ def test_the_screen_says_the_same(built):
         "=        16  rows kept, 7 different images",
         "         16  of task vqa, Table 2 of FedVLMBench has 1,234",
         "labels: 2 clients, validation 2, test 2",
-        "    rows a client: 6 6",
-        "    1 held-out images are in training: The source has it so.",
+        "    rows per client: 6 6",
+        "    1 held-out images are also in training: The source has it so.",
         f'    load_dataset("{built[0]}", "labels")',
     ):
         assert expected in lines
@@ -79,7 +79,7 @@ def test_without_a_build_there_are_no_counts():
     text = card(ToyBuilder())
     assert "configs" not in text
     assert "Counts" not in text
-    assert "- A client a label [ours]." in text
+    assert "- One client per label [ours]." in text
 
 
 def test_what_may_not_be_passed_on_is_said(built):
@@ -88,8 +88,8 @@ def test_what_may_not_be_passed_on_is_said(built):
     assert [config["data_files"] for config in data.configs] == [
         [{"split": "partition", "path": f"partition/{name}.parquet"}] for name in ("labels", "turns")
     ]
-    assert "Rows and images are not here: Secret X-rays may not be passed on." in text
-    assert "Sign. Rows and images may not be passed on." in text
+    assert "This repository has no rows and no images, because Secret X-rays may not be redistributed." in text
+    assert "Sign. Rows and images may not be redistributed." in text
 
 
 @pytest.mark.parametrize("name", BUILDERS.names())
@@ -116,4 +116,4 @@ def test_before_a_build_the_card_has_the_patterns_of_the_whole_download():
     many = {config["config_name"]: config for config in DatasetCard(text).data.configs}
     assert len(many["noniid"]["data_files"]) == 29
     assert many["noniid"]["data_files"][26] == {"split": "client_26", "path": "data/noniid/client_26-*.parquet"}
-    assert "the download was not at hand" in text
+    assert "We did not have the download" in text

@@ -56,9 +56,9 @@ def test_of_restricted_rows_only_the_places_leave(tmp_path):
 
 def test_rows_of_a_restricted_source_are_refused(tmp_path):
     out = build(tmp_path, Restricted())
-    with pytest.raises(ValueError, match="holds rows of Secret X-rays, which may not be passed on"):
+    with pytest.raises(ValueError, match="has rows of Secret X-rays, which may not be redistributed"):
         push_dataset(out, "alice/toy")
-    with pytest.raises(ValueError, match="is no built dataset"):
+    with pytest.raises(ValueError, match="is not a built dataset"):
         push_dataset(tmp_path, "alice/toy")
 
 

@@ -112,6 +112,6 @@ def test_a_shard_that_is_there_is_kept(tmp_path):
 def test_an_image_that_changes_during_a_build_is_an_error(tmp_path, change):
     image = stored(tmp_path, 0, 10)
     change(image.path)
-    with pytest.raises(ValueError, match=r"0\.bin is not what it was"):
+    with pytest.raises(ValueError, match=r"0\.bin has changed since"):
         write(tmp_path, [image], ((0,),))
     assert [path.name for path in (tmp_path / "data").glob("*.parquet")] == []
