@@ -91,7 +91,7 @@ def draw(path: Path, image_id: int, size: tuple[int, int] = (WIDTH, HEIGHT), **o
 
 
 def write_raw(folder: Path, train: list[dict] | None = None) -> Path:
-    """Writes both annotation files and the training images of 64 x 48 pixels, and returns the folder.
+    """Write both annotation files and the training images of 64 x 48 pixels, and returns the folder.
 
     `train` takes the place of the annotations of train2014; val2014 has image 501 with a dog.
     """

@@ -18,7 +18,7 @@ def rows() -> dict[str, list[tuple[str, str, str, str]]]:
 
 
 def write_raw(folder: Path, ends_with_newline: bool = True) -> Path:
-    """Writes cocoqa/ into a folder and returns that."""
+    """Write cocoqa/ into a folder and returns that."""
     for split, lines in rows().items():
         (folder / "cocoqa" / split).mkdir(parents=True)
         for name, column in zip(("questions", "answers", "img_ids", "types"), zip(*lines, strict=True), strict=True):

@@ -1,4 +1,4 @@
-"""Own data in every form: a CSV file, JSON lines, a list in JSON, images by class, and a metadata file."""
+"""The user's own data in every form: CSV, JSON Lines, a JSON list, images by class, and a metadata file."""
 
 import csv
 import json

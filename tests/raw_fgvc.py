@@ -32,7 +32,7 @@ def raw_lines(
 def write_raw(
     folder: Path, lines: Mapping[str, Sequence[str]] | None = None, names: Sequence[str] = MANUFACTURERS
 ) -> Path:
-    """Writes `fgvc-aircraft-2013b` in the folder and returns it.
+    """Write `fgvc-aircraft-2013b` in the folder and returns it.
 
     Each image has a colour of its own above a white banner.
     """

@@ -45,7 +45,7 @@ class RawStudy:
 
 
 def default_studies(num_train: int = 8, num_validate: int = 3, num_test: int = 4) -> list[RawStudy]:
-    """Two studies a patient; each with a PA, an AP and a lateral image, whose ids begin with c, a and b."""
+    """Two studies per patient, each with a PA, an AP and a lateral image, whose ids begin with c, a and b."""
     found = []
     for part, count in (("train", num_train), ("validate", num_validate), ("test", num_test)):
         for index in range(count):
@@ -59,7 +59,7 @@ def default_studies(num_train: int = 8, num_validate: int = 3, num_test: int = 4
 
 
 def write_raw(folder: Path, studies: Sequence[RawStudy] | None = None, packed: bool = True) -> Path:
-    """Writes tables, images of 12 x 10 pixels that differ from study to study, and reports; returns the folder."""
+    """Write tables, images of 12 x 10 pixels that differ from study to study, and reports; returns the folder."""
     studies = default_studies() if studies is None else studies
     split_lines, metadata_lines = [SPLIT_COLUMNS], [METADATA_COLUMNS]
     for number, study in enumerate(studies):

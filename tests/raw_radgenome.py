@@ -39,7 +39,7 @@ def density(number: int) -> np.ndarray:
 
 
 def save(path: Path, values: np.ndarray, axes: str = "LPS", affine: np.ndarray | None = None) -> Path:
-    """Writes an array (slices, rows, columns) with its axes stored as asked for; nibabel does the turning."""
+    """Write an array (slices, rows, columns) with its axes stored as asked for; nibabel does the turning."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # Columns go to the patient's left, rows to the back, slices to the head; NIfTI's axes are positive to R, A, S
     image = nib.Nifti1Image(values.transpose(2, 1, 0), np.diag([-1.0, -1.0, 3.0, 1.0]))
@@ -69,7 +69,7 @@ def write_masks(
 
 
 def volume_names(num_train: int, num_valid: int) -> list[str]:
-    """A scan a patient, and two of the first train patient."""
+    """One scan per patient, and two of the first train patient."""
     second = ["train_1_b_1"] if num_train else []
     return [f"train_{k}_a_1" for k in range(1, num_train + 1)] + second + [
         f"valid_{k}_a_1" for k in range(1, num_valid + 1)
@@ -77,7 +77,7 @@ def volume_names(num_train: int, num_valid: int) -> list[str]:
 
 
 def write_raw(folder: Path, num_train: int = 10, num_valid: int = 2, names: Sequence[str] = ()) -> Path:
-    """Writes volumes and region masks. Each volume has four rows: heart and lung, abdomen and lung.
+    """Write volumes and region masks. Each volume has four rows: heart and lung, abdomen and lung.
 
     Volumes differ in their soft tissue, so that no two slices are equal. Besides the three organs' there is a mask of
     the bones, as in the release, and a table.

@@ -70,7 +70,7 @@ def _opcodes(value: Any) -> bytes:
 
 
 def write_raw(folder: Path, rows: list[dict] | None = None, as_json: bool = False) -> Path:
-    """Writes refcoco/ into a folder and returns that; `rows` take the place of the refs."""
+    """Write refcoco/ into a folder and returns that; `rows` take the place of the refs."""
     (folder / "refcoco").mkdir(parents=True)
     annotations = raw_coco.annotations()
     next(row for row in annotations if row["id"] == 2402)["bbox"] = [32.5, 12.0, 32.0, 24.0]

@@ -73,7 +73,7 @@ def png(red: int, compress_level: int = 6) -> bytes:
 
 
 def write_raw(folder: Path, problems: dict | None = None, splits: dict | None = None) -> Path:
-    """Writes the repository's data/ with the images of the miniature's problems, and returns the folder."""
+    """Write the repository's data/ with the images of the miniature's problems, and returns the folder."""
     data = folder / "data" / "scienceqa"
     data.mkdir(parents=True)
     (data / "problems.json").write_text(json.dumps(problems or raw_problems()))
@@ -88,7 +88,7 @@ def write_raw(folder: Path, problems: dict | None = None, splits: dict | None = 
 
 
 def write_hub(folder: Path, problems: dict | None = None, row_group_size: int = 3) -> Path:
-    """Writes data/{train,validation,test}-00000-of-00001-<hash>.parquet and returns the folder."""
+    """Write data/{train,validation,test}-00000-of-00001-<hash>.parquet and returns the folder."""
     (folder / "data").mkdir(parents=True)
     problems = problems or raw_problems()
     image_type = pa.struct([("bytes", pa.binary()), ("path", pa.string())])

@@ -63,7 +63,7 @@ def raw_rows() -> dict[str, list[dict[str, Any]]]:
 
 
 def write_raw(folder: Path, rows: dict[str, list] | None = None, images: bool = True) -> Path:
-    """Writes the annotation files, and images of 20 x 16 pixels of which no two are equal, and returns the folder."""
+    """Write the annotation files, and images of 20 x 16 pixels of which no two are equal, and returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for part, found in (rows or raw_rows()).items():
         (folder / f"{part}.json").write_text(json.dumps(found, ensure_ascii=False), encoding="utf-8")

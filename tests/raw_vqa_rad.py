@@ -1,4 +1,4 @@
-"""A miniature of VQA-RAD in the exact format of its three releases, dirt included."""
+"""A miniature of VQA-RAD in the exact format of its three releases, including dirty values."""
 
 import json
 from pathlib import Path
@@ -59,7 +59,7 @@ def raw_rows() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
 
 
 def write_raw(folder: Path, train: list | None = None, test: list | None = None) -> Path:
-    """Writes the re-export: trainset.json, testset.json and images/ of 24 x 16 pixels; returns the folder."""
+    """Write the re-export: trainset.json, testset.json and images/ of 24 x 16 pixels; returns the folder."""
     default_train, default_test = raw_rows()
     write_images(folder / "images")
     for name, rows in (("trainset.json", train or default_train), ("testset.json", test or default_test)):
@@ -68,7 +68,7 @@ def write_raw(folder: Path, train: list | None = None, test: list | None = None)
 
 
 def write_official(folder: Path) -> Path:
-    """Writes the official download: one list, whose phrase types name the test part, and the folder of images."""
+    """Write the official download: one list, whose phrase types name the test part, and the folder of images."""
     train, test = raw_rows()
     rows = [official_row(own, own["phrase_type"]) for own in train]
     # The test rows stand among the others, as in the official file
@@ -99,7 +99,7 @@ def official_row(own: dict[str, Any], phrase_type: str) -> dict[str, Any]:
 
 
 def write_hub(folder: Path) -> Path:
-    """Writes the Hub copy: Parquet shards of image, question and answer, texts in lower case, no path, no organ."""
+    """Write the Hub copy: Parquet shards of image, question and answer, texts in lower case, no path, no organ."""
     write_images(folder / "jpg")
     (folder / "data").mkdir()
     train, test = raw_rows()
@@ -124,7 +124,7 @@ def write_shard(path: Path, rows: list[dict[str, Any]], images: Path) -> None:
 
 
 def write_images(folder: Path) -> None:
-    """An image of its own grey for each name."""
+    """Write a different grey image for each name."""
     folder.mkdir(parents=True)
     for number, organ in enumerate(ORGANS):
         for index in range(IMAGES_PER_ORGAN):

@@ -1,4 +1,4 @@
-"""Images on both sides of a split are found by their pixels."""
+"""Images in two splits are found by their pixels."""
 
 import io
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ def excluded(work):
     return [line["count"] for line in work.counts.lines if line["step"] == "excluded"]
 
 
-def test_test_goes_over_validation_over_train():
+def test_the_latest_split_keeps_an_image():
     """Red 1 is in all three splits, red 2 in train and validation, red 3 in train twice, with other bytes each time.
 
     Left out: the train and the validation row of red 1, the train row of red 2.
@@ -53,8 +53,8 @@ def test_rows_of_one_image_stay_or_go_together():
     assert [e.id for e in without_shared_images(examples, Work())] == ["2"]
 
 
-def test_missing_images_are_told_apart_by_name():
-    """Neither file is there: the rows of b.png, in train and in test, are of one image all the same."""
+def test_missing_images_are_compared_by_name():
+    """Neither file exists, but the rows of b.png in train and in test still count as the same image."""
     a, b = (ImageFile(name, Path("nowhere") / name) for name in ("a.png", "b.png"))
     examples = [example("0", "train", a), example("1", "train", b), example("2", "test", b)]
     work = Work()

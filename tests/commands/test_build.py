@@ -87,8 +87,8 @@ def test_errors_are_one_line_and_leave_nothing(argv, expected, tmp_path, monkeyp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_not_sent_is_said(tmp_path, monkeypatch, capsys):
-    """What goes to the Hub is caught before it leaves."""
+def test_the_output_says_what_is_not_uploaded(tmp_path, monkeypatch, capsys):
+    """Uploads are intercepted."""
     sent = []
     monkeypatch.setattr(
         "fedvlm_hf.building.writing.push.push_dataset", lambda folder, repo_id: sent.append((folder, repo_id)) or "URL"

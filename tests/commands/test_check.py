@@ -47,7 +47,7 @@ def test_a_saved_dataset(folder, tmp_path, capsys):
     assert "default/train: a split must be client_* or one of validation, test" in capsys.readouterr().out
 
 
-def test_a_folder_that_is_none(tmp_path, capsys):
+def test_a_folder_that_does_not_exist(tmp_path, capsys):
     assert main(["check", str(tmp_path)]) == 1
     assert "is not a federated dataset" in capsys.readouterr().err
 
@@ -81,7 +81,7 @@ print(json.dumps({
 
 
 def test_datasets_of_the_hub(folder, tmp_path):
-    """Checked, reported and cut into clients by name, with the real clients."""
+    """Checked, reported and divided into clients by name, with the real Hub clients."""
     plain = tmp_path / "plain"
     plain.mkdir()
     for place, name in enumerate(("client_00.client_00", "client_01.client_00", "client_01.client_01")):

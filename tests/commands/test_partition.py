@@ -95,7 +95,7 @@ def test_all_ways_at_once(source, tmp_path):
         (["--dirichlet", "0.001", "--label", "kind", "--num_clients", "9"], "`alpha=0.001`"),
     ],
 )
-def test_what_cannot_be_cut_makes_no_folder(source, tmp_path, capsys, arguments, text):
+def test_invalid_options_make_no_folder(source, tmp_path, capsys, arguments, text):
     assert main(["partition", "--from", source, *arguments, "--out", str(tmp_path / "fed")]) == 1
     assert text in capsys.readouterr().err
     assert not (tmp_path / "fed").exists()
@@ -113,8 +113,8 @@ def test_help_names_every_option(capsys):
         assert [name for name in names if f"--{name}" not in printed] == []
 
 
-def test_the_examples_of_the_help_are_arguments_that_it_takes(monkeypatch):
-    """Up to the names of the datasets, which are not there."""
+def test_the_examples_in_the_help_are_valid(monkeypatch):
+    """Except for the names of the datasets, which do not exist."""
     text = partition.run.__doc__.replace("\\\n", "")
     lines = [shlex.split(line) for line in re.findall(r"^ *fedvlm (partition .*)$", text, flags=re.MULTILINE)]
     assert len(lines) == 2

@@ -149,7 +149,7 @@ def test_further_columns_are_kept(tmp_path):
     assert (first.id, second.id, first.references, second.references) == ("x", "a-1", ("true",), ("4",))
 
 
-def test_boxes_are_written_our_way(tmp_path):
+def test_boxes_are_written_in_the_text_form_of_rows(tmp_path):
     (row,) = one(
         tmp_path, {"task": "grounding", "expression": "the cat", "answer": "[0, 0.25,0.5, 1]"}, wording="plain"
     )
@@ -158,7 +158,7 @@ def test_boxes_are_written_our_way(tmp_path):
     assert row.prompt[0]["content"] == "Where is the cat?"
 
 
-def test_of_options_the_letter_is_learned(tmp_path):
+def test_the_answer_to_a_multiple_choice_question_is_a_letter(tmp_path):
     """As a list or divided by |; the answer is an option's text or letter."""
     first, second = one(
         tmp_path,
@@ -173,7 +173,7 @@ def test_of_options_the_letter_is_learned(tmp_path):
         one(tmp_path, {"question": "Which?", "choices": ["cat", "dog"], "answer": "cow"})
 
 
-def test_a_prompt_is_asked_as_it_is(tmp_path):
+def test_a_prompt_is_used_unchanged(tmp_path):
     (row,) = one(tmp_path, {"prompt": "Say a\n letter.", "answer": "b", "task": "report"}, wording="polite")
     assert (row.task, row.prompt) == ("report", [{"role": "user", "content": "Say a\n letter."}])
 
@@ -208,7 +208,7 @@ def test_an_unknown_client_is_named(raw):
         Custom().read(raw, Work())
 
 
-def test_held_out_rows_alone_are_no_dataset(tmp_path):
+def test_a_dataset_needs_rows_of_clients(tmp_path):
     write_image(tmp_path / "raw" / "images" / "0.png", 0)
     write_csv(tmp_path / "raw" / "test.csv", [question(0)])
     with pytest.raises(ValueError, match=r"(?s)has no client, only \['test'\]\. Expected is:.*site_a\.csv"):

@@ -1,4 +1,4 @@
-"""Fed-Med: four downloads, three tasks, a client a task; no image of a held-out row in a client."""
+"""Fed-Med: four downloads, three tasks, one client per task; no client has an image of a held-out row."""
 
 import shutil
 from collections import Counter
@@ -17,7 +17,7 @@ from fedvlm_hf.building.work import Work
 
 
 def slake_rows():
-    """Six English questions of the chest, of which the last has no answer, one of the abdomen, one in Chinese."""
+    """Six English questions about the chest (the last has no answer), one about the abdomen, one in Chinese."""
     places = ("Lung", "Chest_lung", "Chest_heart", "Chest_mediastinal", "Lung", "Lung")
     rows = [
         raw_slake.row(qid, qid, "en", "Organ", "Which organ?", "Lung" if qid < 5 else "", location=place)
@@ -64,7 +64,7 @@ def test_every_source_gives_its_rows(examples):
     assert {tuple(example.columns) for example in examples} == {("source", "subset", "region", "study_id")}
 
 
-def test_slake_keeps_its_parts(examples):
+def test_slake_keeps_its_splits(examples):
     rows = [e for e in examples if e.columns["source"] == "slake"]
     assert [(e.id, e.split, e.columns["region"]) for e in rows] == [
         ("slake-0", "train", "Lung"),
@@ -86,7 +86,7 @@ def test_vqa_rad_is_held_out_by_image(examples):
 
 
 def test_boxes_are_those_of_fed_radgenome(raw, examples):
-    """The same rows but for the columns, which are the dataset's own."""
+    """The same rows except for the additional columns."""
     own = [replace(e, columns={}) for e in examples if e.task == "detection"]
     assert own == [replace(e, columns={}) for e in FedRadGenome().read(raw / "radgenome", Work())]
     assert next(e.columns for e in examples if e.id == "radgenome-train_1_a_1-005-heart") == {
@@ -97,7 +97,7 @@ def test_boxes_are_those_of_fed_radgenome(raw, examples):
     }
 
 
-def test_a_report_row_is_whole(raw):
+def test_a_report_row_is_complete(raw):
     examples, _ = read(raw, tasks="report")
     row = next(e for e in examples if e.split == "test")
     number = int(row.columns["study_id"][1:]) - 50000000
@@ -111,7 +111,7 @@ def test_a_report_row_is_whole(raw):
     assert row.image.key.endswith(f"/s{50000000 + number}/c{number:04d}-dicom.jpg")
 
 
-def test_reports_are_drawn_by_the_official_parts(raw):
+def test_reports_are_drawn_from_the_official_splits(raw):
     """Of 20: 20 % = 4 test of 6, 10 % = 2 validation of 4, 14 train of 20; another seed, another draw."""
     first, work = read(raw, tasks="report")
     assert Counter(column(first, "split")) == {"train": 14, "validation": 2, "test": 4}
@@ -158,7 +158,7 @@ def test_report_text(sections, text):
     assert report_text(sections) == text
 
 
-def test_noniid_has_a_client_a_task(examples):
+def test_noniid_has_one_client_per_task(examples):
     noniid, iid = FedMed().partitions(examples)
     tasks = ("vqa", "detection", "report")
     assert noniid.client_names == {f"client_{k:02d}": task for k, task in enumerate(tasks)}
@@ -171,7 +171,7 @@ def test_noniid_has_a_client_a_task(examples):
         assert min(sizes) > 0 and max(sizes) - min(sizes) <= 1
 
 
-def test_no_image_of_a_held_out_row_is_a_client_s(examples):
+def test_no_client_has_an_image_of_a_held_out_row(examples):
     held_out = {e.image.load() for e in examples if e.split != "train"}
     assert not held_out & {e.image.load() for e in examples if e.split == "train"}
 
@@ -205,7 +205,7 @@ def test_an_absent_source_is_named(raw, tmp_path):
         FedMed().read(tmp_path, Work())
 
 
-def test_the_hub_copy_of_vqa_rad_will_not_do(raw, tmp_path):
+def test_the_hub_copy_of_vqa_rad_is_refused(raw, tmp_path):
     (tmp_path / "slake").symlink_to(raw / "slake")
     raw_vqa_rad.write_hub(tmp_path / "vqa_rad")
     with pytest.raises(ValueError, match="which has no organs"):

@@ -60,7 +60,7 @@ def test_rows_of_each_task(raw):
     assert vqa.image.load() == (raw / "train2014" / "COCO_train2014_000000000001.jpg").read_bytes()
 
 
-def test_every_row_is_as_rows_have_to_be(raw):
+def test_every_row_is_valid(raw):
     for example in FedNature(wording="plain").read(raw, Work()):
         for name in ("prompt", "completion", "task"):
             assert value_problem(name, getattr(example, name)) is None
@@ -120,7 +120,7 @@ def test_no_held_out_image_is_in_a_client_of_any_task(raw):
     assert not validation & train
 
 
-def test_an_image_that_lies_twice_under_two_ids_is_held_out_too(raw):
+def test_equal_images_with_two_ids_are_both_held_out(raw):
     """A training image becomes a copy of a test image: all of its rows go."""
     before = FedNature().read(raw, Work())
     train, test = (min(images_of(before, split), key=int) for split in ("train", "test"))
@@ -164,14 +164,14 @@ def test_more_rows_are_drawn_on_top_of_fewer(raw):
     assert few < more
 
 
-def test_images_need_not_be_there_to_count(raw):
+def test_rows_are_counted_without_images(raw):
     shutil.rmtree(raw / "train2014")
     work = Work()
     assert len(FedNature().read(raw, work)) == 102
     assert {"images without a file", "linked images"} <= {line["what"] for line in work.counts.lines}
 
 
-def test_a_client_a_task(raw):
+def test_noniid_has_one_client_per_task(raw):
     builder = FedNature(rows_per_task=10)
     examples = builder.read(raw, Work())
     noniid, _ = builder.partitions(examples)

@@ -99,7 +99,7 @@ def test_the_parquet_with_captions_is_refused(hub):
         build(hub)
 
 
-def test_noniid_is_a_client_a_category(raw):
+def test_noniid_has_one_client_per_category(raw):
     """Magnets 4 6 7, Maps 0 1 2."""
     examples, partitions, _ = build(raw)
     partition = partitions["noniid"]
@@ -123,7 +123,7 @@ def test_iid_spreads_every_category(raw):
         assert sorted(found[f"client_0{k}", category] for k in range(2)) == [1, 2]
 
 
-def test_no_held_out_image_is_a_clients(raw):
+def test_no_client_has_a_held_out_image(raw):
     examples, partitions, _ = build(raw, caption_from="solution")
     digests = [image_digest(open_image(example.image.load(), example.id)) for example in examples]
     for partition in partitions.values():

@@ -61,7 +61,7 @@ def read(builder, work=None):
     return builder.read(None, work or Work())
 
 
-def test_rows_and_their_own_columns(source):
+def test_rows_and_their_additional_columns(source):
     examples = read(FromDataset(dataset=source, by="organ"))
     assert Counter(example.split for example in examples) == {"train": 60, "test": 6}
     first = examples[0]
@@ -88,7 +88,7 @@ def test_values_in_groups(source):
     assert partition.rule.endswith("in 2 groups.")
 
 
-def test_every_way_that_is_asked_for_is_a_configuration(source):
+def test_every_requested_partition_is_a_configuration(source):
     builder = FromDataset(dataset=source, by="organ", dirichlet=0.5, label="answer", iid=True, num_clients=3)
     partitions = {partition.name: partition for partition in builder.partitions(read(builder))}
     assert list(partitions) == ["noniid", "dirichlet-0.5", "iid"]
@@ -156,7 +156,7 @@ def test_no_path_of_the_machine_is_written(source, tmp_path):
 
 
 def test_the_same_rows_elsewhere_have_the_same_checksum(tmp_path):
-    """And one other answer another."""
+    """Another answer gives another checksum."""
     sources = []
     for name, answer in [("a", "yes"), ("b", "yes"), ("c", "maybe")]:
         content = rows(range(4))
@@ -186,7 +186,7 @@ def test_an_image_folder(tmp_path):
 
 
 def test_images_travel_to_processes_as_paths(source):
-    """A pickled image holds no pixels: of a dataset of 60 images it is as small as of one."""
+    """A pickled image has no pixels: its size does not depend on the number of images in the dataset."""
     dataset = load_splits(source)["train"]
     image = RowImage("key", dataset, "image", 59)
     content = pickle.dumps(image)
@@ -232,7 +232,7 @@ def test_rows_without_one_image_are_named(images, text):
         ({"iid": True, "num_clients": 2, "test_share": 1.0}, r"`test_share=1\.0` must be between"),
     ],
 )
-def test_options_that_do_not_fit(options, text):
+def test_invalid_options(options, text):
     with pytest.raises(ValueError, match=text):
         FromDataset(dataset="x", **options)
 
@@ -277,6 +277,6 @@ def test_a_row_without_a_value(tmp_path):
         builder.partitions(read(builder))
 
 
-def test_a_dataset_that_is_not_there(tmp_path):
+def test_a_dataset_that_does_not_exist(tmp_path):
     with pytest.raises(ValueError, match=r"`dataset`: .*nothing cannot be loaded"):
         load_splits(str(tmp_path / "nothing"))

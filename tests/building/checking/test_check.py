@@ -1,4 +1,4 @@
-"""Every defect that a folder can have, planted in a clean one, is found by its own check, by file, row and id."""
+"""Each defect that a folder can have is planted in a clean one, and is found by one check, with file, row and id."""
 
 import json
 
@@ -23,7 +23,7 @@ def checks_of(folder) -> dict[str, Check]:
 
 
 def written(folder, change=None):
-    """The clean folder, or one whose rows `change(files)` changed before they were written."""
+    """Write the clean folder, with rows changed by `change(files)` if it is given."""
     files = clean_files()
     if change is not None:
         change(files)
@@ -31,7 +31,7 @@ def written(folder, change=None):
 
 
 def expect(checks: dict[str, Check], name: str, place: Location, text: str, count: int = 1) -> None:
-    """One check failed, at this place and with this text, and it alone."""
+    """Assert that only this check failed, at this location and with this text."""
     assert failed(checks.values()) == [name]
     assert checks[name].num_problems == count
     assert checks[name].problems[0][0] == place
@@ -90,7 +90,7 @@ def test_a_wrong_row_is_named(tmp_path, change, name, place, text):
     expect(checks_of(written(tmp_path, change)), name, Location(CLIENTS, *place), text)
 
 
-def test_answers_are_no_boxes_in_other_tasks(tmp_path):
+def test_answers_of_other_tasks_are_not_boxes(tmp_path):
     change = set_value(A, 0, references=["[0.1, 0.2, 7, 9]"])
     assert failed(checks_of(written(tmp_path, change)).values()) == []
 
@@ -134,7 +134,7 @@ def test_an_image_that_many_rows_show_is_decoded_once(tmp_path, monkeypatch):
     assert len(decoded) == 12
 
 
-def test_an_id_comes_twice(tmp_path):
+def test_an_id_is_not_unique(tmp_path):
     checks = checks_of(written(tmp_path, set_value(A, 1, id="a0")))
     assert set(failed(checks.values())) == {"ids"}
     assert checks["ids"].num_problems == 2  # in each configuration
@@ -169,7 +169,7 @@ def test_a_file_in_two_splits(tmp_path):
 
 
 @pytest.mark.parametrize("split", ["test", "validation"])
-def test_a_held_out_image_is_a_clients(tmp_path, split):
+def test_a_client_has_a_held_out_image(tmp_path, split):
     """Other bytes and the same pixels: a BMP of the image of row b0."""
     import io
 
@@ -194,7 +194,7 @@ def test_a_held_out_image_is_a_clients(tmp_path, split):
     assert "(data/clients/client_00.client_01.parquet, row 0, id 'b0')" in checks["leaks"].problems[0][1]
 
 
-def test_an_image_of_validation_is_in_the_test(tmp_path):
+def test_an_image_of_validation_is_in_test(tmp_path):
     def change(files):
         for name in ("images", "image_digest"):
             files["iid/test"][0][name] = files["iid/validation"][0][name]
@@ -330,7 +330,7 @@ def test_a_row_that_changed_its_client(tmp_path):
     assert failed(checks_of(tmp_path).values()) == ["partition"]
 
 
-def test_a_configuration_that_the_card_lost(tmp_path):
+def test_a_configuration_that_is_missing_in_the_card(tmp_path):
     configs = clean_configs()
     del configs["iid"]
     written(tmp_path)
@@ -352,7 +352,7 @@ def test_without_a_manifest_nothing_is_compared_with_it(tmp_path):
     assert str(checks["counts"]).startswith("-      counts ")
 
 
-def test_stand_ins_are_noted(tmp_path):
+def test_replaced_images_are_noted(tmp_path):
     written(tmp_path)
     path = tmp_path / "manifest.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "missing_images": 3}))
@@ -361,7 +361,7 @@ def test_stand_ins_are_noted(tmp_path):
     ]
 
 
-def test_processes_find_the_same(tmp_path):
+def test_the_result_does_not_depend_on_the_number_of_processes(tmp_path):
     """Eight files with a defect each, on two processes and on one."""
 
     def change(files):
@@ -375,7 +375,7 @@ def test_processes_find_the_same(tmp_path):
 
 
 def test_a_loaded_dataset(tmp_path):
-    """As `DatasetDict.save_to_disk` leaves it: a split counts as a file."""
+    """As written by `DatasetDict.save_to_disk`: each split counts as a file."""
     files = clean_files()
     clients = {
         split: Dataset.from_list(files[name], features=load(tmp_path / split, files[name]))
@@ -429,14 +429,14 @@ def test_pieces_cover_a_file_in_order(tmp_path):
         ),
     ],
 )
-def test_folders_that_are_none(tmp_path, card, text):
+def test_folders_that_are_not_datasets(tmp_path, card, text):
     if card is not None:
         (tmp_path / "README.md").write_text(card)
     with pytest.raises(ValueError, match=text.replace("[", r"\[")):
         read_folder(tmp_path)
 
 
-def test_a_manifest_that_is_none(tmp_path):
+def test_an_invalid_manifest(tmp_path):
     written(tmp_path)
     (tmp_path / "manifest.json").write_text("{")
     with pytest.raises(ValueError, match=r"manifest\.json is not JSON"):

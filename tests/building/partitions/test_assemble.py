@@ -25,7 +25,7 @@ def _assemble(clients, **kwargs):
     return assemble("noniid", "A client a modality.", GIVEN, clients, LABELS, **kwargs)
 
 
-def test_train_rows_are_lifted_to_all_rows():
+def test_positions_among_train_rows_become_indices_of_all_examples():
     """Of five examples the rows 0, 2 and 4 are train rows; their positions 0, 2 and 1 are rows 0, 4 and 2."""
     image = ImageBytes("image", b"")
     examples = [Example(str(row), image, split, [], [], "vqa", ("yes",)) for row, split in enumerate(GIVEN)]
@@ -33,7 +33,7 @@ def test_train_rows_are_lifted_to_all_rows():
     assert to_example_indices([[0, 2], [1]], train_rows(examples)) == [[0, 4], [2]]
 
 
-def test_splits_and_whose_distribution_a_held_out_row_is_of():
+def test_splits_and_the_clients_of_held_out_rows():
     partition = _assemble([[0, 4], [2]], client_names=["CT", "MRI"], known_leak="as given")
     assert partition.name == "noniid"
     assert partition.rule == "A client a modality."
@@ -43,13 +43,13 @@ def test_splits_and_whose_distribution_a_held_out_row_is_of():
     assert partition.known_leak == "as given"
 
 
-def test_each_held_out_split_is_shared_out_on_its_own():
+def test_each_held_out_split_is_assigned_independently():
     """Two clients with an a each. The one row of validation and the one of test both go to the first client."""
     partition = assemble("iid", "", ["train", "train", "validation", "test"], [[0], [1]], ["a"] * 4)
     assert partition.client_ids == (None, None, "client_00", "client_00")
 
 
-def test_own_ids():
+def test_given_client_ids():
     partition = _assemble([[0, 4], [2]], client_ids=["client_bergen", "client_oslo"])
     assert partition.splits[:3] == ("client_bergen", "test", "client_oslo")
     assert partition.client_ids[1] == "client_oslo"
@@ -65,7 +65,7 @@ def test_names_of_clients_sort_by_number(k, num_clients, name):
 
 
 @pytest.mark.parametrize("k", [-1, 3])
-def test_a_client_that_is_not_there_has_no_name(k):
+def test_a_client_that_does_not_exist_has_no_name(k):
     with pytest.raises(ValueError, match=f"`k={k}` is not one of the `num_clients=3` clients"):
         client_name(k, 3)
 
@@ -94,12 +94,12 @@ def test_an_unknown_split_is_refused():
     ("argument", "values", "expected"),
     [("client_names", ["CT"], "1 entries for 2 clients"), ("client_ids", ["a", "b", "c"], "3 entries for 2 clients")],
 )
-def test_one_entry_a_client(argument, values, expected):
+def test_one_entry_per_client(argument, values, expected):
     with pytest.raises(ValueError, match=f"`{argument}` has {expected}"):
         _assemble([[0, 4], [2]], **{argument: values})
 
 
-def test_one_label_an_example():
+def test_one_label_per_example():
     with pytest.raises(ValueError, match="`labels` has 1 entries for 2 examples"):
         assemble("iid", "", ["train", "test"], [[0]], ["a"])
 
@@ -116,7 +116,7 @@ def test_a_label_of_one_client_stays_there():
     assert assign_to_clients([4, 5, 6], ["a", "a", "b", "b", "b", "a", "b"], [[0, 1], [2, 3]]) == {4: 1, 5: 0, 6: 1}
 
 
-def test_what_rounding_takes_is_given_at_the_next_label():
+def test_what_rounding_takes_is_returned_at_the_next_label():
     """Two clients with a row of each label, and one held-out row of each: half a row is due to either.
 
     a: both are owed 0.5, the first gets it, so they are owed -0.5 and 0.5. b: 0 and 1, the second. Then again.
@@ -125,7 +125,7 @@ def test_what_rounding_takes_is_given_at_the_next_label():
     assert assign_to_clients([8, 9, 10, 11], labels, [[0, 1, 2, 3], [4, 5, 6, 7]]) == {8: 0, 9: 1, 10: 0, 11: 1}
 
 
-def test_a_client_owed_rows_gets_none_of_a_label_it_has_not():
+def test_a_client_gets_no_rows_of_a_label_that_it_does_not_have():
     """Of a and b each client has one row, of c the first two: a goes to the first, b to the second client.
 
     The third is owed 2/3 then, the others -1/3, and 1/6 with their halves of c; but c is not of the third's kind.

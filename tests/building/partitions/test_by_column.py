@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from fedvlm_hf.building.partitions.by_column import by_column
 
 
-def test_a_client_a_value_in_sorted_order():
+def test_one_client_per_value_in_sorted_order():
     clients, values = by_column(["MRI", "CT", "X-Ray", "CT", "MRI"])
     assert values == [("CT",), ("MRI",), ("X-Ray",)]
     assert clients == [[1, 3], [0, 4], [2]]
@@ -38,7 +38,7 @@ def test_groups_are_consecutive_and_nearly_equal(column, data):
 
 @settings(derandomize=True, deadline=None, max_examples=30)
 @given(st.permutations(list("aabbbcdd")))
-def test_row_order_does_not_move_a_value(column):
+def test_clients_do_not_depend_on_the_row_order(column):
     assert by_column(column, 2)[1] == [("a", "b"), ("c", "d")]
 
 

@@ -17,7 +17,7 @@ def test_shuffled_is_the_order_of_the_digests():
     assert shuffled([0, 6, 4, 9], seed=0) == [4, 0, 6, 9]
 
 
-def test_cut_at_rounded_cumulative_shares():
+def test_rows_are_divided_at_rounded_cumulative_shares():
     """7 rows at 0.25, 0.5, 0.25: the ends are at 1.75 -> 2, 5.25 -> 5, 7, so 2, 3 and 2 rows."""
     assert split_by_shares([10, 11, 12, 13, 14, 15, 16], [0.25, 0.5, 0.25]) == [[10, 11], [12, 13, 14], [15, 16]]
 

@@ -1,4 +1,4 @@
-"""Clients as they come, and the same rows evenly."""
+"""Natural clients, and the same rows spread evenly."""
 
 import pytest
 
@@ -16,7 +16,7 @@ def examples(organs: str, splits: str) -> list[Example]:
     ]
 
 
-def test_a_client_a_value_and_as_many_even_ones():
+def test_one_client_per_value_and_as_many_even_clients():
     """Three b and three a train: b is client_01 in `noniid`; in `iid` each client has three, one or two of them a.
 
     The test row of b is of the client that has b.
@@ -36,7 +36,7 @@ def test_a_client_a_value_and_as_many_even_ones():
     )
 
 
-def test_clients_may_have_an_order_of_their_own():
+def test_the_order_of_the_clients_can_be_given():
     noniid, _ = natural_and_even(examples("aabb", "tttt"), "organ", values=["b", "a"])
     assert noniid.splits == ("client_01", "client_01", "client_00", "client_00")
 

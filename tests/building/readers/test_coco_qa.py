@@ -31,7 +31,7 @@ def test_the_last_line_needs_no_newline_and_lines_may_end_as_on_windows(raw, tmp
     assert coco_qa.read(raw) == expected
 
 
-def test_a_line_separator_in_a_text_ends_no_line(raw):
+def test_a_line_separator_in_a_text_does_not_end_a_line(raw):
     path = raw / "cocoqa" / "test" / "questions.txt"
     path.write_text("what\u2028barks\x0b?\n", encoding="utf-8")
     assert coco_qa.read(raw)[-1].question == "what\u2028barks\x0b?"

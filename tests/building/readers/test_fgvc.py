@@ -31,18 +31,18 @@ def test_ids_keep_their_zeros_and_names_their_spaces(archive):
     assert photograph.image.path == archive / "data" / "images" / "0034317.jpg"
 
 
-def test_the_folder_data_does_too(archive):
+def test_the_folder_data_is_also_accepted(archive):
     assert read(archive / "data") == read(archive)
 
 
-def test_windows_line_ends_and_empty_lines_are_no_matter(archive):
+def test_windows_line_ends_and_empty_lines_are_accepted(archive):
     expected = read(archive)
     for path in (archive / "data").glob("*.txt"):
         path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n") + b"\r\n")
     assert read(archive) == expected
 
 
-def test_the_images_need_not_be_there(archive):
+def test_the_images_need_not_exist(archive):
     for path in (archive / "data" / "images").iterdir():
         path.unlink()
     assert len(read(archive)) == 91
@@ -113,6 +113,6 @@ def test_a_missing_list_is_named(archive):
         read(archive)
 
 
-def test_a_level_too_high_is_told(archive):
+def test_a_level_too_high_is_named(archive):
     with pytest.raises(ValueError, match=f"one level off: use {archive}"):
         read(archive.parent)

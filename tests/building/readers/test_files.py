@@ -1,4 +1,4 @@
-"""Finding a download's folder, and reading its files whole."""
+"""Finding the folder of a download, and reading its files."""
 
 import json
 
@@ -24,7 +24,7 @@ def test_each_level_that_the_layout_allows_is_found(archive):
     assert find(archive) == find(archive / "data") == archive / "data"
 
 
-def test_a_pattern_is_a_name(archive):
+def test_a_name_can_be_a_pattern(archive):
     assert find_folder(archive, "nam*.txt", ("", "data"), "the archive") == archive / "data"
 
 
@@ -37,14 +37,14 @@ def test_a_level_too_high_or_too_low_is_named(archive, given, right):
         find(root / given)
 
 
-def test_another_folder_is_shown(tmp_path):
+def test_the_contents_of_another_folder_are_listed(tmp_path):
     (tmp_path / "elsewhere" / "photos").mkdir(parents=True)
     (tmp_path / "elsewhere" / "readme.md").write_text("")
     with pytest.raises(ValueError, match=r"there is no .*elsewhere/data/names.txt.*It contains photos/, readme.md\."):
         find(tmp_path / "elsewhere")
 
 
-def test_no_folder_is_said(tmp_path):
+def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(ValueError, match="is not a folder"):
         find(tmp_path / "missing")
 
@@ -137,7 +137,7 @@ def test_many_values_may_be_longer_than_the_limit_of_one(elements, monkeypatch):
     assert len(elements(json.dumps({"images": ["x" * 100] * 50}), ["images"], block=100)) == 50
 
 
-def test_files_that_are_missing_or_no_text(tmp_path):
+def test_files_that_are_missing_or_not_text(tmp_path):
     with pytest.raises(ValueError, match=r"no file .*none\.json\. Expected is COCO"):
         list(array_elements(tmp_path / "none.json", ARRAYS, "COCO"))
     (tmp_path / "latin.json").write_bytes(b'{"images": ["\xe9"]}')

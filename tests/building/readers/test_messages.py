@@ -30,7 +30,7 @@ def test_rows_of_trl(row):
     assert (text.task, text.references) == ("vqa", ("a cat",))
 
 
-def test_a_row_of_ours_is_taken_as_it_is():
+def test_a_row_in_the_row_format_is_unchanged():
     row = {"prompt": USER, "completion": ANSWER, "task": "caption", "references": ["a cat", "one cat"]}
     text = text_of(row)
     assert (text.prompt, text.completion) == (USER, ANSWER)

@@ -10,7 +10,7 @@ from raw_mimic_cxr import RawStudy, default_studies, write_raw, write_table
 
 
 @pytest.mark.parametrize("packed", [True, False])
-def test_a_study_has_its_frontal_image_part_and_places(packed, tmp_path):
+def test_a_study_has_its_frontal_image_split_and_paths(packed, tmp_path):
     raw = write_raw(tmp_path, packed=packed)
     studies = mimic_cxr.read(raw)
     assert len(studies) == 15
@@ -47,7 +47,7 @@ def test_a_report_gives_findings_and_impression(tmp_path):
     }
 
 
-def test_reports_may_lie_in_the_folder_of_their_archive(tmp_path):
+def test_reports_may_be_in_the_folder_of_their_archive(tmp_path):
     raw = write_raw(tmp_path, default_studies()[:1])
     (study,) = mimic_cxr.read(raw)
     place = raw / "mimic-cxr-reports" / "files" / f"{study.folder}.txt"

@@ -25,7 +25,7 @@ def test_metadata_names_the_images(tmp_path):
     assert image_path(row, tmp_path) == tmp_path / "site" / "deep" / "1.png"
 
 
-def test_sources_are_tables_and_folders_that_no_table_shows(tmp_path):
+def test_sources_are_tables_and_folders_that_no_table_uses(tmp_path):
     raw = write_raw(tmp_path / "raw")
     (raw / "notes.txt").write_text("not read")
     (raw / ".hidden").mkdir()
@@ -46,7 +46,7 @@ def test_a_folder_without_images_or_names_is_refused(tmp_path):
         read_sources(raw, "layout")
 
 
-def test_two_sources_of_one_name_are_refused(tmp_path):
+def test_two_sources_with_the_same_name_are_refused(tmp_path):
     raw = write_raw(tmp_path / "raw")
     write_image(raw / "site_a" / "cat" / "1.png", 1)
     with pytest.raises(ValueError, match=r"another file or folder is also called 'site_a'"):
@@ -71,7 +71,7 @@ def test_nothing_to_read_names_the_layout(tmp_path):
         (7, "`image` must be the path of an image"),
     ],
 )
-def test_images_stay_inside_and_are_there(tmp_path, image, problem):
+def test_images_must_exist_inside_the_folder(tmp_path, image, problem):
     write_image(tmp_path / "secret.png", 1)
     write_image(tmp_path / "raw" / "images" / "1.png", 1)
     path = tmp_path / "raw" / "a.json"

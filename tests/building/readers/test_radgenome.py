@@ -1,4 +1,4 @@
-"""Volumes and masks of RadGenome-Chest CT, found by name; slices as pictures."""
+"""Volumes and masks of RadGenome-Chest CT are found by name, and slices become pictures."""
 
 import io
 import pickle
@@ -84,7 +84,7 @@ def test_what_is_outside_the_window_is_black_and_white(tmp_path):
     assert np.asarray(picture).tolist() == [[0, 0], [255, 255]]
 
 
-def test_a_slice_of_a_file_stored_otherwise_is_the_same_bytes(tmp_path):
+def test_a_slice_has_the_same_bytes_however_the_file_stores_it(tmp_path):
     slices = [
         radgenome.VolumeSlice("v/003", raw_radgenome.write_volume(tmp_path / axes, "train_1_a_1", 40, axes), 3).load()
         for axes in ("LPS", "RAS", "SRP")

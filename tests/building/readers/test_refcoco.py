@@ -29,7 +29,7 @@ def test_refs_are_read_with_the_boxes_of_their_annotations(raw):
     assert [path.name for path in refcoco.annotation_files(raw)] == ["instances.json", "refs(unc).p"]
 
 
-def test_a_box_may_stick_out_by_a_pixel(raw):
+def test_a_box_may_exceed_its_image_by_a_pixel(raw):
     """Annotation 2402 ends at 64.5 of 64 pixels and is cut there: x1 = 32.5 / 64."""
     assert refcoco.read(raw)[23].box == (0.5078125, 0.25, 1.0, 0.75)
 
@@ -70,7 +70,7 @@ class Evil:
         return os.system, (self.command,)
 
 
-def test_code_in_the_refs_is_not_run(raw, tmp_path):
+def test_code_in_the_refs_is_not_executed(raw, tmp_path):
     marker = tmp_path / "ran"
     (raw / "refcoco" / "refs(unc).p").write_bytes(pickle.dumps([Evil(f"touch '{marker}'")], 2))
     with pytest.raises(ValueError, match=r"refs\(unc\)\.p, byte 5: the pickle has the opcode GLOBAL"):

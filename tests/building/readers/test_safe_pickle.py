@@ -102,12 +102,12 @@ def test_python_3s_pickles_are_read_as_pickle_reads_them(read, protocol):
         (b'S"it\'s"\n.', "it's"),
     ],
 )
-def test_opcodes_that_picklers_seldom_write(read, content, expected):
+def test_opcodes_that_picklers_rarely_write(read, content, expected):
     assert read(content) == expected
 
 
 class Evil:
-    """Runs a command where it is unpickled."""
+    """Runs a command when it is unpickled."""
 
     def __init__(self, command: str):
         self.command = command
@@ -117,8 +117,8 @@ class Evil:
 
 
 @pytest.mark.parametrize("protocol", [0, 1, 2])
-def test_code_is_refused_and_not_run(read, tmp_path, protocol):
-    """The same bytes do run in `pickle.loads`: the test would see it."""
+def test_code_is_refused_and_not_executed(read, tmp_path, protocol):
+    """`pickle.loads` executes the same bytes, so the test would notice an execution."""
     marker = tmp_path / "ran"
     content = pickle.dumps([{"ref_id": 1}, Evil(f"touch '{marker}'")], protocol)
     with pytest.raises(
@@ -158,11 +158,11 @@ def test_every_other_opcode_is_refused_by_name(read, opcode):
         read(b"N" + opcode.code.encode("latin-1") + b"\x00" * 16)
 
 
-def test_no_opcode_is_known_besides_those_of_plain_data():
+def test_only_opcodes_for_plain_data_are_known():
     assert set(ACTIONS) | {"STOP"} == PLAIN_DATA
 
 
-def test_a_byte_that_is_no_opcode_is_refused(read):
+def test_a_byte_that_is_not_an_opcode_is_refused(read):
     with pytest.raises(ValueError, match=r"byte 0: the pickle has the opcode byte b'\\xff'"):
         read(b"\xff")
 

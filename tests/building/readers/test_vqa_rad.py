@@ -37,7 +37,7 @@ def test_the_official_file_has_the_same_rows_in_its_own_order(raw, tmp_path):
     assert [path.name for path in vqa_rad.annotation_files(official)] == [OFFICIAL_FILE]
 
 
-def test_the_hub_copy_says_no_organ(tmp_path):
+def test_the_hub_copy_has_no_organs(tmp_path):
     """28 training rows in two shards on 12 images, 6 test rows on 3 of them."""
     hub = write_hub(tmp_path / "hub")
     questions = vqa_rad.read(hub)
@@ -148,7 +148,7 @@ def test_missing_field_is_named(tmp_path):
         vqa_rad.read(write_raw(tmp_path / "raw", train, test))
 
 
-def test_an_id_that_comes_twice_is_named(tmp_path):
+def test_an_id_that_is_not_unique_is_named(tmp_path):
     train, test = raw_rows()
     test[1]["qid"] = train[3]["qid"]
     with pytest.raises(ValueError, match="`qid` 3 is not unique"):

@@ -54,7 +54,7 @@ def test_splits_are_in_order_and_constant_columns_left_out():
     assert [histogram.column for histogram in report.histograms] == ["label"]  # every row's task is vqa
 
 
-def test_tasks_and_modalities_are_counted_beside_the_label():
+def test_tasks_and_modalities_are_counted_in_addition_to_the_label():
     given = columns(client_00="ab", client_01="aa")
     given["client_00"] |= {"task": ["vqa", "caption"], "modality": ["CT", None]}
     given["client_01"] |= {"modality": ["CT", "CT"]}
@@ -245,7 +245,7 @@ def test_unknown_names_list_the_known_ones(folder, config, by, text):
         read_report(read_folder(folder), config, by)
 
 
-def test_a_missing_file_is_not_passed_over(folder):
+def test_a_missing_file_is_an_error(folder):
     (folder / "data/iid/test.parquet").unlink()
     with pytest.raises(ValueError, match=r"data/iid/test\.parquet is listed by iid/test .* `fedvlm check`"):
         read_report(read_folder(folder), "noniid")

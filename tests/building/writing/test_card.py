@@ -16,7 +16,7 @@ from toy_builder import Restricted, ToyBuilder, toy_rows, write_toy
 
 @dataclass(frozen=True)
 class Leaky(ToyBuilder):
-    """Held-out images are training images, as the source has it."""
+    """Held-out images are training images, as in the official split."""
 
     def partitions(self, examples):
         """Both with a reason."""
@@ -61,7 +61,7 @@ def test_the_text_has_what_a_user_must_know(built):
         assert config["partition"] in text
 
 
-def test_the_screen_says_the_same(built):
+def test_the_summary_has_the_same_content(built):
     lines = summary(Leaky(), built[1], built[0]).splitlines()
     for expected in (
         "+        16  rows of rows.json",
@@ -82,7 +82,7 @@ def test_without_a_build_there_are_no_counts():
     assert "- One client per label [ours]." in text
 
 
-def test_what_may_not_be_passed_on_is_said(built):
+def test_the_card_of_a_restricted_dataset(built):
     text = card(Restricted(), {**built[1], "restricted_sources": ["Secret X-rays"]}, partition_only=True)
     data = DatasetCard(text).data
     assert [config["data_files"] for config in data.configs] == [

@@ -1,4 +1,4 @@
-"""Rows and partitions that must not be written."""
+"""Invalid rows and partitions."""
 
 from pathlib import Path
 
@@ -100,7 +100,7 @@ def leaks(splits: tuple[str, ...], digests: str, **kwargs):
     return find_leaks(partition(*splits, **kwargs), examples, list(digests))
 
 
-def test_an_image_on_one_side_is_no_leak():
+def test_an_image_in_one_split_is_not_a_leak():
     """A twice in one client, in two clients, in test alone."""
     assert leaks(("client_00", "client_00", "client_01", "test", "test"), "AAABB") == []
 
@@ -120,6 +120,6 @@ def test_a_leak_is_named(splits, digests, count, expected):
     assert len(leaks(splits, digests, known_leak="The source has it so.")) == count
 
 
-def test_a_leak_of_three_sides_counts_once():
+def test_a_leak_over_three_splits_counts_once():
     found = leaks(("client_00", "validation", "test"), "AAA", known_leak="So it is.")
     assert [tuple(leak) for leak in found] == [("A", "row-2", "row-0")]

@@ -1,4 +1,4 @@
-"""Images on their way into rows: untouched, or changed as asked, or missing."""
+"""Staging of images: unchanged, changed by options, or missing."""
 
 import io
 import re
@@ -39,7 +39,7 @@ def encoded(picture: Image.Image, kind: str = "PNG", **kwargs) -> bytes:
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "CMYK", "I;16", "RGBA", "1"])
-def test_bytes_stay_as_they_are_in_any_mode(tmp_path, mode):
+def test_bytes_are_unchanged_in_any_mode(tmp_path, mode):
     picture = Image.new("L", (6, 5), 90).convert(mode) if mode != "I;16" else Image.new("I;16", (6, 5), 4000)
     name = "x.tif" if mode == "CMYK" else "x.png"
     image = file(tmp_path, name, picture)
@@ -51,7 +51,7 @@ def test_bytes_stay_as_they_are_in_any_mode(tmp_path, mode):
     assert staged[name].digest == image_digest(picture)
 
 
-def test_what_is_no_file_is_stored_once(tmp_path):
+def test_an_image_without_a_file_is_stored_once(tmp_path):
     content = encoded(draw(1))
     staged, _ = stage(tmp_path, ImageBytes("a", content), ImageBytes("a", content), ImageBytes("b", encoded(draw(2))))
     assert staged["a"].path.read_bytes() == content
@@ -70,7 +70,7 @@ def test_images_are_reduced_and_padded(tmp_path):
     assert staged["small.png"].path == tmp_path / "small.png"
 
 
-def test_equal_pixels_have_one_digest_whatever_the_file(tmp_path):
+def test_equal_pixels_have_the_same_digest_in_every_format(tmp_path):
     one, other = file(tmp_path, "x.png", draw(1)), file(tmp_path, "x.bmp", draw(1))
     staged, _ = stage(tmp_path, one, other)
     assert staged["x.png"].digest == staged["x.bmp"].digest
@@ -89,7 +89,7 @@ def test_missing_images_are_counted_and_the_first_named(tmp_path):
     assert (len(staged), missing) == (3, [])
 
 
-def test_each_missing_image_has_a_picture_of_its_own(tmp_path):
+def test_each_missing_image_has_its_own_replacement(tmp_path):
     images = [ImageFile(name, tmp_path / name) for name in ("y", "z")]
     staged, missing = stage(tmp_path, file(tmp_path, "x.png", draw(1)), *images, allow_missing_images=True)
     assert missing == ["y", "z"]
@@ -97,7 +97,7 @@ def test_each_missing_image_has_a_picture_of_its_own(tmp_path):
     assert staged["y"].path.read_bytes() == MissingImage("y").load()
 
 
-def test_a_stand_in_is_grey_and_crossed_out():
+def test_a_replacement_is_grey_and_crossed_out():
     picture = open_image(MissingImage("a").load(), "a")
     assert (picture.mode, picture.size) == ("L", (224, 224))
     assert {picture.getpixel((place, place)) for place in range(224)} == {255}
@@ -141,7 +141,7 @@ def test_what_cannot_be_read_is_named_with_its_row(tmp_path, make, expected):
         stage(tmp_path, make(tmp_path), allow_missing_images=True)
 
 
-def test_one_key_is_one_image(tmp_path):
+def test_a_key_identifies_one_image(tmp_path):
     with pytest.raises(ValueError, match=r"'row-0' and 'row-1' have different images with the same key, 'x'"):
         stage(tmp_path, ImageBytes("x", b"1"), ImageBytes("x", b"2"))
 

@@ -89,7 +89,7 @@ def _by_content(scans: dict[str, Scan], pixels: dict[str, dict[tuple[int, int], 
     return found
 
 
-# What `load_dataset` takes, with the prefix that makes a client
+# Split names that `load_dataset` accepts, with the prefix of clients
 _CLIENT = re.compile(CLIENT_PREFIX + r"\w+(\.\w+)*")
 
 

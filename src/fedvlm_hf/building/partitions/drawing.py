@@ -79,10 +79,6 @@ def check_min_rows(clients: Sequence[Sequence[int]], alpha: float, seed: int, mi
         )
 
 
-def _digest(seed: int, key: str) -> bytes:
-    return hashlib.sha256(f"{seed}/{key}".encode()).digest()
-
-
 def draw_rows(ids: Sequence[str], splits: Sequence[str], quotas: Mapping[str, int], seed: int = 0) -> list[int]:
     """Draw up to a given number of rows from each split, in the order of `sha256("{seed}/{id}")`.
 
@@ -110,3 +106,7 @@ def draw_rows(ids: Sequence[str], splits: Sequence[str], quotas: Mapping[str, in
             left[splits[row]] -= 1
             drawn.append(row)
     return sorted(drawn)
+
+
+def _digest(seed: int, key: str) -> bytes:
+    return hashlib.sha256(f"{seed}/{key}".encode()).digest()
