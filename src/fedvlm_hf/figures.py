@@ -1,4 +1,4 @@
-"""The common style of all figures. Matplotlib is imported on first use, since this takes half a second."""
+"""The common look of the figures. Matplotlib takes half a second to import, so it is imported on first use."""
 
 import io
 import logging
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, MUTED, GRID = "#1f2933", "#6b7785", "#e3e7ec"
-# Okabe and Ito's palette, distinguishable with any colour vision, without its yellow, which is too faint for lines
+# Okabe and Ito's palette, which readers with any colour vision can distinguish. Its yellow is too faint for lines.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 DPI = 150
 
 
 def new_figure(width: float, height: float) -> "Figure":
-    """Return a white figure of `width` x `height` inches that does not touch pyplot's state or backend."""
-    # On first use on a machine, matplotlib logs a warning that it builds its font cache
+    """Create a white figure of `width` x `height` inches without pyplot, to leave the user's figures alone."""
+    # the first time it runs on a machine, matplotlib warns that it builds its font cache
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     from matplotlib.figure import Figure
 
@@ -30,7 +30,7 @@ def new_figure(width: float, height: float) -> "Figure":
 
 
 def style(axes: "Axes", title: str, ylabel: str) -> None:
-    """Set the title on the left, a light horizontal grid, and integer rounds on the x axis."""
+    """Set a left-aligned title, a light horizontal grid and whole rounds on the x axis."""
     from matplotlib.ticker import MaxNLocator
 
     axes.set_title(title, loc="left", fontsize=10, fontweight="bold", color=INK)
@@ -44,8 +44,13 @@ def style(axes: "Axes", title: str, ylabel: str) -> None:
     axes.spines["bottom"].set_color(GRID)
 
 
-def save(figure: "Figure", path: str | os.PathLike[str]) -> None:
-    """Write the figure as PNG, completely or not at all."""
+def png(figure: "Figure") -> bytes:
+    """Render the figure and return the PNG file."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
-    write_atomic(path, buffer.getvalue())
+    return buffer.getvalue()
+
+
+def save(figure: "Figure", path: str | os.PathLike[str]) -> None:
+    """Write the figure as a PNG file. An interrupted write leaves no partial file."""
+    write_atomic(path, png(figure))
