@@ -1,11 +1,11 @@
-"""What building a dataset costs, and that its memory does not grow with the number of images.
+"""Measure the time and memory of a build, and check that memory does not grow with the number of images.
 
     python tests/benchmarks/build_datasets.py
 
-Draws FGVC-Aircraft trees of 250 and 1,000 photographs of about 1024 x 700 pixels with their banner, of ten
-manufacturers, and builds Fed-FGVC from each in all its configurations. Memory is that of the process and its workers,
-sampled every 20 ms: the sum of their proportional set sizes (Linux), where a shared page counts once. Fails
-if the peaks differ by more than 10 %.
+Draws FGVC-Aircraft folders of 250 and 1,000 photographs of about 1024 x 700 pixels with banner, of ten manufacturers,
+and builds all configurations of Fed-FGVC from each. Memory is measured for the process and its workers every 20 ms, as
+the sum of their proportional set sizes (Linux), which counts shared pages once. Fails if the peaks differ by more than
+10 %.
 """
 
 import argparse
@@ -49,9 +49,9 @@ build_dataset(FedFGVC(), raw, out, WriteOptions(configs=configs, num_workers=int
 
 
 def write_tree(folder: Path, num_images: int) -> Path:
-    """The official layout; photographs have the texture, and so the size in bytes, of real ones."""
+    """Write the official layout, with photographs that have the texture, and thus the size in bytes, of real ones."""
     per_name = num_images // len(MANUFACTURERS)
-    # Two thirds train, where the official parts are equal: of 250 images every client is to have some
+    # Two thirds are training images, unlike in the official splits, so that 250 images are enough for every client
     counts = {"train": per_name - 2 * (per_name // 6), "val": per_name // 6, "test": per_name // 6}
     images = folder / "data" / "images"
     images.mkdir(parents=True)
