@@ -8,7 +8,7 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from fedvlm_hf.mini import base_model
-from fedvlm_hf.mini.pretrain_scores import score_base
+from fedvlm_hf.mini.pretrain import score_base
 
 
 @pytest.fixture(scope="module")

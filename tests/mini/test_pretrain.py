@@ -85,7 +85,7 @@ def test_a_stopped_stage_goes_on_to_the_same_bits(tmp_path):
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     linear_fit(tmp_path / "stage.pt", num_batches=None)
-    with pytest.raises(ValueError, match=r"other knobs \(there, here\): \{'seed': \(0, 1\)\}"):
+    with pytest.raises(ValueError, match=r"other settings \(there, here\): \{'seed': \(0, 1\)\}"):
         linear_fit(tmp_path / "stage.pt", num_batches=None, recipe={"seed": 1})
 
 
@@ -106,7 +106,7 @@ def test_the_stages_make_a_folder_that_loads(tmp_path):
     second = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
     for name, tensor in first.state_dict().items():
         assert torch.equal(tensor, second.state_dict()[name]), name
-    with pytest.raises(ValueError, match="other knobs"):
+    with pytest.raises(ValueError, match="other settings"):
         pretrain_mini(folder, tmp_path / "work", replace(config, seed=1), num_score_scenes=2)
 
 
