@@ -97,7 +97,7 @@ def test_the_stages_make_a_folder_that_loads(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["llava", "work"]
     card = (folder / "README.md").read_text()
     assert "CC BY 4.0" in card
-    stages = "2 steps of 2 scenes with 10% of those, then 2 steps of 2 scenes with 20% of those"
+    stages = "2 steps of 2 scenes with 10% of the latter, then 2 steps of 2 scenes with 20% of the latter"
     assert stages in " ".join(card.split())
     first = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
     AutoProcessor.from_pretrained(folder)
