@@ -54,7 +54,8 @@ def main() -> None:
         [name, f"{own:.3f}", f"{rate:.1f}", f"{rate / rates[0]:.2f}", f"{seconds[0] / own:.2f}"]
         for name, own, rate in zip(ways, seconds, rates, strict=True)
     ]
-    print_table(["", "seconds", "GB/s moved", "relative to the copy's bandwidth", "relative to the copy's speed"], rows)
+    header = ["", "seconds", "GB/s moved", "relative to the copy's bandwidth", "relative to the copy's speed"]
+    print_table(header, rows)
     print(f"\n{options.updates} updates of {options.parameters / 1e6:.0f} M parameters, {source.nbytes / 1e9:.2f} GB; "
           f"median of {options.repeats} turns.")  # fmt: skip
 

@@ -37,7 +37,7 @@ LOCAL: dict[str, Any] = {
 
 
 def build_model() -> tuple[PreTrainedModel, ProcessorMixin]:
-    """Build a LLaVA of 1.3 M parameters, so small that a step takes tens of milliseconds and other costs are visible."""
+    """Build a LLaVA of 1.3 M parameters, so small that a step takes tens of milliseconds and other costs show."""
     return tiny_llava(hidden_size=176, num_layers=4)
 
 
