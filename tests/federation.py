@@ -9,7 +9,7 @@ from transformers import set_seed
 from trl import SFTConfig, SFTTrainer
 
 from fedvlm_hf import FederatedConfig, FederatedTrainer
-from fedvlm_hf.adapters import Adapter, complete_config
+from fedvlm_hf.client.adapters import Adapter, complete_config
 from tiny import tiny_federation, tiny_llava
 
 
@@ -60,7 +60,7 @@ def plain_sft(output_dir: Path, rows: Dataset, tuning: str = "joint", seed: int 
     )
     trainer = SFTTrainer(model, args, train_dataset=rows, processing_class=processor)
     adapter = Adapter(trainer.model)
-    adapter.set_trainable(tuning)
+    adapter.set_trainable(adapter.names(tuning))
     trainer.train()
     return adapter
 

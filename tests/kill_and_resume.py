@@ -79,9 +79,9 @@ def in_child(work: Callable[[], None]) -> int:
 def run(output_dir: Path, method: str, resume: bool) -> None:
     trainer = federated(output_dir, method=method, num_rounds=3, trainer_kwargs={"eval_dataset": None})
     trainer.train(resume_from_checkpoint=resume)
-    digest = trainer._global.digest()
+    digest = trainer.federation.tensors.digest()
     if method == "local":
-        states = [trainer._store.load(name)["private"].digest() for name in sorted(trainer.clients)]
+        states = [trainer.store.load(name)["private"].digest() for name in sorted(trainer.clients)]
         digest = " ".join(states)
     (output_dir / "digest").write_text(digest)
 

@@ -22,7 +22,7 @@ def updates(current: TensorDict, clients: Round) -> list[ClientUpdate]:
 def steps(strategy: Strategy, rounds: Sequence[Round], start: float = 0.0) -> Iterator[tuple[float, ServerState]]:
     """The weight and the server's state after each round, from `start`. The mirrored weight is held to its mirror."""
     current = scalars(w=[start, -start])
-    state = strategy.init(current)
+    state = strategy.init(current, 2)
     for clients in rounds:
         current, state = step(strategy, updates(current, clients), current, state)
         weight, mirror = current.flat.tolist()

@@ -12,8 +12,8 @@ from transformers import TrainerCallback
 
 from federation import config, federated, plain_sft, weights
 from fedvlm_hf import FederatedTrainer, RoundCallback
-from fedvlm_hf.adapters import complete_config, keep_batch_norms_fixed
 from fedvlm_hf.checkpoint import round_folder
+from fedvlm_hf.client.adapters import complete_config, keep_batch_norms_fixed
 from fedvlm_hf.methods import ClientMethod
 from fedvlm_hf.models.vlm import lora_target_regex, vlm_parts
 from fedvlm_hf.sampling import client_seed
@@ -34,7 +34,7 @@ def test_one_client_and_one_round_is_sft_trainer_to_the_bit(tmp_path, tuning):
     data = one_client()
     trainer = federated(tmp_path / "fed", data, num_rounds=1, max_steps=5, tuning=tuning)
     trainer.train()
-    assert weights(trainer.adapter) == weights(plain_sft(tmp_path, data["client_00"], tuning, max_steps=5))
+    assert weights(trainer.local.adapter) == weights(plain_sft(tmp_path, data["client_00"], tuning, max_steps=5))
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_it_is_so_whatever_the_local_arguments(tmp_path, local):
     local = {"max_steps": 3, **local}
     trainer = federated(tmp_path / "fed", data, num_rounds=1, **local)
     trainer.train()
-    assert weights(trainer.adapter) == weights(plain_sft(tmp_path, data["client_00"], **local))
+    assert weights(trainer.local.adapter) == weights(plain_sft(tmp_path, data["client_00"], **local))
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_central_in_three_rounds_is_one_run_of_sft_trainer_to_the_bit(tmp_path, 
     trainer = federated(tmp_path / "fed", data, num_rounds=3, method="central", **local)
     trainer.train()
     whole = {"max_steps": 24} if local["max_steps"] > 0 else {"num_train_epochs": 3}
-    assert weights(trainer.adapter) == weights(plain_sft(tmp_path, trainer.clients["central"], **whole))
+    assert weights(trainer.local.adapter) == weights(plain_sft(tmp_path, trainer.clients["central"], **whole))
     assert trainer.state.global_step == (24 if local["max_steps"] > 0 else 15)
 
 
@@ -105,7 +105,7 @@ def test_identical_clients_are_one_client(tmp_path):
             trainer_kwargs={"peft_config": LoraConfig(r=4)},
         )
         trainer.train()
-        runs.append(weights(trainer.adapter))
+        runs.append(weights(trainer.local.adapter))
     assert runs[0] == runs[1]
 
 
@@ -119,14 +119,14 @@ def test_a_round_is_the_mean_of_client_runs_weighted_by_rows(tmp_path):
         # the adapter starts from the run's seed, only data order and dropout from the client's
         adapter = run_alone(tmp_path / name, data[name], client_seed(42, 1, position))
         mean.add(adapter.read(adapter.trainable()), len(data[name]))
-    assert mean.result().digest() == weights(trainer.adapter)
+    assert mean.result().digest() == weights(trainer.local.adapter)
 
 
 def run_alone(output_dir, rows, seed):
     trainer = federated(output_dir, {"client_00": rows}, num_rounds=1)
     trainer.run_args.seed = seed
     trainer.train()
-    return trainer.adapter
+    return trainer.local.adapter
 
 
 def test_the_order_of_clients_does_not_matter(tmp_path):
@@ -135,7 +135,7 @@ def test_the_order_of_clients_does_not_matter(tmp_path):
     for names in (sorted(data), sorted(data, reverse=True)):
         trainer = federated(tmp_path / names[0], DatasetDict({name: data[name] for name in names}))
         trainer.train()
-        runs.append(weights(trainer.adapter))
+        runs.append(weights(trainer.local.adapter))
     assert runs[0] == runs[1]
 
 
@@ -144,7 +144,7 @@ def test_uniform_weights_differ_from_weights_by_rows(tmp_path):
     for weighting in ("num_samples", "uniform"):
         trainer = federated(tmp_path / weighting, client_weighting=weighting)
         trainer.train()
-        runs.append(weights(trainer.adapter))
+        runs.append(weights(trainer.local.adapter))
     assert runs[0] != runs[1]
 
 
@@ -152,10 +152,10 @@ def test_nothing_leaks_from_client_to_client(tmp_path):
     """A client's update is the same whoever ran before it: moments, random state, connector, token count."""
     data = tiny_federation({"client_00": 6, "client_01": 4}, test_rows=2)
     trainer = federated(tmp_path, data)
-    task = ClientTask(1, "client_01", trainer._initial_shared)
+    task = ClientTask(1, "client_01", trainer.local.initial_shared())
     alone = trainer.run_client(task)
     alone_log = trainer.state.log_history[-1]
-    trainer.run_client(ClientTask(1, "client_00", trainer._initial_shared))
+    trainer.run_client(ClientTask(1, "client_00", trainer.local.initial_shared()))
     after = trainer.run_client(task)
     assert alone.tensors.digest() == after.tensors.digest()
     assert alone.metrics["train_loss"] == after.metrics["train_loss"]
@@ -165,9 +165,9 @@ def test_nothing_leaks_from_client_to_client(tmp_path):
 def test_keeping_the_optimizer_would_leak(tmp_path):
     """The trap behind the test above: Trainer builds an optimizer only where there is none."""
     trainer = federated(tmp_path)
-    trainer.run_client(ClientTask(1, "client_00", trainer._initial_shared))
+    trainer.run_client(ClientTask(1, "client_00", trainer.local.initial_shared()))
     steps = {int(state["step"]) for state in trainer.optimizer.state.values()}
-    trainer.adapter.write(trainer._initial_shared)
+    trainer.local.adapter.write(trainer.local.initial_shared())
     trainer._task = None
     super(type(trainer).__mro__[2], trainer).train()  # SFTTrainer.train, without the reset of a client run
     assert steps == {3}
@@ -176,9 +176,9 @@ def test_keeping_the_optimizer_would_leak(tmp_path):
 
 def test_updates_do_not_alias_the_model(tmp_path):
     trainer = federated(tmp_path)
-    update = trainer.run_client(ClientTask(1, "client_00", trainer._initial_shared))
+    update = trainer.run_client(ClientTask(1, "client_00", trainer.local.initial_shared()))
     before = update.tensors.digest()
-    trainer.adapter.write(trainer._initial_shared)
+    trainer.local.adapter.write(trainer.local.initial_shared())
     assert update.tensors.digest() == before
 
 
@@ -223,11 +223,11 @@ def test_a_bf16_base_trains_its_connector_in_fp32(tmp_path):
     """Trap: PEFT upcasts LoRA but copies the connector in bf16, where steps of 1e-4 on weights of 0.1 vanish."""
     model, _ = tiny_llava()
     trainer = federated(tmp_path, model=model.to(torch.bfloat16), learning_rate=1e-5, num_rounds=1)
-    before = trainer._initial_shared.clone()
+    before = trainer.local.initial_shared().clone()
     trainer.train()
-    assert all(trainer.adapter.parameters[name].dtype == torch.float32 for name in trainer._shared)
-    for name in sorted(n for n in trainer.adapter.connector if n.endswith("weight")):
-        old, new = before[name], trainer._global[name]
+    assert all(trainer.local.adapter.parameters[name].dtype == torch.float32 for name in trainer.local.shared)
+    for name in sorted(n for n in trainer.local.adapter.connector if n.endswith("weight")):
+        old, new = before[name], trainer.federation.tensors[name]
         assert (new != old).float().mean() > 0.9, name
         assert (new.bfloat16() != old.bfloat16()).float().mean() < 0.5, name  # most would have been lost in bf16
 
@@ -239,7 +239,7 @@ def test_bf16_autocast_holds_for_every_client(tmp_path):
     layer = trainer.model.get_base_model().model.language_model.layers[0].mlp.down_proj
     layer.register_forward_hook(lambda module, args, output: dtypes.append(output.dtype))
     for client_id in ("client_00", "client_01"):
-        trainer.run_client(ClientTask(1, client_id, trainer._initial_shared))
+        trainer.run_client(ClientTask(1, client_id, trainer.local.initial_shared()))
     assert dtypes == [torch.bfloat16, torch.bfloat16]
 
 
@@ -292,11 +292,13 @@ def test_local_clients_go_on_from_their_own_weights(tmp_path):
     trainer = federated(tmp_path / "local", data, method="local")
     trainer.train()
     for name in ("client_00", "client_01"):
-        private = trainer._store.load(name)["private"]
-        assert private.digest() != trainer._initial_private.digest()
+        private = trainer.store.load(name)["private"]
+        assert all(
+            not torch.equal(tensor, trainer.local.initial[key]) for key, tensor in private.items() if "B" in key
+        )
     alone = federated(tmp_path / "alone", {"client_00": data["client_00"]}, method="fedavg")
     alone.train()
-    assert alone._global.digest() == trainer._store.load("client_00")["private"].digest()
+    assert alone.federation.tensors.digest() == trainer.store.load("client_00")["private"].digest()
     assert [json.loads(x)["bytes_up"] for x in (tmp_path / "local/metrics.jsonl").read_text().splitlines()] == [0] * 3
 
 
@@ -341,13 +343,13 @@ def test_a_peft_model_keeps_its_adapter(tmp_path):
     model = get_peft_model(model, complete_config(None, model))
     trainer = federated(tmp_path, model=model)
     assert trainer.model is model
-    assert trainer.tuning == "joint"
+    assert trainer.local.plan.tuning == "joint"
 
 
 def test_a_peft_model_without_connector_tunes_the_llm(tmp_path):
     model, _ = tiny_llava()
     model = get_peft_model(model, LoraConfig(target_modules=lora_target_regex(model)))
-    assert federated(tmp_path / "a", model=model).tuning == "llm"
+    assert federated(tmp_path / "a", model=model).local.plan.tuning == "llm"
     with pytest.raises(ValueError, match="modules_to_save"):
         federated(tmp_path / "b", model=model, tuning="joint")
 
@@ -375,7 +377,7 @@ def test_export_does_not_ask_the_hub(tmp_path, monkeypatch):
     trainer.model.peft_config["default"].base_model_name_or_path = "nobody/nothing"
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *a, **k: asked.append(a))
     monkeypatch.setattr("peft.utils.save_and_load.check_file_exists_on_hf_hub", lambda *a, **k: asked.append(a))
-    trainer.adapter.export(tmp_path / "x")
+    trainer.local.adapter.export(tmp_path / "x")
     assert (tmp_path / "x" / "adapter_model.safetensors").exists()
     assert not asked
 
@@ -409,7 +411,8 @@ def test_updates_are_summed_one_by_one_and_the_model_is_never_copied(tmp_path):
     trainer.train()
     assert len(most) == 8
     assert max(count for count, _, _ in most) <= 1
-    assert {(model, flat) for _, model, flat in most} == {(id(trainer.model), id(trainer._initial_shared.flat))}
+    assert {model for _, model, _ in most} == {id(trainer.model)}
+    assert len({flat for _, _, flat in most}) == 1
 
 
 def test_a_frozen_image_tokenizers_batch_norms_do_not_drift(tmp_path):

@@ -80,10 +80,29 @@ def test_order_of_clients_does_not_matter():
     assert torch.equal(mean_of(clients)["w"], mean_of(clients[::-1])["w"])
 
 
-@pytest.mark.parametrize("weight", [0, -1, 1.5])
-def test_weights_are_positive_integers(weight):
-    with pytest.raises(ValueError, match="positive integer"):
+@pytest.mark.parametrize("weight", [0, -1, float("nan"), float("inf"), True])
+def test_weights_are_positive_numbers(weight):
+    with pytest.raises(ValueError, match="positive, finite number"):
         WeightedMean().add(tensors(1), weight)
+
+
+@pytest.mark.parametrize("num_clients", [1, 2, 7])
+def test_real_weights_give_identical_clients_their_own_bits(num_clients):
+    """w x / w in fp64 is within 2^-52 of x, far below half a unit of fp32."""
+    values = torch.randn(10_000, generator=torch.Generator().manual_seed(0))
+    mean = WeightedMean()
+    for index in range(num_clients):
+        mean.add(TensorDict.from_tensors({"w": values}), 0.1 + index / 3)
+    assert torch.equal(mean.result()["w"], values)
+
+
+def test_the_sum_by_hand():
+    """1 * 1 + 2 * 4 = 9, and with real weights 0.5 * 1 + 1.5 * 4 = 6.5; the mean of the latter is 6.5 / 2 = 3.25."""
+    for weights, total, average in (((1, 2), 9.0, 3.0), ((0.5, 1.5), 6.5, 3.25)):
+        mean = WeightedMean()
+        for value, weight in zip((1.0, 4.0), weights, strict=True):
+            mean.add(tensors(value), weight)
+        assert (mean.sum()["w"].item(), mean.result()["w"].item()) == (total, average)
 
 
 def test_another_layout_is_refused():

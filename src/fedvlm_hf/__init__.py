@@ -7,20 +7,39 @@ from .lazy import lazy_attributes
 
 if TYPE_CHECKING:
     from .callbacks import RoundCallback
-    from .config import FederatedConfig
+    from .client.model import apply_base_delta
+    from .config import FederatedArguments, FederatedConfig
+    from .dpo import FederatedDPOConfig, FederatedDPOTrainer
     from .federated import FederatedMixin
+    from .federation import Federation
     from .models.vlm import register_vlm
     from .trainer import FederatedTrainer
 
 __version__ = "0.1.0"
 
-__all__ = ["FederatedConfig", "FederatedMixin", "FederatedTrainer", "RoundCallback", "register_vlm"]
+__all__ = [
+    "FederatedArguments",
+    "FederatedConfig",
+    "FederatedDPOConfig",
+    "FederatedDPOTrainer",
+    "FederatedMixin",
+    "FederatedTrainer",
+    "Federation",
+    "RoundCallback",
+    "apply_base_delta",
+    "register_vlm",
+]
 
 _HOMES = {
+    "FederatedArguments": "config",
     "FederatedConfig": "config",
+    "FederatedDPOConfig": "dpo",
+    "FederatedDPOTrainer": "dpo",
     "FederatedMixin": "federated",
+    "Federation": "federation",
     "FederatedTrainer": "trainer",
     "RoundCallback": "callbacks",
+    "apply_base_delta": "client.model",
     "register_vlm": "models.vlm",
 }
 

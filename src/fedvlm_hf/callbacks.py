@@ -1,10 +1,10 @@
 """RoundCallback: what happens between rounds. Saving, pushing and reporting are callbacks; so are a user's own."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from .tensors import TensorDict
-from .types import RoundRecord, ServerState
+from .types import RoundRecord, ServerState, State
 
 
 @dataclass(frozen=True)
@@ -15,17 +15,23 @@ class RoundEnd:
         record (`RoundRecord`):
             Scores, losses, bytes and times of the round.
         tensors (`TensorDict`):
-            The global tensors after the round.
+            The shared tensors after the round.
         state (`ServerState`):
-            The server's state after the round.
+            The strategy's state after the round.
         num_rounds (`int`):
             The last round of the run.
+        transforms (`State`, *optional*):
+            What the transforms keep at the server.
+        client_versions (`Mapping[str, int]`, *optional*):
+            For each client that keeps something, the round whose state is its newest.
     """
 
     record: RoundRecord
     tensors: TensorDict
     state: ServerState
     num_rounds: int
+    transforms: State = field(default_factory=dict)
+    client_versions: Mapping[str, int] = field(default_factory=dict)
 
 
 class RoundCallback:
@@ -38,4 +44,4 @@ class RoundCallback:
         """After each round, round 0 included. Return `True` to end the run after this round."""
 
     def on_end(self, history: Sequence[RoundRecord]) -> None:
-        """After the last round."""
+        """After the last round, and also where a round raised: close what `on_start` opened."""

@@ -1,49 +1,27 @@
 """Saving whole rounds, and going on from one: to the bit, whenever the run was killed."""
 
-import hashlib
 import json
 import os
-import platform
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers.utils import logging
 
 from .callbacks import RoundCallback, RoundEnd
+from .client.store import ClientStore
 from .files import new_folder, round_tag, write_atomic
 from .rounds import RoundStart
-from .state import ClientStore, load_state, save_state
+from .run_description import RunDescription, compare_runs
+from .state import load_state, save_state
 from .tensors import TensorDict
-from .types import Generation, RoundRecord, ServerState
+from .transforms.base import PREFIX
+from .types import Generation, RoundRecord, ServerState, State
 
 
 logger = logging.get_logger(__name__)
-
-# Arguments that change what is written or shown, or how far a run goes, but no bit of a round
-_NOT_COMPARED = {
-    "output_dir",
-    "run_name",
-    "report_to",
-    "disable_tqdm",
-    "eval_every",
-    "save_total_limit",
-    "per_device_eval_batch_size",
-    "resume_from_checkpoint",
-    "log_level",
-    "log_level_replica",
-    "project",
-    "trackio_space_id",
-    "push_client_adapters",
-    "share_client_names",
-}
-
-
-class RunMismatchError(ValueError):
-    """`output_dir` holds another run than the one that was started."""
 
 
 def round_folder(output_dir: str | os.PathLike[str], round_idx: int) -> Path:
@@ -56,65 +34,9 @@ def whole_rounds(output_dir: str | os.PathLike[str]) -> list[int]:
     return sorted(int(path.name[6:]) for path in (Path(output_dir) / "rounds").glob("round-[0-9]*"))
 
 
-def environment() -> dict[str, Any]:
-    """What "the same bits" depends on beside configuration and data."""
-    cpu = torch.backends.cpu.get_cpu_capability()
-    return {"torch": torch.__version__, "num_threads": torch.get_num_threads(), "cpu": cpu, "arch": platform.machine()}
-
-
-def describe_run(
-    *,
-    method: str,
-    base_model: str,
-    config: Mapping[str, Any],
-    adapter: str,
-    clients: Mapping[str, str],
-    evaluations: Mapping[str, str],
-    transforms: Sequence[str],
-) -> dict[str, Any]:
-    """Content of `run.json`: everything that a bit of a round depends on, so that another run is told apart.
-
-    Args:
-        method (`str`):
-            Name of the method.
-        base_model (`str`):
-            Name or folder of the base model.
-        config (`Mapping[str, Any]`):
-            Every argument, as JSON values.
-        adapter (`str`):
-            Digest of the adapter before training.
-        clients (`Mapping[str, str]`), evaluations (`Mapping[str, str]`):
-            Digests of the clients' datasets and of the evaluation sets, by name.
-        transforms (`Sequence[str]`):
-            The transforms of updates.
-
-    Returns:
-        `dict[str, Any]`: with `comparable`, a digest that runs of different methods share where they started from the
-        same adapter and have the same data.
-    """
-    config = {
-        key: value
-        for key, value in config.items()
-        if key not in _NOT_COMPARED and not key.startswith(("hub_", "push_to_hub", "logging_"))
-    }
-    if config["round_lr_scheduler_type"] == "constant":
-        del config["num_rounds"]  # a longer run goes the same way
-    comparable = {"adapter": adapter, "clients": dict(clients), "evaluations": dict(evaluations)}
-    return {
-        "method": method,
-        "seed": config["seed"],
-        "base_model": base_model,
-        "comparable": hashlib.sha256(json.dumps(comparable, sort_keys=True).encode()).hexdigest(),
-        "config": config,
-        "transforms": list(transforms),
-        "environment": environment(),
-        **comparable,
-    }
-
-
 def start_run(
     output_dir: str | os.PathLike[str],
-    run: Mapping[str, Any],
+    run: RunDescription,
     resume: bool | str | None,
     store: ClientStore,
     fresh: RoundStart,
@@ -124,12 +46,12 @@ def start_run(
     Args:
         output_dir (`str` or `os.PathLike`):
             The run's folder.
-        run (`Mapping[str, Any]`):
-            What `describe_run` returned.
+        run ([`RunDescription`]):
+            What the run is.
         resume (`bool` or `str`, *optional*):
-            Whether to go on with what `output_dir` holds; a string may name it, or its last round's folder.
+            Whether to continue what `output_dir` holds; a string may name it, or its last round's folder.
         store (`ClientStore`):
-            The clients' states, put back to the round that the run goes on from.
+            The clients' states, put back to the round that the run continues from.
         fresh (`RoundStart`):
             The start of a new run.
 
@@ -143,76 +65,27 @@ def start_run(
         own = [Path(output_dir), *(round_folder(output_dir, r) for r in rounds[-1:])]
         if Path(resume).resolve() not in [folder.resolve() for folder in own]:
             raise ValueError(
-                f"`resume_from_checkpoint` is {resume!r}, but a run goes on from the last whole round of its own "
+                f"`resume_from_checkpoint` is {resume!r}, but a run continues from the last whole round of its own "
                 f"`output_dir` {str(output_dir)!r}. Pass `true`, or set `output_dir` to that run; a round on the Hub "
                 "is 'org/name@round-0003'."
             )
     if rounds and (not resume or (is_flag and str(resume).lower() == "false")):
         raise ValueError(
             f"`output_dir` {str(output_dir)!r} holds a run, up to round {rounds[-1]}. Pass "
-            "`--resume_from_checkpoint true` to go on with it, or another `--output_dir`; nothing was overwritten."
+            "`--resume_from_checkpoint true` to continue it, or another `--output_dir`; nothing was overwritten."
         )
     if not rounds:
         store.restore({})
         return fresh
     for line in check_same_run(output_dir, run):
-        logger.warning(f"The last bits of the resumed run may differ from an unbroken one: {line}.")
+        logger.warning(f"The last bits of the resumed run may differ from those of an uninterrupted one: {line}.")
     return load_last_round(output_dir, store)
 
 
-def check_same_run(output_dir: str | os.PathLike[str], run: Mapping[str, Any]) -> list[str]:
-    """Compare a run with the one that `output_dir` holds.
-
-    Args:
-        output_dir (`str` or `os.PathLike`):
-            Folder with a `run.json`.
-        run (`Mapping[str, Any]`):
-            What this run would write there.
-
-    Returns:
-        `list[str]`: differences of the environment, which do not forbid resuming but change the last bits.
-
-    Raises:
-        `RunMismatchError`: if method, configuration, base model, clients or evaluation differ; it lists how.
-    """
+def check_same_run(output_dir: str | os.PathLike[str], run: RunDescription) -> list[str]:
+    """Compare a run with the one that `output_dir` holds; see [`compare_runs`]."""
     saved = json.loads((Path(output_dir) / "run.json").read_text(encoding="utf-8"))
-    return compare_runs(saved, run, f"`output_dir` {str(output_dir)!r}", "`output_dir`")
-
-
-def compare_runs(saved: Mapping[str, Any], run: Mapping[str, Any], what: str, place: str) -> list[str]:
-    """Compare two runs as `describe_run` describes them.
-
-    Args:
-        saved (`Mapping[str, Any]`):
-            The run that is to be gone on with.
-        run (`Mapping[str, Any]`):
-            What this run is.
-        what (`str`), place (`str`):
-            What holds the saved run, at length and in short.
-
-    Returns:
-        `list[str]`: differences of the environment, which do not forbid resuming but change the last bits.
-
-    Raises:
-        `RunMismatchError`: if method, configuration, base model, clients or evaluation differ; it lists how.
-    """
-    lines = _differences(saved, json.loads(json.dumps(run)), place)
-    differences = [line for line in lines if not line.startswith("environment")]
-    if differences:
-        raise RunMismatchError(
-            f"{what} holds another run, so it cannot be resumed with these arguments:\n  "
-            + "\n  ".join(differences)
-            + "\nUse the arguments of that run, or another `output_dir`."
-        )
-    return [line.removeprefix("environment.") for line in lines]
-
-
-def _differences(old: Any, new: Any, place: str, path: str = "") -> list[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = sorted({*old, *new})
-        nested = [_differences(old.get(k), new.get(k), place, f"{path}.{k}" if path else k) for k in keys]
-        return [line for lines in nested for line in lines]
-    return [] if old == new else [f"{path}: {old!r} in {place}, {new!r} now"]
+    return compare_runs(saved, run.to_json(), f"`output_dir` {str(output_dir)!r}", "`output_dir`")
 
 
 class CheckpointCallback(RoundCallback):
@@ -223,8 +96,8 @@ class CheckpointCallback(RoundCallback):
             The run's folder.
         run (`Mapping[str, Any]`):
             Content of `run.json`: what the run is.
-        export (`Callable[[Path, TensorDict], None]`):
-            Writes the export of the global tensors into an empty folder.
+        export (`Callable[[Path, RoundEnd], None]`):
+            Writes the export of a round into an empty folder.
         store (`ClientStore`):
             The clients' states; each round notes which versions belong to it.
         save_total_limit (`int`, *optional*):
@@ -235,7 +108,7 @@ class CheckpointCallback(RoundCallback):
         self,
         output_dir: str | os.PathLike[str],
         run: Mapping[str, Any],
-        export: Callable[[Path, TensorDict], None],
+        export: Callable[[Path, RoundEnd], None],
         store: ClientStore,
         save_total_limit: int | None = None,
     ):
@@ -252,15 +125,15 @@ class CheckpointCallback(RoundCallback):
     def on_round_end(self, end: RoundEnd) -> None:
         """Save the round; the rename of its folder is the moment from which it counts."""
         with new_folder(round_folder(self.output_dir, end.record.round_idx)) as folder:
-            self.export(folder, end.tensors)
+            self.export(folder, end)
             state = folder / "federated_state"
             state.mkdir()
             save_state(state / "tensors.safetensors", {"global": end.tensors})
-            save_state(state / "server.safetensors", end.state.tensors)
+            save_state(state / "server.safetensors", {**end.state.tensors, **end.transforms})
             content = {
                 "record": end.record.to_json(),
                 "server_scalars": dict(end.state.scalars),
-                "client_versions": dict(self.store.versions),
+                "client_versions": dict(end.client_versions),
             }
             (state / "state.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
             generations = {k: [asdict(g) for g in e.generations] for k, e in end.record.evaluations.items()}
@@ -279,7 +152,7 @@ class CheckpointCallback(RoundCallback):
         kept = rounds[-self.save_total_limit :] if self.save_total_limit else rounds
         for round_idx in rounds[: len(rounds) - len(kept)]:
             shutil.rmtree(round_folder(self.output_dir, round_idx))
-        if self.store.versions:
+        if self.store.root.exists():
             self.store.prune([_read_json(self.output_dir, i)["client_versions"] for i in kept])
 
 
@@ -306,11 +179,15 @@ def load_last_round(output_dir: str | os.PathLike[str], store: ClientStore) -> R
         record.evaluations[name] = evaluation
     store.restore(content["client_versions"])
     tensors = load_state(folder / "tensors.safetensors").get("global", TensorDict({}))
-    server = ServerState(load_state(folder / "server.safetensors"), content["server_scalars"])
+    groups = load_state(folder / "server.safetensors")
+    transforms: State = {name: group for name, group in groups.items() if name.startswith(PREFIX)}
+    server = ServerState(
+        {name: group for name, group in groups.items() if name not in transforms}, content["server_scalars"]
+    )
     lines = (Path(output_dir) / "metrics.jsonl").read_text(encoding="utf-8").splitlines() if round_idx else []
     earlier = [RoundRecord.from_json(json.loads(line)) for line in lines]
     history = [*(r for r in earlier if r.round_idx < round_idx), record]
-    return RoundStart(tensors, server, round_idx, history)
+    return RoundStart(tensors, server, round_idx, history, transforms, content["client_versions"])
 
 
 def load_export(output_dir: str | os.PathLike[str], round_idx: int) -> TensorDict:

@@ -1,4 +1,4 @@
-"""FederatedConfig: the knobs that every federated run has. A method's own knobs are in the method's file."""
+"""FederatedArguments: the knobs of every federated run. A method's own knobs are in the method's file."""
 
 import math
 from collections.abc import Mapping
@@ -11,16 +11,15 @@ from .hub.layout import check_repo_id
 
 
 @dataclass
-class FederatedConfig(SFTConfig):
+class FederatedArguments:
     r"""
-    Configuration of a federated run, for [`FederatedTrainer`].
+    Arguments of the rounds, to be mixed into the configuration of any HF Trainer, before it in the bases.
 
-    It has every argument of [`~trl.SFTConfig`], which then means one client's local work in one round. A client run is
-    not a whole run, so these defaults differ from [`~trl.SFTConfig`]: `num_train_epochs` 1, `lr_scheduler_type`
-    constant, `save_strategy` and `eval_strategy` `"no"`, `max_length` `None` (cutting a VLM's sequence can cut its
-    image tokens or its answer), a repository that is made is private unless `hub_private_repo` is `False`, and
-    `output_dir` is `out/METHOD-seedSEED`, below `out/RUN_NAME` if there is a `run_name`, so that runs to compare lie
-    side by side.
+    The arguments of that configuration then mean one client's local work in one round. A client run is not a whole
+    run, so these defaults differ from TRL's: `num_train_epochs` 1, `lr_scheduler_type` constant, `save_strategy` and
+    `eval_strategy` `"no"`, `max_length` `None` (cutting a VLM's sequence can cut its image tokens or its answer). A
+    repository that is made is private unless `hub_private_repo` is `False`, and `output_dir` is
+    `out/METHOD-seedSEED`, below `out/RUN_NAME` if there is a `run_name`, so that runs to compare lie side by side.
 
     Parameters:
         > Parameters of the rounds
@@ -52,6 +51,17 @@ class FederatedConfig(SFTConfig):
             connector.
         stage_rounds (`int`, *optional*):
             Rounds of the first of two stages. By default half of `num_rounds`, rounded down.
+        transforms (`list[str]`, *optional*):
+            What happens to updates on their way, by registered names, in the order in which they change an update at
+            the client, such as `["clip", "gaussian"]`. None by default.
+        transform_kwargs (`dict[str, Any]`, *optional*):
+            The knobs of the transforms. Each goes to every transform that has a knob of this name.
+
+        > Parameters of the data
+
+        check_data (`bool`, *optional*, defaults to `True`):
+            Read every row and decode every image once before training. What passed is remembered, so that the same
+            data are not checked again. `False` skips it: a bad row then fails, or trains wrongly, when it is met.
 
         > Parameters of the evaluation
 
@@ -81,9 +91,19 @@ class FederatedConfig(SFTConfig):
             Seconds for which the end of training waits for a Hub that is away. What is not sent stays on disk.
     """
 
-    _VALID_DICT_FIELDS: ClassVar[list[str]] = [*SFTConfig._VALID_DICT_FIELDS, "method_kwargs"]
+    deciding: ClassVar[tuple[str, ...]] = (
+        *("num_rounds", "clients_per_round", "client_sampling", "client_weighting", "round_lr_scheduler_type"),
+        *("round_min_learning_rate", "tuning", "stage_rounds", "seed", "data_seed", "full_determinism"),
+        *("per_device_train_batch_size", "gradient_accumulation_steps", "num_train_epochs", "max_steps"),
+        *("learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "optim", "optim_args"),
+        *("weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "label_smoothing_factor"),
+        *("neftune_noise_alpha", "bf16", "fp16", "tf32", "gradient_checkpointing", "use_liger_kernel"),
+        *("train_sampling_strategy", "dataloader_drop_last", "max_length"),
+    )
+    """Arguments that change the bits of a round: what a resumed run must share, and what clients on other hosts take
+    from their server. Method and transforms are described apart."""
 
-    # Defaults that differ from SFTConfig, because a client run is not a whole run
+    # Defaults that differ from those of TRL, because a client run is not a whole run
     num_train_epochs: float = field(
         default=1.0, metadata={"help": "Local epochs of each client in each round; ignored if `max_steps` is set."}
     )
@@ -143,6 +163,19 @@ class FederatedConfig(SFTConfig):
         metadata={"help": "With two_stage: rounds in which the connector trains, before LoRA does. Half by default."},
     )
 
+    transforms: list[str] | None = field(
+        default=None,
+        metadata={"help": "What happens to updates on their way, such as 'clip gaussian' or 'quantize'."},
+    )
+    transform_kwargs: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "The knobs of the transforms, as a JSON dictionary."}
+    )
+
+    # Data
+    check_data: bool = field(
+        default=True, metadata={"help": "Read every row and decode every image before training, once."}
+    )
+
     # Evaluation
     eval_every: int = field(
         default=1, metadata={"help": "Evaluate after every so many rounds; rounds 0 and the last always are."}
@@ -179,6 +212,13 @@ class FederatedConfig(SFTConfig):
         self._check_choices()
         self._check_refused()
         self._check_hub()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every argument as JSON values; a method or transforms that were passed as objects become their text."""
+        values = super().to_dict()
+        values["method"] = self.method_name
+        values["transforms"] = None if self.transforms is None else list(map(str, self.transforms))
+        return values
 
     @property
     def method_name(self) -> str:
@@ -231,7 +271,7 @@ class FederatedConfig(SFTConfig):
     def _check_choices(self) -> None:
         for name, field_ in self.__dataclass_fields__.items():
             choices = field_.metadata.get("choices")
-            if choices and name in FederatedConfig.__annotations__ and getattr(self, name) not in choices:
+            if choices and name in FederatedArguments.__annotations__ and getattr(self, name) not in choices:
                 raise ValueError(f"`{name}` must be one of {', '.join(choices)}, got {getattr(self, name)!r}.")
 
     def _check_refused(self) -> None:
@@ -260,3 +300,20 @@ class FederatedConfig(SFTConfig):
         for name in ("hub_model_id", "hub_base_model"):
             if getattr(self, name) is not None:
                 check_repo_id(name, getattr(self, name))
+
+
+@dataclass
+class FederatedConfig(FederatedArguments, SFTConfig):
+    r"""
+    Configuration of a federated run of supervised fine-tuning, for [`FederatedTrainer`].
+
+    It has every argument of [`FederatedArguments`] and of [`~trl.SFTConfig`].
+    """
+
+    _VALID_DICT_FIELDS: ClassVar[list[str]] = [*SFTConfig._VALID_DICT_FIELDS, "method_kwargs", "transform_kwargs"]
+
+    deciding: ClassVar[tuple[str, ...]] = (
+        *FederatedArguments.deciding,
+        *("activation_checkpointing", "activation_offloading", "pad_to_multiple_of", "completion_only_loss"),
+        *("assistant_only_loss", "chat_template_path", "loss_type", "router_aux_loss_coef"),
+    )

@@ -1,70 +1,72 @@
-"""FederatedMixin: turns any HF Trainer into a federation. The Trainer is the client; `rounds.py` is the server."""
+"""FederatedMixin: turns an HF Trainer into the client of a federation, and `train()` into the run of one."""
 
 import copy
-import gc
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-import torch
 from datasets import Dataset
-from transformers import TrainerCallback
+from peft import PeftConfig, PeftModel, get_peft_model
+from transformers import (
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    AutoConfig,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    PreTrainedModel,
+    ProcessorMixin,
+    TrainerCallback,
+    set_seed,
+)
 from transformers.integrations import get_reporting_integration_callbacks
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import TrainOutput
-from transformers.utils import logging
+from trl.trainer.utils import create_model_from_path
 
-from .adapters import Adapter
 from .callbacks import RoundCallback
-from .checkpoint import CheckpointCallback, describe_run, load_export, start_run
-from .client_run import ClientRunMixin
-from .config import FederatedConfig
-from .data.clients import check_content, client_datasets, dataset_digest, evaluation_datasets
-from .data.framing import framed
-from .data.spec import example_rows
-from .engines import Engine
+from .client.adapters import complete_config
+from .client.model import ClientModel
+from .client.run import ClientMixin
+from .client.store import ClientStore
+from .config import FederatedArguments
+from .data.clients import check_content, check_max_length, client_datasets, evaluation_datasets
+from .data.framing import wrap_collator
+from .data.spec import RowFormat
 from .engines.in_process import InProcessEngine
-from .evaluation import PreparedEvaluation
-from .hub.download import fetched
-from .hub.local_run import LocalRun
-from .hub.mixin import HubMixin
+from .federation import Federation, Roster, flat_scores
 from .methods import resolve_method
-from .models import untrained_connector
-from .progress import ClientProgress, RoundProgress, evaluation_bar
-from .reporting.card import CardCallback
-from .reporting.report import ReportCallback
-from .reporting.run_info import RunInfo, run_info
-from .reporting.trackers import TrackerCallback
-from .rounds import RoundStart, run_rounds
-from .sampling import cohort_size, sample_cohort
-from .state import ClientStore
-from .tensors import TensorDict
-from .transforms import Transform
-from .tuning import resolve_tuning, stage_at, tuning_stages
-from .types import EvalResult, ServerState
+from .models.quantization import skip_trained_modules
+from .models.vlm import check_trainable, sft_obstacle
+from .progress import ClientProgress
+from .sampling import cohort_size
+from .transforms import Transform, TransformChain, resolve_transforms
 
 
-logger = logging.get_logger(__name__)
+class FederatedMixin(ClientMixin):
+    """Federated rounds for an HF Trainer; put it before the Trainer in the bases.
 
-
-class FederatedMixin(HubMixin, ClientRunMixin):
-    """Federated rounds for an HF Trainer, put before it in the bases.
-
-    The trainer that is mixed in gets a model that is a [`~peft.PeftModel`] already; [`FederatedTrainer`] makes it one.
+    A subclass names its `row_format`, the `config_class` of its arguments and the `collator_class` of its Trainer.
 
     Args:
-        model ([`~peft.PeftModel`]):
-            The model with its adapter.
-        args ([`FederatedConfig`]):
-            Arguments; the object itself is left as it is.
+        model (`str`, [`~transformers.PreTrainedModel`] or [`~peft.PeftModel`]):
+            The name or folder of a model, a model, or a model that has its adapter already.
+        args ([`FederatedArguments`], *optional*):
+            Arguments of the run; the object itself is not changed.
         train_dataset (`DatasetDict` or `Mapping[str, Dataset]`):
-            Clients: the splits `client_*`, or every key of a plain mapping.
+            Clients: the splits `client_*` of a DatasetDict, or every key of a plain mapping.
         eval_dataset (`Dataset` or `Mapping[str, Dataset]`, *optional*):
-            What to evaluate on, by default the split `test`.
+            What to evaluate on; by default the split `test`. A mapping gives one evaluation for each of its keys.
+        processing_class ([`~transformers.ProcessorMixin`], *optional*):
+            The model's processor, loaded with it by default.
+        peft_config ([`~peft.PeftConfig`], *optional*):
+            The adapter. By default LoRA with r=8, alpha=32 and dropout 0.05 on every linear layer of the language
+            model and nothing else. The connector is added to it, so that the export of every round holds it.
+        quantization_config ([`~transformers.BitsAndBytesConfig`], *optional*):
+            How the base model is quantised; it needs the model by name.
         callbacks (`list`, *optional*):
             [`~transformers.TrainerCallback`] objects see each client run, [`RoundCallback`] objects each round.
-        transforms (`Sequence[Transform]`, *optional*):
-            What happens to updates on their way.
+        transforms (`Sequence[str | Transform]`, *optional*):
+            What happens to updates on their way, instead of `args.transforms`.
         client_ids (`Sequence[str]`, *optional*):
             Every client of the federation, where not all of them have their rows here. Seeds depend on it.
         kwargs:
@@ -74,62 +76,77 @@ class FederatedMixin(HubMixin, ClientRunMixin):
         `ValueError`: on arguments or data that cannot be trained on, before any training.
     """
 
+    row_format: ClassVar[RowFormat]
+    config_class: ClassVar[type[FederatedArguments]]
+    collator_class: ClassVar[Callable]
+    federation_class: ClassVar[type[Federation]] = Federation
+
     def __init__(
         self,
-        model: Any,
-        args: FederatedConfig,
-        train_dataset: Mapping[str, Dataset],
+        model: str | PreTrainedModel | PeftModel,
+        args: FederatedArguments | None = None,
+        train_dataset: Mapping[str, Dataset] | None = None,
         eval_dataset: Dataset | Mapping[str, Dataset] | None = None,
+        processing_class: ProcessorMixin | None = None,
+        peft_config: PeftConfig | None = None,
+        quantization_config: Any = None,
         callbacks: Sequence[TrainerCallback | RoundCallback] | None = None,
-        transforms: Sequence[Transform] = (),
+        transforms: Sequence[str | Transform] | None = None,
         client_ids: Sequence[str] | None = None,
         **kwargs: Any,
     ):
+        args = copy.copy(args) if args is not None else self.config_class()
         args.check_launch(kwargs)
-        self.run_args = args
-        self.method = resolve_method(args.method, args.method_kwargs)
+        self.run_args, self.method = args, resolve_method(args.method, args.method_kwargs)
         self._check_method()
-        datasets = client_datasets(train_dataset, client_ids)
-        self.evaluation_sets = evaluation_datasets(train_dataset, eval_dataset)
+        chain = resolve_transforms(
+            args.transforms if transforms is None else transforms, args.transform_kwargs, self.method
+        )
+        self.transforms = TransformChain(chain, args.seed)
+        # before a model of many gigabytes is loaded
+        datasets = client_datasets(train_dataset, client_ids, self.row_format)
+        evaluation_sets = evaluation_datasets(train_dataset, eval_dataset)
         self.num_clients = len(client_ids or datasets)
         self.cohort_size = cohort_size(args.clients_per_round, self.num_clients)
-        check_content(datasets, self.evaluation_sets)
-        self.clients = self.method.client.clients(datasets)
-        self.client_ids = sorted(client_ids or self.clients)
-        self.transforms = tuple(transforms)
-        self._round_callbacks = [c for c in callbacks or [] if isinstance(c, RoundCallback)]
+        if args.check_data:
+            check_content(datasets, evaluation_sets, self.row_format)
+        model, processing_class = self._prepare_model(model, processing_class, peft_config, quantization_config)
+        check_max_length(datasets, self.collator_class(processing_class), args.max_length)
+        clients = self.method.client.clients(datasets)
+        self.client_ids = sorted(client_ids or clients)
         super().__init__(
             model=model,
-            args=copy.copy(args),
-            train_dataset=next(iter(self.clients.values()), example_rows()),
+            args=self._client_arguments(),
+            train_dataset=next(iter(clients.values()), self.row_format.example()),
+            processing_class=processing_class,
             callbacks=[c for c in callbacks or [] if not isinstance(c, RoundCallback)],
             **kwargs,
         )
-        self.data_collator = framed(self.data_collator, self.processing_class, datasets)
-        self._take_over_display()
-        self.adapter = Adapter(self.model)
-        self.tuning = resolve_tuning(args.tuning, bool(self.adapter.connector))
-        self._prepare_tensors(tuning_stages(self.tuning, args.num_rounds, args.stage_rounds))
-        self._check_personalised()
-        self._take_over_hub()
-        if self.tuning == "llm" and untrained_connector(self.model):
-            logger.warning(
-                "`tuning` 'llm' trains the language model over a connector with random weights, which stay as they "
-                "are: it will hardly see the images. Use 'joint' or 'two_stage', or a pretrained connector."
-            )
-        self._global = self._initial_shared
-        self._store = ClientStore(Path(args.output_dir) / "client_state")
-        self._prepared: dict[str, PreparedEvaluation] = {}
-        self._client_rows = {name: len(dataset) for name, dataset in sorted(datasets.items())}
-        self._client_digests = dict.fromkeys(client_ids or (), "elsewhere")
-        self._client_digests |= {name: dataset_digest(dataset) for name, dataset in sorted(datasets.items())}
+        self.data_collator = wrap_collator(self.data_collator, self.processing_class, datasets)
+        self.clients = {name: self._training_columns(rows) for name, rows in clients.items()}
+        self.args.remove_unused_columns = False  # they are gone, and Trainer need not look for them before every run
+        self.local = ClientModel(self.model, self.method.client, args.tuning, args.num_rounds, args.stage_rounds)
+        self.store = ClientStore(Path(args.output_dir) / "client_state")
+        self.federation = self.federation_class(
+            args,
+            self.method,
+            self.local,
+            Roster(datasets, client_ids, clients if clients.keys() != datasets.keys() else None),
+            InProcessEngine(self.run_client),
+            self.processing_class,
+            evaluation_sets,
+            self.transforms,
+            self.store,
+            [c for c in callbacks or [] if isinstance(c, RoundCallback)],
+            self._take_over_display(),
+        )
 
     def train(self, resume_from_checkpoint: bool | str | None = None) -> TrainOutput:
         """Run all rounds.
 
         Args:
             resume_from_checkpoint (`bool` or `str`, *optional*):
-                `True` goes on after the last whole round in `output_dir`, or starts where there is none yet; a string
+                `True` continues after the last whole round in `output_dir`, or starts if there is none yet; a string
                 is that `output_dir` or its last round's folder, or a round on the Hub, such as
                 `"org/name@round-0003"`, which is brought to `output_dir` first. By default what `args` says.
 
@@ -137,43 +154,14 @@ class FederatedMixin(HubMixin, ClientRunMixin):
             `TrainOutput`: the last round, the mean train loss of its clients, and the last scores.
 
         Raises:
-            `ValueError`: if `output_dir` holds rounds and the run is not to go on with them, or holds another run.
+            `ValueError`: if `output_dir` holds rounds and the run is not to continue them, or holds another run.
             `UpdateError`: if a client's update must not reach the sum.
         """
         if resume_from_checkpoint is None:
             resume_from_checkpoint = self.run_args.resume_from_checkpoint
-        self.adapter.write(self._initial)
-        self._enter(self.stages[0])
-        run = self._describe()
-        fresh = RoundStart(self._initial_shared, self.method.strategy.init(self._initial_shared))
-        resume = fetched(resume_from_checkpoint, self._local_run(run), self.run_args.hub_token)
-        start = start_run(self.run_args.output_dir, run, resume, self._store, fresh)
-        if (stage := stage_at(self.stages, start.round_idx)) != self._stage:
-            # what an earlier stage trained is fixed now, and only in the export
-            self.adapter.write(load_export(self.run_args.output_dir, start.round_idx))
-            self._enter(stage)
-        was_frozen = gc.get_freeze_count() > 0  # by the caller, who would find it thawed
-        gc.collect()
-        gc.freeze()  # each Trainer.train() collects garbage, and need not walk the frozen model's objects
-        try:
-            end = run_rounds(
-                start=start,
-                num_rounds=self.run_args.num_rounds,
-                strategy=self.method.strategy,
-                engine=self._engine(),
-                cohort=self._cohort,
-                evaluate=self._evaluate_round,
-                begin_round=self._begin_round,
-                callbacks=self._all_round_callbacks(run),
-                transforms=self.transforms,
-            )
-        finally:
-            if not was_frozen:
-                gc.unfreeze()
-        self._global = end.tensors
-        self._load_tensors(end.tensors, {})
-        losses = [client["train_loss"] for client in end.history[-1].clients.values()]
-        return TrainOutput(end.round_idx, sum(losses) / max(len(losses), 1), flat_scores(end.history[-1].evaluations))
+        last = self.federation.run(resume_from_checkpoint).history[-1]
+        losses = [client["train_loss"] for client in last.clients.values()]
+        return TrainOutput(last.round_idx, sum(losses) / max(len(losses), 1), flat_scores(last.evaluations))
 
     def evaluate(
         self,
@@ -192,121 +180,66 @@ class FederatedMixin(HubMixin, ClientRunMixin):
         Returns:
             `dict[str, float]`: such as `{"test/vqa_accuracy": 0.8, "test_client_00/vqa_accuracy": 0.8}`.
         """
-        prepared = self._prepare_evaluations()
-        if eval_dataset is not None:
-            prepared = {k: self._prepare(v) for k, v in evaluation_datasets({}, eval_dataset).items()}
-        return flat_scores({name: self._evaluate_one(e, self._global) for name, e in prepared.items()})
+        return self.federation.evaluate(eval_dataset)
 
-    def _evaluate_round(self, round_idx: int, tensors: TensorDict) -> dict[str, EvalResult]:
-        if round_idx % self.run_args.eval_every and round_idx != self.run_args.num_rounds:
-            return {}
-        return {name: self._evaluate_one(e, tensors) for name, e in self._prepare_evaluations().items()}
+    def push_to_hub(self, token: str | None = None) -> str:
+        """Send every round in `output_dir` that is not on the Hub yet; see [`Federation.push_to_hub`]."""
+        return self.federation.push_to_hub(token)
 
-    def _prepare_evaluations(self) -> dict[str, PreparedEvaluation]:
-        if not self._prepared:
-            self._prepared = {name: self._prepare(dataset) for name, dataset in self.evaluation_sets.items()}
-        return self._prepared
-
-    def _prepare(self, dataset: Dataset) -> PreparedEvaluation:
-        return PreparedEvaluation(
-            dataset,
-            self.processing_class,
-            batch_size=self.run_args.per_device_eval_batch_size,
-            max_new_tokens=self.run_args.eval_max_new_tokens,
-            by_client=bool(self._private),
-        )
-
-    def _evaluate_one(self, prepared: PreparedEvaluation, tensors: TensorDict) -> EvalResult:
-        self._load_tensors(tensors, {})
-        autocast_dtype = torch.bfloat16 if self.args.bf16 else torch.float16 if self.args.fp16 else None
-        with evaluation_bar(len(prepared), self.args.disable_tqdm) as bar:
-            return prepared.run(
-                self.model,
-                autocast_dtype=autocast_dtype,
-                on_batch=bar.update,
-                load_client=self._load_client if self._private else None,
+    def _prepare_model(
+        self,
+        model: str | PreTrainedModel | PeftModel,
+        processor: ProcessorMixin | None,
+        peft_config: PeftConfig | None,
+        quantization_config: Any,
+    ) -> tuple[PeftModel, ProcessorMixin]:
+        """The model with its adapter, and its processor."""
+        args = self.run_args
+        revision = (args.model_init_kwargs or {}).get("revision")
+        if isinstance(model, str):
+            model = _load(model, args, quantization_config, peft_config)
+        if obstacle := sft_obstacle(model):
+            raise ValueError(f"`model` cannot be trained by {type(self).__name__}: {obstacle}")
+        if processor is None:
+            processor = AutoProcessor.from_pretrained(
+                model.config._name_or_path, revision=revision, trust_remote_code=args.trust_remote_code
             )
+        if isinstance(model, PeftModel):
+            if peft_config is not None:
+                raise ValueError(
+                    "`peft_config` was given with a PeftModel, which has its adapter already. Pass one of the two."
+                )
+            return model, processor
+        set_seed(args.seed)  # LoRA's A is random: the same seed gives every process the same adapter
+        with warnings.catch_warnings():
+            # PEFT 0.21 reads a property that transformers 5.23 renamed; no user can help it
+            warnings.simplefilter("ignore", FutureWarning)
+            return get_peft_model(model, complete_config(peft_config, model)), processor
 
-    def _load_client(self, client_id: str) -> None:
-        self.adapter.write(self._store.load(client_id).get("private", self._initial_private))
+    def _client_arguments(self) -> FederatedArguments:
+        """The arguments of the Trainer that runs clients: it pushes nothing."""
+        args = copy.copy(self.run_args)
+        args.push_to_hub = False
+        return args
 
-    def _begin_round(self, round_idx: int, tensors: TensorDict, state: ServerState) -> tuple[TensorDict, ServerState]:
-        """Where a new stage begins, other tensors train and travel, and the server starts afresh with them."""
-        stage = stage_at(self.stages, round_idx)
-        if stage == self._stage:
-            return tensors, state
-        self._load_tensors(tensors, {})
-        self._enter(stage)
-        return self._initial_shared, self.method.strategy.init(self._initial_shared)
+    def _training_columns(self, rows: Dataset) -> Dataset:
+        """The rows of a client with the columns that the collator takes."""
+        if not self.run_args.remove_unused_columns:
+            return rows
+        return rows.select_columns([column for column in self.row_format.columns if column in rows.column_names])
 
-    def _engine(self) -> Engine:
-        """Hook: who runs the clients."""
-        return InProcessEngine(self.run_client)
-
-    def _cohort(self, round_idx: int) -> list[str]:
-        sizes = {name: len(self.clients.get(name, [None])) for name in self.client_ids}
-        size = min(self.cohort_size, len(sizes))
-        return sample_cohort(sizes, size, self.run_args.client_sampling, self.run_args.seed, round_idx)
-
-    def _describe(self) -> dict[str, Any]:
-        """Content of `run.json`: everything that a bit of a round depends on."""
-        return describe_run(
-            method=self.run_args.method_name,
-            base_model=self.model.get_base_model().config._name_or_path,
-            config=self.run_args.to_dict()
-            | {
-                "method": repr(self.method),
-                "tuning": self.tuning,
-                "stage_rounds": [stage.first_round - 1 for stage in self.stages[1:]],
-            },
-            adapter=self.adapter.read(self.adapter.parameters).digest(),
-            clients=self._client_digests,
-            evaluations={name: dataset_digest(dataset) for name, dataset in self.evaluation_sets.items()},
-            transforms=[repr(transform) for transform in self.transforms],
-        )
-
-    def _local_run(self, run: Mapping[str, Any]) -> LocalRun:
-        shapes = {name: parameter.shape for name, parameter in self.adapter.parameters.items()}
-        is_continuous = self.method.client.is_continuous
-        return LocalRun(self.run_args.output_dir, run, shapes, self._store, list(self.clients), is_continuous)
-
-    def _all_round_callbacks(self, run: Mapping[str, Any]) -> list[RoundCallback]:
-        args, output_dir = self.run_args, self.run_args.output_dir
-        return [
-            CheckpointCallback(output_dir, run, self._export, self._store, args.save_total_limit),
-            TrackerCallback(self._reporters, args, self.model),
-            ReportCallback(output_dir, args.method_name, self.evaluation_sets),
-            CardCallback(output_dir, self._run_info(run)),
-            RoundProgress(disable=args.disable_tqdm),
-            *self._round_callbacks,
-            *self._hub_callbacks(),  # what it sends is complete only now
-        ]
-
-    def _run_info(self, run: Mapping[str, Any]) -> RunInfo:
-        return run_info(
-            run,
-            self.run_args,
-            *(self.tuning, self.method, self.model, self.clients),
-            clients=self._client_rows,
-            is_personal=bool(self._private),
-            is_simulated=len(self.clients) == len(self.client_ids),  # the others train on hosts of their own
-        )
-
-    def _export(self, folder: Path, tensors: TensorDict) -> None:
-        self._load_tensors(tensors, {})
-        self.adapter.export(folder)
-
-    def _take_over_display(self) -> None:
-        """One bar for rounds and one for the client at work; one tracker run with the round as its step."""
+    def _take_over_display(self) -> list[TrainerCallback]:
+        """One bar for rounds and one for the client that trains; the trackers, whose step is the round."""
         for callback in (ProgressCallback, PrinterCallback):
             self.remove_callback(callback)
         popped = map(self.pop_callback, get_reporting_integration_callbacks(self.args.report_to))
-        self._reporters = [reporter for reporter in popped if reporter is not None]
-        self._client_progress = ClientProgress(disable=self.args.disable_tqdm)
-        self.add_callback(self._client_progress)
+        self.client_progress = ClientProgress(disable=self.args.disable_tqdm)
+        self.add_callback(self.client_progress)
+        return [reporter for reporter in popped if reporter is not None]
 
     def _check_method(self) -> None:
         args, client = self.run_args, self.method.client
+        client.check_config(args)
         if args.fp16 and client.adjusts_gradients:
             raise ValueError(
                 f"`fp16` cannot be used with `method` {args.method_name!r}: it changes gradients, and with fp16 they "
@@ -318,23 +251,21 @@ class FederatedMixin(HubMixin, ClientRunMixin):
                 f"got {args.lr_scheduler_type.value!r}. `round_lr_scheduler_type` changes the rate between rounds."
             )
 
-    def _check_personalised(self) -> None:
-        for name, dataset in self.evaluation_sets.items() if self._private else ():
-            if "client_id" not in dataset.column_names or None in dataset.unique("client_id"):
-                raise ValueError(
-                    f"`method` {self.run_args.method_name!r} gives each client a model of its own, but `eval_dataset` "
-                    f"{name!r} does not say in a column `client_id` whose each row is. Add it, or drop rows without."
-                )
 
-    def _send_telemetry(self) -> None:
-        """Nothing: TRL reports trainer and model names at construction, and no telemetry may leave a client."""
-
-
-def flat_scores(evaluations: Mapping[str, EvalResult]) -> dict[str, float]:
-    """Scores by name, one slash each: `test/vqa_accuracy`, `test_client_00/vqa_accuracy`."""
-    flat = {}
-    for name, result in evaluations.items():
-        flat.update({f"{name}/{key}": value for key, value in result.scores.items()})
-        for part, scores in {**result.clients, **result.subsets}.items():
-            flat.update({f"{name}_{part}/{key}": value for key, value in scores.items()})
-    return flat
+def _load(
+    name: str, args: FederatedArguments, quantization_config: Any, peft_config: PeftConfig | None
+) -> PreTrainedModel:
+    """Load a model as TRL does: here rather than there, since the adapter is built for the loaded model."""
+    kwargs = {"trust_remote_code": args.trust_remote_code, **(args.model_init_kwargs or {})}
+    args.model_init_kwargs = None  # they are used up: TRL would warn that it ignores them
+    config = AutoConfig.from_pretrained(
+        name, revision=kwargs.get("revision"), trust_remote_code=args.trust_remote_code
+    )
+    check_trainable(config)
+    if quantization_config is not None:
+        trained = (peft_config and peft_config.modules_to_save) or ()
+        kwargs["quantization_config"] = skip_trained_modules(quantization_config, config, trained)
+    # TRL 1.16 looks for the class in transformers alone, and fails on one that was registered from elsewhere
+    if type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        kwargs["architecture"] = AutoModelForImageTextToText
+    return create_model_from_path(name, **kwargs)

@@ -73,7 +73,7 @@ def sample_cohort(sizes: Mapping[str, int], size: int, strategy: str, seed: int,
     return sorted(names[i] for i in drawn.tolist())
 
 
-def client_seed(seed: int, round_idx: int, position: int) -> int:
+def client_seed(seed: int, round_idx: int, position: int, phase: int = 0) -> int:
     """Seed of one client run, in 0 ... 2^32 - 1, so that data order and dropout differ by round and client.
 
     The first client's first round has the run's own seed: one client and one round are then SFTTrainer with that seed.
@@ -85,6 +85,8 @@ def client_seed(seed: int, round_idx: int, position: int) -> int:
             The round, from 1.
         position (`int`):
             Place of the client among all clients in sorted order, from 0.
+        phase (`int`, *optional*, defaults to `0`):
+            Place of the local phase among those of the round.
     """
-    # two odd constants (golden ratio, and the one of MurmurHash3's finaliser) keep rounds and clients apart mod 2^32
-    return (seed + 0x9E3779B1 * (round_idx - 1) + 0x85EBCA6B * position) % 2**32
+    # odd constants (golden ratio, and those of MurmurHash3's finaliser) keep rounds, clients and phases apart mod 2^32
+    return (seed + 0x9E3779B1 * (round_idx - 1) + 0x85EBCA6B * position + 0xC2B2AE35 * phase) % 2**32

@@ -1,6 +1,7 @@
 """TensorDict, the currency between client and server, and the exact weighted mean."""
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from types import MappingProxyType
@@ -103,8 +104,9 @@ def split(flat: torch.Tensor, shapes: Mapping[str, torch.Size]) -> list[torch.Te
 class WeightedMean:
     """Running sum_k n_k w_k / sum_k n_k over weights, in fp64, rounded to fp32 once.
 
-    With integer `n_k` each product is exact in fp64, so one client and identical clients give their own bits back; a
-    mean of fp32 deltas does not. Memory does not grow with the number of clients.
+    One client and identical clients give their own bits back: with integer `n_k` each product is exact in fp64, and
+    with real ones the error is far below half a unit of fp32. A mean of fp32 deltas has neither property. Memory does
+    not grow with the number of clients.
 
     Example:
 
@@ -117,6 +119,8 @@ class WeightedMean:
     >>> mean.add(TensorDict.from_tensors({"w": torch.tensor([4.0])}), 2)
     >>> mean.result()["w"].item()
     3.0
+    >>> mean.sum()["w"].item()
+    9.0
     ```
     """
 
@@ -127,16 +131,16 @@ class WeightedMean:
     def __init__(self) -> None:
         self._sum: torch.Tensor | None = None
         self._shapes: Mapping[str, torch.Size] = {}  # not the first client's tensors, which would stay in memory
-        self.total = 0
+        self.total: float = 0
 
-    def add(self, tensors: TensorDict, weight: int) -> None:
-        """Add one client's tensors with its integer weight.
+    def add(self, tensors: TensorDict, weight: float) -> None:
+        """Add one client's tensors with its weight.
 
         Raises:
-            `ValueError`: if the weight is not a positive integer or the layout differs from the first one.
+            `ValueError`: if the weight is not a positive, finite number or the layout differs from the first one.
         """
-        if not isinstance(weight, int) or weight < 1:
-            raise ValueError(f"`weight` must be a positive integer so that the mean is exact, got {weight!r}.")
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
+            raise ValueError(f"`weight` must be a positive, finite number, got {weight!r}.")
         is_first = self._sum is None
         if self._sum is None:
             self._shapes = tensors.shapes
@@ -157,13 +161,24 @@ class WeightedMean:
         Raises:
             `ValueError`: if nothing was added.
         """
+        return self._rounded(self.total)
+
+    def sum(self) -> TensorDict:
+        """The weighted sum, as a new TensorDict.
+
+        Raises:
+            `ValueError`: if nothing was added.
+        """
+        return self._rounded(1)
+
+    def _rounded(self, divisor: float) -> TensorDict:
         if self._sum is None:
             raise ValueError("`updates` is empty: there is nothing to average. A round needs at least one client.")
-        mean = torch.empty(self._sum.shape, dtype=torch.float32)
-        for total, block, exact in self._blocks(self._sum, mean):
-            torch.div(total, self.total, out=exact)
+        rounded = torch.empty(self._sum.shape, dtype=torch.float32)
+        for total, block, exact in self._blocks(self._sum, rounded):
+            torch.div(total, divisor, out=exact)
             block.copy_(exact)
-        return TensorDict(self._shapes, mean)
+        return TensorDict(self._shapes, rounded)
 
     def _blocks(
         self, total: torch.Tensor, flat: torch.Tensor

@@ -34,7 +34,7 @@ from transformers.utils import logging
 from trl import SFTConfig, SFTTrainer
 
 from fedvlm_hf import FederatedConfig, FederatedTrainer, RoundCallback
-from fedvlm_hf.adapters import complete_config
+from fedvlm_hf.client.adapters import complete_config
 from fedvlm_hf.methods.fedavg import FedAvg
 from fedvlm_hf.rounds import RoundEnd
 

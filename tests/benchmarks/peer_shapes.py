@@ -14,7 +14,7 @@ from peft import PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_
 from transformers import AutoModelForImageTextToText, PreTrainedModel, ProcessorMixin
 from trl import SFTConfig, SFTTrainer
 
-from fedvlm_hf.adapters import complete_config
+from fedvlm_hf.client.adapters import complete_config
 
 
 def adapter_state(model: PeftModel) -> dict[str, torch.Tensor]:

@@ -6,7 +6,7 @@ from peft import LoraConfig
 from transformers import AutoConfig, AutoModelForImageTextToText, CLIPVisionConfig, LlamaConfig
 
 from federation import federated
-from fedvlm_hf.adapters import Adapter
+from fedvlm_hf.client.adapters import Adapter
 from fedvlm_hf.commands.dry_run import dry_run
 from fedvlm_hf.models.builder import assembled_config
 from tiny import tiny_llava

@@ -13,7 +13,14 @@ import tiny
 from fedvlm_hf import FederatedConfig, FederatedTrainer
 from fedvlm_hf.data.boxes import box_text, parse_box
 from fedvlm_hf.data.frames import Frame, frame_rule
-from fedvlm_hf.data.framing import FramedCollator, check_visible, framed, in_model_frame, in_stored_frame, row_frames
+from fedvlm_hf.data.framing import (
+    FramedCollator,
+    check_visible,
+    in_model_frame,
+    in_stored_frame,
+    row_frames,
+    wrap_collator,
+)
 from fedvlm_hf.evaluation import PreparedEvaluation, prompt_inputs
 
 
@@ -98,7 +105,7 @@ def test_the_mapped_box_is_where_the_model_sees_the_object():
 def test_nothing_happens_where_the_whole_is_seen():
     """No rule, so the same collator; and with a rule a square picture's row is the same object."""
     collator = DataCollatorForVisionLanguageModeling(processor_that("stretches"), completion_only_loss=True)
-    assert framed(collator, processor_that("stretches"), {"a": grounding_rows([LANDSCAPE])}) is collator
+    assert wrap_collator(collator, processor_that("stretches"), {"a": grounding_rows([LANDSCAPE])}) is collator
     row = grounding_rows([(30, 30)])[0]
     assert in_model_frame(row, frame_rule(CROPS)) is row
     imageless = {"images": [], "prompt": row["prompt"]}
@@ -244,7 +251,7 @@ def test_a_model_that_learnt_its_rows_by_heart_scores_one(step):
     rows = grounding_rows([LANDSCAPE, PORTRAIT], [STORED, "[0.200, 0.300, 0.800, 0.600]"])
     rows = rows.map(lambda row: {"prompt": [{"role": "user", "content": f"Where is {row['id']}?"}]})
     plain = DataCollatorForVisionLanguageModeling(processor, completion_only_loss=True)
-    train(model, framed(plain, processor, {"a": rows}), rows, steps=150)
+    train(model, wrap_collator(plain, processor, {"a": rows}), rows, steps=150)
     result = PreparedEvaluation(rows, processor).run(model)
     assert [[generation.prediction] for generation in result.generations] == rows["references"][:]
     assert result.scores == {"grounding_mean_iou": 1.0, "grounding_accuracy_at_50": 1.0}

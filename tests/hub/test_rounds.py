@@ -113,7 +113,7 @@ def test_stock_clients_load_a_round(run, whole):
         + """
 from safetensors.torch import load_file
 from transformers import pipeline
-from fedvlm_hf.evaluation import evaluate_rows
+from fedvlm_hf.evaluation import PreparedEvaluation
 
 weights = load_file(hf_hub_download("alice/fedadam", "adapter_model.safetensors"))
 pipe = pipeline("image-text-to-text", "alice/fedadam")
@@ -125,7 +125,7 @@ content = [{"type": "image", "image": row["images"][0]}, {"type": "text", "text"
 answer = pipe(text=[{"role": "user", "content": content}], max_new_tokens=6)[0]["generated_text"][-1]["content"]
 base = AutoModelForImageTextToText.from_pretrained("alice/fedadam-base")
 model = PeftModel.from_pretrained(base, "alice/fedadam", revision="round-0003")
-expected = evaluate_rows(model, pipe.processor, test.select([0]), max_new_tokens=6).generations[0].prediction
+expected = PreparedEvaluation(test.select([0]), pipe.processor, max_new_tokens=6).run(model).generations[0].prediction
 show(same=same, answer=answer.strip(), expected=expected)
 """
     )

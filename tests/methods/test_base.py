@@ -46,10 +46,11 @@ class Pushes(Strategy):
 
     step: float = 1.0
 
-    def init(self, shared):
+    def init(self, shared, num_clients):
         return ServerState({"sum": shared.with_flat(torch.zeros_like(shared.flat))}, {"rounds": 0.0})
 
-    def apply(self, mean, current, state):
+    def apply(self, aggregate, current, state):
+        mean = aggregate.tensors
         total = mean.with_flat(state.tensors["sum"].flat + self.step)
         return mean.with_flat(mean.flat + self.step), ServerState(
             {"sum": total}, {"rounds": state.scalars["rounds"] + 1}
@@ -170,9 +171,9 @@ def test_what_is_added_to_the_gradients_arrives(tmp_path):
             tmp_path / str(strength), {"client_00": rows(4)}, method=Pull(strength, []), num_rounds=1, max_steps=1,
             optim="sgd", max_grad_norm=0.0,
         )  # fmt: skip
-        start = trainer._initial_shared.flat.clone()
+        start = trainer.local.initial_shared().flat.clone()
         trainer.train()
-        runs[strength] = trainer._global.flat
+        runs[strength] = trainer.federation.tensors.flat
     torch.testing.assert_close(runs[0.0] - runs[3.0], 0.03 * start, rtol=1e-3, atol=1e-6)
 
 
@@ -195,9 +196,9 @@ def test_an_extra_loss_counts_once_per_optimizer_step(tmp_path, accumulation):
             per_device_train_batch_size=4 // accumulation, gradient_accumulation_steps=accumulation,
             optim="sgd", max_grad_norm=0.0, trainer_kwargs={"peft_config": LoraConfig(r=2)},
         )  # fmt: skip
-        start = trainer._initial_shared.flat.clone()
+        start = trainer.local.initial_shared().flat.clone()
         trainer.train()
-        runs[str(method)] = trainer._global.flat
+        runs[str(method)] = trainer.federation.tensors.flat
     torch.testing.assert_close(runs["fedavg"] - runs["L2()"], 0.01 * start, rtol=1e-3, atol=1e-6)
 
 
@@ -208,10 +209,10 @@ def test_server_state_is_saved_and_resumed(tmp_path):
     federated(tmp_path / "cut", method=Pushes(0.25), num_rounds=2).train()
     resumed = federated(tmp_path / "cut", method=Pushes(0.25), num_rounds=3)
     resumed.train(resume_from_checkpoint=True)
-    assert weights(resumed.adapter) == weights(whole.adapter)
+    assert weights(resumed.local.adapter) == weights(whole.local.adapter)
     from fedvlm_hf.checkpoint import load_last_round
 
-    state = load_last_round(tmp_path / "cut", resumed._store).state
+    state = load_last_round(tmp_path / "cut", resumed.store).state
     assert state.scalars == {"rounds": 3.0}
     assert set(state.tensors["sum"].flat.tolist()) == {0.75}
 
@@ -230,7 +231,7 @@ def test_no_method_is_silently_another(tmp_path):
     for name in [*names, "fedprox+fedadam"]:
         trainer = federated(tmp_path / name, method=name, num_rounds=3, max_steps=5)
         trainer.train()
-        ways[name] = trainer._global.flat - trainer._initial_shared.flat
+        ways[name] = trainer.federation.tensors.flat - trainer.local.initial_shared().flat
     for one, other in itertools.combinations(ways, 2):
         assert (ways[one] - ways[other]).norm() > 1e-3 * ways[one].norm(), f"{one} is {other}"
 
@@ -246,11 +247,11 @@ class KeepsLoraA(ClientMethod):
 def test_what_is_not_shared_stays_with_the_client_and_does_not_travel(tmp_path):
     trainer = federated(tmp_path, method=KeepsLoraA(), num_rounds=2)
     trainer.train()
-    private = {name: trainer._store.load(name)["private"] for name in ("client_00", "client_01")}
+    private = {name: trainer.store.load(name)["private"] for name in ("client_00", "client_01")}
     assert all("lora_A" in name for state in private.values() for name in state)
     assert private["client_00"].digest() != private["client_01"].digest()
-    assert not any("lora_A" in name for name in trainer._global)
-    assert isinstance(trainer._global, TensorDict)
+    assert not any("lora_A" in name for name in trainer.federation.tensors)
+    assert isinstance(trainer.federation.tensors, TensorDict)
 
 
 def rows(count: int):

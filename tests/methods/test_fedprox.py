@@ -79,9 +79,9 @@ def after(tmp_path, method, max_steps: int, **kwargs) -> tuple[torch.Tensor, tor
         **{"optim": "sgd", "learning_rate": 1.0, "max_grad_norm": 0.0, **kwargs}, method=method, max_steps=max_steps,
         num_rounds=1, trainer_kwargs={"peft_config": LoraConfig(r=2)},
     )  # fmt: skip
-    start = trainer._initial_shared.flat.clone()
+    start = trainer.local.initial_shared().flat.clone()
     trainer.train()
-    return start, trainer._global.flat
+    return start, trainer.federation.tensors.flat
 
 
 def test_the_penalty_in_training_by_hand(tmp_path):

@@ -6,7 +6,7 @@ from peft import get_peft_model
 from transformers import AutoConfig, LlavaForConditionalGeneration
 
 from federation import federated
-from fedvlm_hf.adapters import complete_config
+from fedvlm_hf.client.adapters import complete_config
 from fedvlm_hf.models import FedLlavaForConditionalGeneration, replace_connector, untrained_connector
 from fedvlm_hf.models.connectors import connector_of, reset_connector
 from tiny import save_tiny, tiny_llava, tiny_rows

@@ -8,10 +8,10 @@ import pytest
 import yaml
 from trl import get_peft_config
 
-from fedvlm_hf.adapters import complete_config
+from fedvlm_hf.client.adapters import complete_config
+from fedvlm_hf.client.plan import tuning_stages
 from fedvlm_hf.launch import DataArguments, parse_recipe
 from fedvlm_hf.methods import resolve_method
-from fedvlm_hf.tuning import tuning_stages
 from tiny import tiny_llava
 
 

@@ -116,7 +116,7 @@ class AvgMOfItsOwnInput(AvgM):
 @dataclass(frozen=True)
 class PlainMean(FedAvg):
     def aggregate(self, updates, state):
-        return super().aggregate((replace(update, num_samples=1) for update in updates), state)
+        return super().aggregate((replace(update, weight=1) for update in updates), state)
 
 
 @dataclass(frozen=True)

@@ -3,36 +3,42 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import datasets
+import PIL
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict, IterableDataset
 from tqdm.auto import tqdm
-from transformers import ProcessorMixin
-from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
+from ..files import write_atomic
 from .naming import CLIENT_PREFIX, HELD_OUT, is_client
-from .spec import CLIENT_COLUMNS, EVALUATION_COLUMNS, check_columns, check_rows
+from .spec import EVALUATION, PROMPT_COMPLETION, RowFormat, check_rows
 
 
-_DIGESTED = ("id", "prompt", "completion", "task", "references")
+_DIGESTED = ("id", "prompt", "completion", "chosen", "rejected", "task", "references")
 # Ids become file, branch and metric names; git refuses branches with ".." or a dot at the end.
 _CLIENT_ID = re.compile(r"\w[\w-]*(\.[\w-]+)*")
 
 
 def client_datasets(
-    train_dataset: Mapping[str, Dataset], client_ids: Sequence[str] | None = None
+    train_dataset: Mapping[str, Dataset],
+    client_ids: Sequence[str] | None = None,
+    row_format: RowFormat = PROMPT_COMPLETION,
 ) -> dict[str, Dataset]:
-    """The clients of a federated dataset, in the order of their ids, checked as far as no row need be read.
+    """The clients of a federated dataset, in the order of their ids, checked without reading a row.
 
     Args:
         train_dataset (`DatasetDict` or `Mapping[str, Dataset]`):
             In a `DatasetDict` the splits `client_*` are the clients; in a plain mapping every key is. `validation` and
             `test` are held out in both.
         client_ids (`Sequence[str]`, *optional*):
-            Every client of the federation, where they are on other hosts: then only some, or none, need be here.
+            Every client of the federation, where some are on other hosts: then only some, or none, need be here.
+        row_format ([`RowFormat`], *optional*):
+            What the trainer needs in each row.
 
     Returns:
         `dict[str, Dataset]`: the clients by id. The order of the mapping does not matter to a run.
@@ -44,7 +50,7 @@ def client_datasets(
     """
     if not isinstance(train_dataset, Mapping):
         raise ValueError(
-            f"`train_dataset` is a {type(train_dataset).__name__}; federated training needs one dataset a client. "
+            f"`train_dataset` is a {type(train_dataset).__name__}; federated training needs one dataset per client. "
             "Pass a DatasetDict with splits client_00, client_01, ... or a mapping {client_id: Dataset}."
         )
     names = [name for name in train_dataset if name not in HELD_OUT]
@@ -63,7 +69,7 @@ def client_datasets(
             f"`{CLIENT_PREFIX}*` are clients, in a plain mapping every key but {' and '.join(HELD_OUT)}."
         )
     clients = {name: train_dataset[name] for name in sorted(names)}
-    _check_datasets(clients, "train_dataset", "client", CLIENT_COLUMNS)
+    _check_datasets(clients, "train_dataset", "client", row_format)
     if clients:
         _check_same_columns(clients)
     return clients
@@ -87,7 +93,7 @@ def _check_ids(names: Sequence[str], client_ids: Sequence[str]) -> None:
 def evaluation_datasets(
     train_dataset: Mapping[str, Dataset], eval_dataset: Dataset | Mapping[str, Dataset] | None = None
 ) -> dict[str, Dataset]:
-    """The evaluation sets of a run by name, checked as far as no row need be read.
+    """The evaluation sets of a run by name, checked without reading a row.
 
     Args:
         train_dataset (`DatasetDict` or `Mapping[str, Dataset]`):
@@ -107,47 +113,76 @@ def evaluation_datasets(
         evaluations = dict(eval_dataset)
     else:
         evaluations = {"test": eval_dataset}
-    _check_datasets(evaluations, "eval_dataset", "evaluation set", EVALUATION_COLUMNS)
+    _check_datasets(evaluations, "eval_dataset", "evaluation set", EVALUATION)
     return evaluations
 
 
-def check_content(clients: Mapping[str, Dataset], evaluations: Mapping[str, Dataset]) -> None:
-    """Reads every row once: texts, tasks, references, and each distinct image decoded once.
+def check_content(
+    clients: Mapping[str, Dataset], evaluations: Mapping[str, Dataset], row_format: RowFormat = PROMPT_COMPLETION
+) -> None:
+    """Read every row once: texts, tasks, references, and each distinct image, which is decoded once.
 
-    Long looks show a progress bar. Memory does not grow with the number of rows.
+    What passed is remembered in the cache of `datasets`, by the dataset's fingerprint, so that the same rows are not
+    decoded again by the next run or on resume. Rows whose images are only paths are checked each time, since the files
+    may change. Long checks show a progress bar. Memory does not grow with the number of rows.
 
     Args:
         clients (`Mapping[str, Dataset]`):
             What [`client_datasets`] returned.
         evaluations (`Mapping[str, Dataset]`):
             What [`evaluation_datasets`] returned.
+        row_format ([`RowFormat`], *optional*):
+            What the trainer needs in each row of a client.
 
     Raises:
         `ValueError`: naming the client or evaluation set, the row, the column, and what is wrong.
     """
-    work = [(_where("train_dataset", "client", name), data, CLIENT_COLUMNS) for name, data in clients.items()]
-    for name, data in evaluations.items():
-        work.append((_where("eval_dataset", "evaluation set", name), data, EVALUATION_COLUMNS))
+    work = [(_where("train_dataset", "client", name), data, row_format) for name, data in clients.items()]
+    work += [(_where("eval_dataset", "evaluation set", name), data, EVALUATION) for name, data in evaluations.items()]
+    work = [(where, data, rows) for where, data, rows in work if not _remembered(data, rows).exists()]
     seen: set[bytes] = set()
     with _progress(sum(dataset.num_rows for _, dataset, _ in work), "Checking rows") as bar:
-        for where, dataset, columns in work:
-            for num_rows in check_rows(dataset, where, columns, seen):
+        for where, dataset, rows in work:
+            for num_rows in check_rows(dataset, where, rows.columns, seen):
                 bar.update(num_rows)
+            _remember(dataset, rows)
+
+
+def _remembered(dataset: Dataset, row_format: RowFormat) -> Path:
+    """The file that says that these rows passed these checks."""
+    # the fingerprint changes with every change of the rows; another Pillow may decode other files
+    parts = [dataset._fingerprint, row_format.columns, dataset.column_names, str(dataset.features), PIL.__version__]
+    key = hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
+    return Path(datasets.config.HF_DATASETS_CACHE) / "fedvlm_hf_checked" / key
+
+
+def _remember(dataset: Dataset, row_format: RowFormat) -> None:
+    images = dataset.select_columns("images").with_format("arrow")
+    if any(None in _image_sizes(batch["images"]) for batch in images.iter(1000)):
+        return
+    path = _remembered(dataset, row_format)
+    try:
+        write_atomic(path, "")
+    except OSError:  # a cache that cannot be written only costs the time of another check
+        return
 
 
 def check_max_length(
-    clients: Mapping[str, Dataset], processor: ProcessorMixin, max_length: int | None, batch_size: int = 8
+    clients: Mapping[str, Dataset],
+    collator: Callable[[list[dict[str, Any]]], Mapping[str, Any]],
+    max_length: int | None,
+    batch_size: int = 8,
 ) -> None:
-    """Refuses a `max_length` that would cut an answer.
+    """Refuse a `max_length` that would cut an answer.
 
-    TRL's vision collator truncates rows from the right without a word: a row whose answer is cut off has no label
+    TRL's vision collators truncate rows from the right without a warning: a row whose answer is cut off has no label
     left, a loss of 0, and counts as trained. The rows are collated as in training, so lengths include image tokens.
 
     Args:
         clients (`Mapping[str, Dataset]`):
             What [`client_datasets`] returned.
-        processor (`ProcessorMixin`):
-            The model's processor, with its chat template.
+        collator (`Callable`):
+            The trainer's collator without a limit.
         max_length (`int`, *optional*):
             The limit in tokens. `None` cuts nothing, and nothing is checked.
         batch_size (`int`, *optional*, defaults to `8`):
@@ -158,7 +193,6 @@ def check_max_length(
     """
     if max_length is None:
         return
-    collator = DataCollatorForVisionLanguageModeling(processor)
     longest, longest_id, longest_row, num_cut = 0, "", 0, 0
     with _progress(sum(dataset.num_rows for dataset in clients.values()), "Checking lengths") as bar:
         for client_id, dataset in clients.items():
@@ -197,13 +231,12 @@ def dataset_digest(dataset: Dataset) -> str:
     return digest.hexdigest()
 
 
-def _sequence_lengths(
-    dataset: Dataset, collator: DataCollatorForVisionLanguageModeling, batch_size: int
-) -> Iterator[int]:
+def _sequence_lengths(dataset: Dataset, collator: Callable, batch_size: int) -> Iterator[int]:
     for start in range(0, dataset.num_rows, batch_size):
         stop = min(start + batch_size, dataset.num_rows)
-        batch = collator([dataset[row] for row in range(start, stop)])
-        yield from batch["attention_mask"].sum(dim=1).tolist()
+        lengths = collator([dataset[row] for row in range(start, stop)])["attention_mask"].sum(dim=1)
+        # a batch of preferences has all chosen answers first, then all rejected ones
+        yield from lengths.reshape(-1, stop - start).amax(dim=0).tolist()
 
 
 def _image_sizes(images: pa.ChunkedArray) -> list[int | None]:
@@ -217,12 +250,12 @@ def _where(argument: str, kind: str, name: str) -> str:
 
 
 def _progress(total: int, description: str) -> tqdm:
-    # Shown only where the work takes longer than a breath, and gone when it is done.
+    # shown only where the work takes longer than two seconds, and removed when it is done
     return tqdm(total=total, desc=description, unit="row", delay=2, leave=False)
 
 
-def _check_datasets(datasets: Mapping[str, Any], argument: str, kind: str, columns: tuple[str, ...]) -> None:
-    for name, dataset in datasets.items():
+def _check_datasets(given: Mapping[str, Any], argument: str, kind: str, row_format: RowFormat) -> None:
+    for name, dataset in given.items():
         where = _where(argument, kind, name)
         if not isinstance(name, str) or not _CLIENT_ID.fullmatch(name):
             raise ValueError(
@@ -238,7 +271,7 @@ def _check_datasets(datasets: Mapping[str, Any], argument: str, kind: str, colum
             raise ValueError(
                 f"{where} is a {type(dataset).__name__}, not a datasets.Dataset. Use `Dataset.from_list(rows)`."
             )
-        check_columns(dataset, where, columns)
+        row_format.check_columns(dataset, where)
 
 
 def _check_same_columns(clients: Mapping[str, Dataset]) -> None:

@@ -15,6 +15,7 @@ from datasets import Dataset, Image
 
 from .boxes import ANY_BOX, BOX_TEXT, format_box, parse_box
 from .frames import Frame, FrameRule, frame_rule
+from .spec import ANSWER_COLUMNS, text_columns
 
 
 BOX_TASKS = ("grounding", "detection")
@@ -33,7 +34,7 @@ class FramedCollator:
     Args:
         collator (`Callable`):
             Takes a list of rows with decoded `images`, `prompt` and `completion`.
-        rule ([`~fedvlm_hf.models.frames.FrameRule`]):
+        rule ([`~fedvlm_hf.data.frames.FrameRule`]):
             What the model's processor does to the frame.
     """
 
@@ -46,7 +47,7 @@ class FramedCollator:
         return self.collator([in_model_frame(example, self.rule) for example in examples])
 
 
-def framed(collator: Callable, processor: Any, clients: Mapping[str, Dataset]) -> Callable:
+def wrap_collator(collator: Callable, processor: Any, clients: Mapping[str, Dataset]) -> Callable:
     """A collator that accounts for what the processor does to the frame; the same one where it does nothing.
 
     Args:
@@ -76,7 +77,7 @@ def in_model_frame(row: Mapping[str, Any], rule: FrameRule) -> Mapping[str, Any]
     Args:
         row (`Mapping[str, Any]`):
             With decoded `images`, `prompt` and perhaps `completion`.
-        rule ([`~fedvlm_hf.models.frames.FrameRule`]):
+        rule ([`~fedvlm_hf.data.frames.FrameRule`]):
             What the model's processor does to the frame.
 
     Returns:
@@ -88,7 +89,7 @@ def in_model_frame(row: Mapping[str, Any], rule: FrameRule) -> Mapping[str, Any]
     frame = rule(*row["images"][0].size)
     if frame.is_identity:
         return row
-    columns = [column for column in ("prompt", "completion") if row.get(column) is not None]
+    columns = [column for column in ("prompt", *ANSWER_COLUMNS) if row.get(column) is not None]
     return {**row, **{column: _mapped_messages(row[column], frame) for column in columns}}
 
 
@@ -108,7 +109,7 @@ def row_frames(dataset: Dataset, rule: FrameRule, rows: Iterable[int]) -> dict[i
     Args:
         dataset (`Dataset`):
             With a column `images`.
-        rule ([`~fedvlm_hf.models.frames.FrameRule`]):
+        rule ([`~fedvlm_hf.data.frames.FrameRule`]):
             What the model's processor does to the frame.
         rows (`Iterable[int]`):
             Which rows to look at.
@@ -136,7 +137,7 @@ def check_visible(clients: Mapping[str, Dataset], rule: FrameRule) -> None:
     Args:
         clients (`Mapping[str, Dataset]`):
             The rows to be trained on.
-        rule ([`~fedvlm_hf.models.frames.FrameRule`]):
+        rule ([`~fedvlm_hf.data.frames.FrameRule`]):
             What the model's processor does to the frame.
 
     Raises:
@@ -162,7 +163,7 @@ def check_visible(clients: Mapping[str, Dataset], rule: FrameRule) -> None:
 def _boxes(dataset: Dataset) -> dict[int, list[str]]:
     """The box texts of those rows that have any."""
     found = {}
-    columns = [column for column in ("prompt", "completion") if column in dataset.column_names]
+    columns = text_columns(dataset)
     row = 0
     for batch in dataset.select_columns(columns).with_format("arrow").iter(1000):
         for messages in zip(*(batch[column].to_pylist() for column in columns), strict=True):

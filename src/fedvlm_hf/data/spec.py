@@ -5,6 +5,7 @@
 | `images` | list of images | always |
 | `prompt` | list of chat messages, `{"role": str, "content": str}`, one of them the user's | always |
 | `completion` | the same; the answer that is trained on | by clients |
+| `chosen`, `rejected` | the same; the better and the worse answer | by clients of `FederatedDPOTrainer`, instead |
 | `task` | one of `TASKS` | to score |
 | `references` | list of accepted answers; for boxes the text `[x1, y1, x2, y2]`, 0-1 of the stored image | to score |
 | `id` | string | |
@@ -17,6 +18,7 @@ or crops, stock SFTTrainer does not.
 
 import hashlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import PIL.Image
@@ -24,8 +26,6 @@ from datasets import Dataset, Features, Image, LargeList, List, Value
 
 
 TASKS = ("vqa", "classification", "caption", "report", "grounding", "detection")
-CLIENT_COLUMNS = ("images", "prompt", "completion")
-EVALUATION_COLUMNS = ("images", "prompt", "task", "references")
 ROLES = ("system", "user", "assistant", "tool")
 
 FEATURES = Features(
@@ -39,57 +39,87 @@ FEATURES = Features(
     }
 )
 """Types of the columns that every row of ours has; builders add their own columns."""
+_FEATURES = {**FEATURES, "chosen": FEATURES["completion"], "rejected": FEATURES["completion"]}
 
 # Rows looked at together: enough to make Arrow's overhead small, few enough that large images do not pile up.
 _BATCH_ROWS = 32
 
 
-def example_rows() -> Dataset:
-    """One row of the format, for a trainer that looks at the kind of its rows and will train on none of them."""
-    text = [{"role": "user", "content": "?"}]
-    row = {"id": "", "images": [PIL.Image.new("RGB", (1, 1))], "prompt": text, "completion": text, "task": "vqa"}
-    return Dataset.from_list([{**row, "references": []}], features=FEATURES)
-
-
-def check_columns(dataset: Dataset, where: str, columns: tuple[str, ...]) -> None:
-    """Checks the columns of a dataset without reading a row.
+@dataclass(frozen=True)
+class RowFormat:
+    """What the rows of a trainer, or of an evaluation, must hold. Every trainer has its own.
 
     Args:
-        dataset (`Dataset`):
-            The rows.
-        where (`str`):
-            How the error names the dataset, such as `client 'client_01'`.
+        name (`str`):
+            Names the format in messages.
         columns (`tuple[str, ...]`):
-            The columns that must be there: `CLIENT_COLUMNS` or `EVALUATION_COLUMNS`.
-
-    Raises:
-        `ValueError`: if there are no rows, a column is missing, or `images` is not a list of decoded images.
+            The columns that must be there. Other columns are allowed.
     """
-    if not dataset.num_rows:
-        raise ValueError(f"{where} is empty. Leave it out, or give it rows.")
-    missing = [column for column in columns if column not in dataset.column_names]
-    if missing:
-        raise ValueError(
-            f"{where} has no column `{'`, `'.join(missing)}`; its columns are {sorted(dataset.column_names)}. "
-            f"Rows need {list(columns)}: rename or map the columns (see fedvlm_hf.data.spec)."
-        )
-    feature = dataset.features["images"]
-    image = feature.feature if isinstance(feature, List | LargeList) else None
-    if not isinstance(image, Image) or not image.decode:
-        raise ValueError(
-            f"{where}: column `images` has the type {feature}; rows hold a list of decoded images. "
-            'Use `dataset.cast_column("images", List(Image()))`.'
-        )
+
+    name: str
+    columns: tuple[str, ...]
+
+    def example(self) -> Dataset:
+        """One row of the format, for a trainer that looks at the kind of its rows and will train on none of them."""
+        text = [{"role": "user", "content": "?"}]
+        values = {"images": [PIL.Image.new("RGB", (1, 1))], "task": "vqa", "references": ["?"]}
+        row = {column: values.get(column, text) for column in self.columns}
+        return Dataset.from_list([row], features=Features({column: _FEATURES[column] for column in self.columns}))
+
+    def check_columns(self, dataset: Dataset, where: str) -> None:
+        """Check the columns of a dataset without reading a row.
+
+        Args:
+            dataset (`Dataset`):
+                The rows.
+            where (`str`):
+                How the error names the dataset, such as `client 'client_01'`.
+
+        Raises:
+            `ValueError`: if there are no rows, a column is missing, or `images` is not a list of decoded images.
+        """
+        if not dataset.num_rows:
+            raise ValueError(f"{where} is empty. Leave it out, or give it rows.")
+        missing = [column for column in self.columns if column not in dataset.column_names]
+        if missing:
+            raise ValueError(
+                f"{where} has no column `{'`, `'.join(missing)}`; its columns are {sorted(dataset.column_names)}. "
+                f"Rows of the {self.name} format need {list(self.columns)}: rename or map the columns (see "
+                "fedvlm_hf.data.spec)."
+            )
+        feature = dataset.features["images"]
+        image = feature.feature if isinstance(feature, List | LargeList) else None
+        if not isinstance(image, Image) or not image.decode:
+            raise ValueError(
+                f"{where}: column `images` has the type {feature}; rows hold a list of decoded images. "
+                'Use `dataset.cast_column("images", List(Image()))`.'
+            )
+
+
+PROMPT_COMPLETION = RowFormat("prompt-completion", ("images", "prompt", "completion"))
+"""What SFTTrainer trains on."""
+PREFERENCE = RowFormat("preference", ("images", "prompt", "chosen", "rejected"))
+"""What DPOTrainer trains on."""
+EVALUATION = RowFormat("evaluation", ("images", "prompt", "task", "references"))
+"""What is answered by generation and scored."""
+
+ANSWER_COLUMNS = ("completion", "chosen", "rejected")
+"""Columns with an answer as chat messages."""
+
+
+def text_columns(dataset: Dataset) -> list[str]:
+    """The columns of a dataset that hold chat messages."""
+    return [column for column in ("prompt", *ANSWER_COLUMNS) if column in dataset.column_names]
 
 
 def check_rows(dataset: Dataset, where: str, columns: tuple[str, ...], seen: set[bytes]) -> Iterator[int]:
-    """Checks every row, a few at a time, and yields how many were looked at in each step.
+    """Check every row, a few at a time, and yield the number of rows of each step.
 
     Each distinct image is decoded once and dropped, so memory does not grow with the number of rows.
 
     Args:
         dataset (`Dataset`):
-            Rows whose columns passed [`check_columns`].
+            Rows whose columns passed [`RowFormat.check_columns`].
         where (`str`):
             How the error names the dataset.
         columns (`tuple[str, ...]`):
@@ -163,6 +193,8 @@ def _check_references(references: Any) -> str | None:
 _CHECKS = {
     "prompt": _check_prompt,
     "completion": _check_completion,
+    "chosen": _check_completion,
+    "rejected": _check_completion,
     "task": _check_task,
     "references": _check_references,
 }

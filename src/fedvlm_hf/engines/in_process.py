@@ -17,6 +17,6 @@ class InProcessEngine:
         self.run_client = run_client
 
     def run(self, tasks: Sequence[ClientTask]) -> Iterator[ClientUpdate]:
-        """Yield one update a task, in client-id order."""
+        """Yield one update for each task, in client-id order."""
         for task in sorted(tasks, key=lambda task: task.client_id):
             yield self.run_client(task)

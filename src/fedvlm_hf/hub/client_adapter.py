@@ -6,7 +6,8 @@ from huggingface_hub import ModelCard, ModelCardData
 from safetensors.torch import load_file, save_file
 
 from ..checkpoint import round_folder
-from ..state import ClientStore, load_state
+from ..client.store import ClientStore
+from ..state import load_state
 from .client_states import CLIENT_STATE, CLIENT_VERSION, client_branch
 from .layout import STATE
 from .pack import Packer, link, write_json

@@ -8,9 +8,9 @@ from typing import Any
 
 from huggingface_hub import HfApi
 
-from ..checkpoint import check_same_run, compare_runs, round_folder, whole_rounds
+from ..checkpoint import check_same_run, round_folder, whole_rounds
 from ..files import new_folder, write_atomic
-from ..reporting.run_info import public_value
+from ..run_description import compare_runs
 from ..types import RoundRecord
 from .client_states import find_client_states
 from .layout import STATE, RoundSource, parse_source
@@ -80,7 +80,7 @@ def fetch_round(source: RoundSource, local: LocalRun, api: HfApi) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         with new_folder(folder) as temporary:
             shutil.copyfile(path, temporary / "state.safetensors")
-    _write_run(Path(local.output_dir), {**local.run, "environment": saved["environment"]}, history)
+    _write_run(Path(local.output_dir), {**local.run.to_json(), "environment": saved["environment"]}, history)
     with new_folder(round_folder(local.output_dir, source.round_idx)) as folder:
         (folder / STATE).mkdir()
         for path, downloaded in files.items():
@@ -106,14 +106,14 @@ def _is_here(source: RoundSource, local: LocalRun) -> bool:
 def _same_run(revision: Revision, local: LocalRun) -> tuple[dict[str, Any], dict[str, str]]:
     """The run that a round belongs to, which must be this one, and what its clients are called here."""
     saved = read_run(revision)
-    names = {public: own for own, public in numbered(local.run["clients"]).items()}
-    if saved["clients"].keys() == local.run["clients"].keys() or saved["clients"].keys() != names.keys():
+    names = {public: own for own, public in numbered(local.run.clients).items()}
+    if saved["clients"].keys() == local.run.clients.keys() or saved["clients"].keys() != names.keys():
         names = {}  # the names were pushed; or these are other clients, which the comparison tells
     saved["clients"] = rename_keys(saved["clients"], names)
-    saved = with_same_base(saved, local.run, revision.api)
+    saved = with_same_base(saved, local.run.to_json(), revision.api)
     # What was pushed names no path of the machine that it ran on
     what = f"`resume_from_checkpoint` {str(revision)!r}"
-    compare_runs(public_value(saved), public_value(local.run), what, str(revision))
+    compare_runs(saved, local.run.to_json(), what, str(revision))
     return saved, names
 
 

@@ -3,11 +3,11 @@
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
-from ..state import ClientStore
+from ..client.store import ClientStore
+from ..run_description import RunDescription
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class LocalRun:
 
     Attributes:
         output_dir (`str` or `os.PathLike`): Its folder, without rounds or with earlier ones of the same run.
-        run (`Mapping[str, Any]`): What it is: what `describe_run` returned.
+        run ([`RunDescription`]): What it is.
         shapes (`Mapping[str, torch.Size]`): Names and shapes of its adapter's tensors.
         store (`ClientStore`): Where its clients' states go.
         client_ids (`Collection[str]`): The clients that it trains.
@@ -24,7 +24,7 @@ class LocalRun:
     """
 
     output_dir: str | os.PathLike[str]
-    run: Mapping[str, Any]
+    run: RunDescription
     shapes: Mapping[str, torch.Size]
     store: ClientStore
     client_ids: Collection[str]

@@ -7,8 +7,8 @@ from typing import Any
 
 from transformers.utils import logging
 
-from ..checkpoint import RunMismatchError, compare_runs
 from ..files import round_tag
+from ..run_description import RunMismatchError, compare_runs
 from .base_model import send_base
 from .client_states import CLIENT_VERSION, client_branch
 from .errors import HubMovedError, HubOutageError, HubRefusedError

@@ -10,7 +10,7 @@ from torch import nn
 
 from ..registry import Registry, unknown_name_message
 from ..tensors import TensorDict, WeightedMean
-from ..types import ClientTask, ClientUpdate, ServerState
+from ..types import Aggregate, ClientTask, ClientUpdate, LocalPhase, ServerState
 
 
 STRATEGIES: Registry[type["Strategy"]] = Registry("strategy", "fedvlm_hf.methods")
@@ -24,26 +24,59 @@ class Strategy:
     Nothing lives on the object between rounds: what must last is in `ServerState`, which is saved with each round.
     """
 
-    def init(self, shared: TensorDict) -> ServerState:
-        """State before the first round, from the tensors that are shared and train."""
+    def init(self, shared: TensorDict, num_clients: int) -> ServerState:
+        """State before the first round, from the tensors that are shared and train, and the number of all clients."""
         return ServerState()
 
     def configure(
         self, round_idx: int, client_ids: Sequence[str], current: TensorDict, state: ServerState
     ) -> list[ClientTask]:
-        """One task for each client of the cohort."""
+        """One task for each client of the cohort.
+
+        A strategy whose clients send control groups, or tensors of other shapes than they were sent, says so in each
+        task's `expects`: an update that differs from it is refused.
+        """
         return [ClientTask(round_idx, client_id, current) for client_id in client_ids]
 
-    def aggregate(self, updates: Iterable[ClientUpdate], state: ServerState) -> TensorDict:
-        """Combine updates, one at a time: the exact mean weighted by `num_samples` unless overridden."""
-        mean = WeightedMean()
-        for update in updates:
-            mean.add(update.tensors, update.num_samples)
-        return mean.result()
+    def aggregate(self, updates: Iterable[ClientUpdate], current: TensorDict, state: ServerState) -> Aggregate:
+        """Combine updates, which come one at a time.
 
-    def apply(self, mean: TensorDict, current: TensorDict, state: ServerState) -> tuple[TensorDict, ServerState]:
-        """The next global tensors and state: the aggregate itself unless overridden."""
-        return mean, state
+        Unless overridden this is the exact mean weighted by `weight`, and the plain sum of each control group.
+        """
+        mean, num_clients = WeightedMean(), 0
+        control: dict[str, WeightedMean] = {}
+        for update in updates:
+            mean.add(_as_tensor_dict(update.tensors), update.weight)
+            for group, tensors in update.control.items():
+                control.setdefault(group, WeightedMean()).add(tensors, 1)
+            num_clients += 1
+        sums = {group: values.sum() for group, values in control.items()}
+        return Aggregate(mean.result(), sums, num_clients, mean.total)
+
+    def apply(self, aggregate: Aggregate, current: TensorDict, state: ServerState) -> tuple[TensorDict, ServerState]:
+        """The next shared tensors and state: the aggregate itself unless overridden."""
+        return aggregate.tensors, state
+
+    def base_change(self, state: ServerState) -> TensorDict:
+        """The change of the base model so far, as LoRA pairs by module; nothing unless overridden.
+
+        Every client, every evaluation and every export gets it: the weight of a module becomes W + scale B A.
+        """
+        return TensorDict({})
+
+    @property
+    def changes_base(self) -> bool:
+        """Whether `base_change` is overridden."""
+        return type(self).base_change is not Strategy.base_change
+
+    @property
+    def is_mean(self) -> bool:
+        """Whether the aggregate is a mean of the clients' tensors, to which noise for a mean can be added."""
+        return type(self).aggregate is Strategy.aggregate
+
+
+def _as_tensor_dict(tensors: Mapping[str, torch.Tensor]) -> TensorDict:
+    return tensors if isinstance(tensors, TensorDict) else TensorDict.from_tensors(tensors)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,12 +89,12 @@ class ClientMethod:
 
     @property
     def is_continuous(self) -> bool:
-        """Whether a client's optimizer, data order and random state go on from round to round."""
+        """Whether a client's optimizer, data order and random state continue from round to round."""
         return False
 
     @property
     def takes_strategy(self) -> bool:
-        """Whether a server half other than the mean has a meaning beside this client half."""
+        """Whether a server half other than the mean has a meaning with this client half."""
         return True
 
     @property
@@ -69,22 +102,45 @@ class ClientMethod:
         """Whether `adjust_gradients` is overridden. Then gradients must not be scaled, as fp16 training does."""
         return type(self).adjust_gradients is not ClientMethod.adjust_gradients
 
+    @property
+    def phases(self) -> tuple[LocalPhase, ...]:
+        """The phases of a local round, in order. Each is a training run with a new optimizer."""
+        return (LocalPhase(),)
+
     def is_shared(self, name: str) -> bool:
-        """Whether a tensor travels. What is not shared stays at the client between its rounds."""
+        """Whether a tensor travels. What trains and is not shared stays at the client, which the run takes care of."""
         return True
 
+    def is_trained(self, name: str) -> bool:
+        """Whether a tensor trains. What does not is frozen at its initial value and never sent."""
+        return True
+
+    def check_config(self, config: Any) -> None:
+        """Refuse a run's configuration under which the method would not be what its paper says.
+
+        Raises:
+            `ValueError`: naming the argument and what to set.
+        """
+
     def on_start(self, model: nn.Module, task: ClientTask) -> None:
-        """After the task's tensors are loaded, before the first step."""
+        """After the task's tensors are loaded, before the first step of the first phase."""
 
     def extra_loss(self, model: nn.Module, inputs: Mapping[str, Any], task: ClientTask) -> torch.Tensor | None:
         """A term to add to the loss of a micro-batch; it is divided by the accumulation steps."""
         return None
 
     def adjust_gradients(self, named_parameters: Mapping[str, nn.Parameter], task: ClientTask) -> None:
-        """Change `.grad` in place: once per optimizer step, after backward, before clipping."""
+        """Change `.grad` in place: once per optimizer step, after backward, before clipping.
+
+        `named_parameters` are those that train in the phase `task.phase`.
+        """
 
     def on_finish(self, update: ClientUpdate, task: ClientTask) -> ClientUpdate:
-        """After the last step: add to what travels (`control`) or stays (`state`)."""
+        """After the last step: add to what travels (`control`) or to what the method keeps (`state`).
+
+        Private tensors and personal copies are kept by the run: they are not in `update.state`, and a method cannot
+        lose them. `task.state` holds everything that was kept after the last round.
+        """
         return update
 
 

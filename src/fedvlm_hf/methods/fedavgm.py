@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from ..registry import unknown_name_message
 from ..tensors import TensorDict
-from ..types import ServerState
+from ..types import Aggregate, ServerState
 from .base import STRATEGIES, Strategy, check_knob
 
 
@@ -55,8 +55,9 @@ class FedAvgM(Strategy):
         if self.variant not in VARIANTS:
             raise ValueError(unknown_name_message("variant", self.variant, VARIANTS))
 
-    def apply(self, mean: TensorDict, current: TensorDict, state: ServerState) -> tuple[TensorDict, ServerState]:
-        """One step with momentum; before the first there is none, which is v = 0."""
+    def apply(self, aggregate: Aggregate, current: TensorDict, state: ServerState) -> tuple[TensorDict, ServerState]:
+        """One step with momentum; before the first step there is none, which is v = 0."""
+        mean = aggregate.tensors
         old = state.tensors.get("momentum", TensorDict(current.shapes)).flat * self.server_momentum
         is_damped = self.variant == "fedvlmbench" and "momentum" in state.tensors
         gain = 1 - self.server_momentum if is_damped else 1.0

@@ -8,7 +8,7 @@ import torch
 
 from ..registry import unknown_name_message
 from ..tensors import TensorDict
-from ..types import ClientUpdate, ServerState
+from ..types import Aggregate, ClientUpdate, ServerState
 from .base import STRATEGIES, Strategy, check_knob
 
 
@@ -76,20 +76,25 @@ class FedOpt(Strategy, ABC):
     def second_moment(self, v: torch.Tensor, square: torch.Tensor) -> torch.Tensor:
         """v_t, from v_{t-1} and the square of this round's change."""
 
-    def init(self, shared: TensorDict) -> ServerState:
+    def init(self, shared: TensorDict, num_clients: int) -> ServerState:
         """v0; there is no momentum yet."""
         v0 = self.tau**2 if self.v0 is None else self.v0
         return ServerState({"v": shared.with_flat(torch.full_like(shared.flat, v0))})
 
-    def aggregate(self, updates: Iterable[ClientUpdate], state: ServerState) -> TensorDict:
-        """The mean, weighted by `num_samples` unless the variant has it plain."""
-        if VARIANTS[self.variant].has_plain_mean:
-            updates = (replace(update, num_samples=1) for update in updates)
-        return super().aggregate(updates, state)
+    @property
+    def is_mean(self) -> bool:
+        """The variants differ in the weights of the mean alone."""
+        return True
 
-    def apply(self, mean: TensorDict, current: TensorDict, state: ServerState) -> tuple[TensorDict, ServerState]:
+    def aggregate(self, updates: Iterable[ClientUpdate], current: TensorDict, state: ServerState) -> Aggregate:
+        """The mean, weighted by the clients' samples unless the variant has a plain one."""
+        if VARIANTS[self.variant].has_plain_mean:
+            updates = (replace(update, weight=1) for update in updates)
+        return super().aggregate(updates, current, state)
+
+    def apply(self, aggregate: Aggregate, current: TensorDict, state: ServerState) -> tuple[TensorDict, ServerState]:
         """One step of the optimizer."""
-        variant = VARIANTS[self.variant]
+        variant, mean = VARIANTS[self.variant], aggregate.tensors
         delta = mean.flat - current.flat
         m = delta if variant.starts_from_change else (1 - self.beta1) * delta
         if "m" in state.tensors:

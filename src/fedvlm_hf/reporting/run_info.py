@@ -154,12 +154,18 @@ def run_info(
         dataset_config=data.config_name if data and data.config_name != "default" else None,
         hub_model_id=args.hub_model_id if args.push_to_hub else None,
         paper=method_paper(method),
-        transforms=run["transforms"],
+        transforms=[_in_words(transform) for transform in run["transforms"]],
         command=public_command(sys.argv),
         is_our_class=type(model.get_base_model()).__module__.startswith("fedvlm_hf."),
         **_license(base_model),
         **kwargs,
     )
+
+
+def _in_words(transform: Mapping[str, Any]) -> str:
+    """A transform with its knobs, such as `clip (max_norm=1.0)`."""
+    knobs = ", ".join(f"{name}={value}" for name, value in transform["knobs"].items())
+    return f"{transform['name']} ({knobs})" if knobs else transform["name"]
 
 
 def hyperparameters(args: TrainingArguments) -> dict[str, Any]:

@@ -18,9 +18,9 @@ def scalars(**values: Sequence[float]) -> TensorDict:
     return TensorDict.from_tensors({name: torch.tensor(numbers) for name, numbers in values.items()})
 
 
-def sent(client_id: str, num_samples: int, control: State | None = None, **values: Sequence[float]) -> ClientUpdate:
-    """What a client of so many samples sends, such as `sent("a", 3, w=[1.0, -2.0])`."""
-    return ClientUpdate(1, client_id, scalars(**values), num_samples, control=control or {})
+def sent(client_id: str, weight: float, control: State | None = None, **values: Sequence[float]) -> ClientUpdate:
+    """What a client of this weight sends, such as `sent("a", 3, w=[1.0, -2.0])`."""
+    return ClientUpdate(1, client_id, scalars(**values), weight, control=control or {})
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class ServerExample:
             For each round what the clients send, and the global tensors after it.
         knobs (`Mapping[str, Any]`, *optional*):
             The knobs that the numbers were worked with. They are set on the method whatever knobs it came with.
+        num_clients (`int`, *optional*, defaults to `2`):
+            Number of all clients.
         tolerance (`float`, *optional*, defaults to `1e-6`):
             Relative and absolute.
 
@@ -57,6 +59,7 @@ class ServerExample:
     initial: TensorDict
     rounds: Sequence[tuple[Sequence[ClientUpdate], TensorDict]]
     knobs: Mapping[str, Any] = field(default_factory=dict)
+    num_clients: int = 2
     tolerance: float = 1e-6
 
     def check(self, method: Method) -> None:
@@ -67,7 +70,7 @@ class ServerExample:
         """
         strategy = replace(method.strategy, **self.knobs)
         current = self.initial.clone()
-        state = strategy.init(current)
+        state = strategy.init(current, self.num_clients)
         for round_idx, (updates, expected) in enumerate(self.rounds, start=1):
             current, state = step(strategy, updates, current, state)
             _compare(self, current, expected, f"global tensors after round {round_idx}")
@@ -112,7 +115,7 @@ class ClientExample:
         parameters = {name: nn.Parameter(tensor.clone()) for name, tensor in self.parameters.items()}
         for name, parameter in parameters.items():
             parameter.grad = self.gradients[name].clone()
-        client.adjust_gradients(parameters, ClientTask(1, "a", self.global_tensors, self.control, self.state))
+        client.adjust_gradients(parameters, ClientTask(1, "a", self.global_tensors, self.control, state=self.state))
         found = TensorDict.from_tensors({name: parameter.grad for name, parameter in parameters.items()})
         _compare(self, found, self.expected, "gradients after `adjust_gradients`")
         unmoved = TensorDict.from_tensors(parameters)
@@ -154,7 +157,7 @@ def step(
     strategy: Strategy, updates: Sequence[ClientUpdate], current: TensorDict, state: ServerState
 ) -> tuple[TensorDict, ServerState]:
     """What a server does with the updates of a round; they come one at a time, as they do in a run."""
-    return strategy.apply(strategy.aggregate(iter(updates), state), current, state)
+    return strategy.apply(strategy.aggregate(iter(updates), current, state), current, state)
 
 
 def _compare(example: ServerExample | ClientExample, found: TensorDict, expected: TensorDict, what: str) -> None:

@@ -68,10 +68,10 @@ def changes_no_input(subject: Subject) -> None:
     before = fingerprint(inputs)
     strategy.configure(NUM_ROUNDS, [update.client_id for update in updates], current, state)
     _refuse_change(changes(before, fingerprint(inputs)), "what `configure` was given")
-    mean = strategy.aggregate(iter(updates), state)
+    aggregate = strategy.aggregate(iter(updates), current, state)
     _refuse_change(changes(before, fingerprint(inputs)), "what `aggregate` was given")
-    before = fingerprint(inputs := {**inputs, "mean": mean})
-    strategy.apply(mean, current, state)
+    before = fingerprint(inputs := {**inputs, "aggregate": aggregate})
+    strategy.apply(aggregate, current, state)
     _refuse_change(changes(before, fingerprint(inputs)), "what `apply` was given")
 
 

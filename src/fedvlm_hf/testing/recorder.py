@@ -12,7 +12,9 @@ from datasets import DatasetDict
 from ..callbacks import RoundCallback, RoundEnd
 from ..checkpoint import CheckpointCallback
 from ..config import FederatedConfig
+from ..federation import Federation
 from ..methods import Method
+from ..run_description import RunDescription
 from ..tensors import TensorDict
 from ..trainer import FederatedTrainer
 from ..types import ClientTask, ClientUpdate, ServerState
@@ -73,8 +75,18 @@ def copy_of_state(state: ServerState) -> ServerState:
     return ServerState(tensors, dict(state.scalars))
 
 
+class QuietFederation(Federation):
+    """A federation that saves its rounds and draws no report."""
+
+    def round_callbacks(self, run: RunDescription) -> list[RoundCallback]:
+        """What saves a round, and what watches it."""
+        return [c for c in super().round_callbacks(run) if isinstance(c, CheckpointCallback | Watch)]
+
+
 class Recorder(FederatedTrainer):
     """A FederatedTrainer that notes every task, update and round. It draws no report."""
+
+    federation_class = QuietFederation
 
     def __init__(self, *args: Any, stop_after: int | None = None, **kwargs: Any):
         self.watch = Watch(stop_after)
@@ -102,14 +114,11 @@ class Recorder(FederatedTrainer):
         """Each client's model, one after the other: global tensors and its own, in one order whatever is shared."""
         parts = {}
         for client_id in SIZES:
-            private = self._store.load(client_id).get("private", self._initial_private)
-            model = {**self._global, **private}
-            parts.update({f"{client_id}:{name}": model[name] for name in self._initial})
+            self.federation.load()
+            self.local.load_personal(self.store.load(client_id))
+            model = self.local.adapter.read(self.local.adapter.parameters)
+            parts.update({f"{client_id}:{name}": tensor for name, tensor in model.items()})
         return TensorDict.from_tensors(parts)
-
-    def _all_round_callbacks(self, run: Mapping[str, Any]) -> list[RoundCallback]:
-        callbacks = super()._all_round_callbacks(run)
-        return [c for c in callbacks if isinstance(c, CheckpointCallback | Watch)]
 
 
 def build_trainer(folder: Path, method: Method, config: Mapping[str, Any], stop_after: int | None = None) -> Recorder:

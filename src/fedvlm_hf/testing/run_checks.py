@@ -73,7 +73,7 @@ def resumes_to_the_bit(subject: Subject) -> None:
         "server scalars": (dict(end.state.scalars), dict(whole_end.state.scalars)),
     }
     for name in sorted(whole.clients):
-        pairs[f"state of {name}"] = _digests(resumed._store.load(name)), _digests(whole._store.load(name))
+        pairs[f"state of {name}"] = _digests(resumed.store.load(name)), _digests(whole.store.load(name))
     if different := [what for what, (mine, theirs) in pairs.items() if mine != theirs]:
         raise Mismatch(
             f"a run of {NUM_ROUNDS} rounds that was stopped after round {STOP_AFTER} to end as the unbroken one does",

@@ -93,9 +93,9 @@ class Subject:
     def copy_of_clients(self, name: str) -> Recorder:
         """A new trainer whose clients hold what they held after round `STOP_AFTER`."""
         cut, trainer = self.cut, self.trainer(name)
-        if cut._store.root.exists():
-            shutil.copytree(cut._store.root, trainer._store.root)
-        trainer._store.restore(cut._store.versions)
+        if cut.store.root.exists():
+            shutil.copytree(cut.store.root, trainer.store.root)
+        trainer.store.restore(cut.store.versions)
         return trainer
 
     def before_last_round(self) -> tuple[TensorDict, ServerState]:
@@ -120,9 +120,7 @@ class Subject:
             update = exchanges[index % len(exchanges)].update
             noise = torch.randn(current.flat.shape, generator=torch.Generator().manual_seed(index))
             flat = current.flat + (update.tensors.flat - current.flat) * (1 + 0.5 * noise)
-            made.append(
-                replace(update, client_id=client_id, tensors=current.with_flat(flat), num_samples=size, state={})
-            )
+            made.append(replace(update, client_id=client_id, tensors=current.with_flat(flat), weight=size, state={}))
         return made
 
     def outcome(self, updates: Sequence[ClientUpdate]) -> tuple[TensorDict, ServerState]:

@@ -32,7 +32,7 @@ def identical_clients_are_one(subject: Subject) -> None:
     """Three clients that send the same are one client, to the bit."""
     updates = subject.updates([1, 2, 4])
     same = [replace(update, tensors=updates[0].tensors, control=updates[0].control) for update in updates]
-    alone, _ = subject.outcome([replace(same[0], num_samples=7)])
+    alone, _ = subject.outcome([replace(same[0], weight=7)])
     together, _ = subject.outcome(same)
     if together.digest() != alone.digest():
         raise Mismatch(
@@ -52,8 +52,8 @@ def weights_follow_sizes(subject: Subject) -> None:
     for weighting in ("num_samples", "uniform"):
         mean = WeightedMean()
         for update in (small, large):
-            mean.add(update.tensors, update.num_samples if weighting == "num_samples" else 1)
-        joined = replace(small, tensors=mean.result(), num_samples=4)
+            mean.add(update.tensors, update.weight if weighting == "num_samples" else 1)
+        joined = replace(small, tensors=mean.result(), weight=4)
         means[weighting], _ = subject.outcome([joined])
     expected = means.pop(subject.weighting)
     ((other, of_other),) = means.items()

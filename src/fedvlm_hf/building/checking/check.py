@@ -5,7 +5,7 @@ import re
 from datasets import Features, Image, LargeList, List
 
 from ...data.naming import CLIENT_PREFIX, HELD_OUT, is_client
-from ...data.spec import CLIENT_COLUMNS, EVALUATION_COLUMNS, FEATURES
+from ...data.spec import EVALUATION, FEATURES, PROMPT_COMPLETION
 from ..dataset import FederatedDataset
 from ..pieces import Piece
 from ..work import Work
@@ -143,7 +143,7 @@ def _needed(federation: FederatedDataset) -> dict[str, set[str]]:
     needed: dict[str, set[str]] = {}
     for splits in federation.configs.values():
         for split, files in splits.items():
-            columns = CLIENT_COLUMNS if is_client(split) else EVALUATION_COLUMNS
+            columns = (PROMPT_COMPLETION if is_client(split) else EVALUATION).columns
             for file in files:
                 needed.setdefault(file, {"id"}).update(columns)
     return needed

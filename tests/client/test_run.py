@@ -7,9 +7,9 @@ from transformers import Trainer
 from trl import SFTTrainer
 
 from federation import config, federated
+from fedvlm_hf import FederatedTrainer
 from fedvlm_hf.federated import FederatedMixin
 from fedvlm_hf.methods import ClientMethod
-from fedvlm_hf.tuning import Stage
 from fedvlm_hf.types import ClientTask
 from tiny import tiny_federation, tiny_llava, tiny_rows
 
@@ -33,24 +33,29 @@ def built_by(create, trainer):
 def test_the_optimizer_has_the_groups_that_trainer_gives_it(tmp_path, trains):
     """Also after a switch of stage, whatever was listed before. The connector has biases, which do not decay."""
     trainer = federated(tmp_path, weight_decay=0.1, tuning="joint")
-    trainer._enter(Stage("connector" if trains != "connector" else "llm"))
-    trainer._enter(Stage(trains))
+    for names in ("connector" if trains != "connector" else "llm", trains):
+        trainer.local.adapter.set_trainable(trainer.local.adapter.names(names))
+        trainer.create_optimizer()
     own = built_by(trainer.create_optimizer, trainer)
     assert own == built_by(lambda: Trainer.create_optimizer(trainer, trainer.model), trainer)
     assert [decay for _, decay in own] == [0.1, 0.0]
     assert bool(own[1][0]) == (trains != "llm")
-    assert sum(len(names) for names, _ in own) == len(trainer.adapter.trainable())
+    assert sum(len(names) for names, _ in own) == len(trainer.local.adapter.trainable())
 
 
 def test_names_that_decay_are_trainers_own(tmp_path):
     trainer = federated(tmp_path)
     expected = Trainer.get_decay_parameter_names(trainer, trainer.model)
     assert trainer.get_decay_parameter_names(trainer.model) == expected
-    assert trainer.get_decay_parameter_names(trainer._listed_model) == set(expected)
+    trainer.create_optimizer()
+    decaying = {id(p) for p in trainer.optimizer.param_groups[0]["params"]}
+    assert decaying == {id(p) for n, p in trainer.model.named_parameters() if n in expected and p.requires_grad}
 
 
 def test_the_model_is_not_walked_for_an_optimizer(tmp_path, monkeypatch):
     trainer = federated(tmp_path)
+    trainer.create_optimizer()
+    trainer.optimizer = None
     walks = []
     monkeypatch.setattr(trainer.model, "named_parameters", lambda *args, **kwargs: walks.append(1), raising=True)
     monkeypatch.setattr(trainer.model, "named_children", lambda: walks.append(1), raising=True)
@@ -67,7 +72,7 @@ def test_what_a_method_freezes_at_the_start_of_a_client_is_not_optimized(tmp_pat
                     parameter.requires_grad_(False)
 
     trainer = federated(tmp_path, method=FreezeA(), tuning="llm")
-    before = trainer._initial_shared
+    before = trainer.local.initial_shared()
     update = trainer.run_client(ClientTask(1, "client_00", before))
     names = [name for group, _ in groups(trainer.optimizer, trainer.model) for name in group]
     assert names
@@ -84,7 +89,8 @@ class OwnOptimizer(SFTTrainer):
 
 
 class FederatedOwnOptimizer(FederatedMixin, OwnOptimizer):
-    pass
+    row_format, config_class = FederatedTrainer.row_format, FederatedTrainer.config_class
+    collator_class = FederatedTrainer.collator_class
 
 
 def test_a_trainer_that_builds_its_optimizer_itself_may(tmp_path):
@@ -92,9 +98,9 @@ def test_a_trainer_that_builds_its_optimizer_itself_may(tmp_path):
     trainer = FederatedOwnOptimizer(
         base.model, config(tmp_path / "b"), base.clients, processing_class=tiny_llava()[1], eval_dataset={}
     )
-    trainer.run_client(ClientTask(1, "client_00", trainer._initial_shared))
+    trainer.run_client(ClientTask(1, "client_00", trainer.local.initial_shared()))
     assert trainer.built_for is trainer.model
-    assert sum(map(len, (names for names, _ in groups(trainer.optimizer, trainer.model)))) == len(trainer._shared)
+    assert sum(map(len, (names for names, _ in groups(trainer.optimizer, trainer.model)))) == len(trainer.local.shared)
 
 
 # --- the rows ---
@@ -105,23 +111,23 @@ def test_columns_are_dropped_once_for_each_client(tmp_path):
     trainer = federated(tmp_path, data, max_steps=1)
     seen = []
     for client_id in ("client_00", "client_01", "client_00"):
-        trainer.run_client(ClientTask(1, client_id, trainer._initial_shared))
+        trainer.run_client(ClientTask(1, client_id, trainer.local.initial_shared()))
         seen.append(trainer.callback_handler.train_dataloader.dataset)
     assert set(seen[0].column_names) == {"images", "prompt", "completion"}
     assert [len(rows) for rows in seen] == [4, 6, 4]
     assert seen[2] is seen[0]
-    assert "references" in trainer.clients["client_00"].column_names
+    assert "references" in trainer.federation.roster.datasets["client_00"].column_names
 
 
 def test_rows_that_were_changed_since_are_taken(tmp_path):
     """Exchanged, or given a transform in place, after the trainer was built."""
     trainer = federated(tmp_path, max_steps=1)
     trainer.clients["client_00"] = tiny_rows(3, seed=5)
-    trainer.run_client(ClientTask(1, "client_00", trainer._initial_shared))
+    trainer.run_client(ClientTask(1, "client_00", trainer.local.initial_shared()))
     assert len(trainer.callback_handler.train_dataloader.dataset) == 3
     transformed = []
     trainer.clients["client_01"].set_transform(lambda rows: transformed.append(rows) or rows)
-    trainer.run_client(ClientTask(1, "client_01", trainer._initial_shared))
+    trainer.run_client(ClientTask(1, "client_01", trainer.local.initial_shared()))
     assert transformed
 
 
@@ -142,7 +148,7 @@ def test_every_event_of_a_client_run_is_fired(tmp_path):
     trainer = federated(tmp_path, max_steps=1, logging_steps=1, trainer_kwargs={"callbacks": [Note()]})
     fired.clear()
     for client_id in ("client_00", "client_01"):
-        trainer.run_client(ClientTask(1, client_id, trainer._initial_shared))
+        trainer.run_client(ClientTask(1, client_id, trainer.local.initial_shared()))
     one = [
         *("on_train_begin", "on_epoch_begin", "on_step_begin", "on_pre_optimizer_step", "on_optimizer_step"),
         *("on_step_end", "on_log", "on_epoch_end", "on_log", "on_train_end"),

@@ -1,9 +1,10 @@
 """Which parameters of a PeftModel are the adapter, which of them train, how they are read, written and exported."""
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model_state_dict
@@ -13,8 +14,9 @@ from torch import nn
 from torch.utils._pytree import tree_leaves, tree_map
 from transformers import PreTrainedModel
 
-from .models.vlm import VLMParts, lora_target_regex, vlm_parts
-from .tensors import TensorDict, split
+from ..lora import LoraPair, lora_pairs
+from ..models.vlm import VLMParts, lora_target_regex, vlm_parts
+from ..tensors import TensorDict, split
 
 
 def complete_config(config: LoraConfig | None, model: PreTrainedModel) -> LoraConfig:
@@ -62,7 +64,8 @@ class Adapter:
         }
         self._check_complete()
         self.connector = self._names_under(vlm_parts(model).connector)
-        self._is_cast = False
+        self._base_weights: dict[str, torch.Tensor] = {}  # by module, of the layers whose weight was changed
+        self._base_change: TensorDict | None = None
 
     def _check_complete(self) -> None:
         """PEFT leaves out every key that holds another adapter's name: one called "0" loses layer 0 without a word."""
@@ -82,43 +85,128 @@ class Adapter:
         prefixes = tuple(f"base_model.model.{path}." for path in paths)
         return frozenset(name for name in self.parameters if prefixes and name.startswith(prefixes))
 
-    def set_trainable(self, trains: str) -> None:
-        """Let LoRA (`"llm"`), the connector or both (`"joint"`) train, and keep what trains in fp32.
+    def names(self, trains: str) -> list[str]:
+        """Names of what trains: LoRA (`"llm"`), the `"connector"` or both (`"joint"`), in the export's order."""
+        return [
+            name for name in self.parameters if trains in ("joint", "connector" if name in self.connector else "llm")
+        ]
+
+    def set_trainable(self, names: Collection[str]) -> None:
+        """Let these parameters train and no others, and keep what trains in fp32.
 
         The base may be bf16: a bf16 connector would lose most of its small updates, and PEFT copies it in the base's
         dtype. What has trained once stays fp32, also in a later stage in which it is frozen.
         """
+        names = frozenset(names)
         for name, parameter in self.parameters.items():
-            parameter.requires_grad_(trains in ("joint", "connector" if name in self.connector else "llm"))
+            parameter.requires_grad_(name in names)
             if parameter.requires_grad and parameter.dtype != torch.float32:
                 parameter.data = parameter.data.float()
-        if trains != "llm" and not self._is_cast:
+        if names & self.connector:
             for path in vlm_parts(self.model).connector:
                 _cast_around(self.model.get_base_model().get_submodule(path))
-            self._is_cast = True
 
     def trainable(self) -> list[str]:
         """Names of the parameters that train, in the export's order."""
         return [name for name, parameter in self.parameters.items() if parameter.requires_grad]
 
-    def read(self, names: Iterable[str]) -> TensorDict:
-        """Copy parameters out of the model, as fp32."""
-        return TensorDict.from_tensors({name: self.parameters[name] for name in names})
+    def read(self, names: Iterable[str], shapes: Mapping[str, Sequence[int]] | None = None) -> TensorDict:
+        """Copy parameters out of the model, as fp32.
+
+        Args:
+            names (`Iterable[str]`):
+                The parameters.
+            shapes (`Mapping[str, Sequence[int]]`, *optional*):
+                Where a shape is smaller than the parameter's, its leading block is read: the first components of a
+                LoRA pair. Whole parameters by default.
+        """
+        if shapes is None:
+            return TensorDict.from_tensors({name: self.parameters[name] for name in names})
+        return TensorDict.from_tensors({name: _block(self.parameters[name], shapes[name], name) for name in names})
 
     @torch.no_grad()
     def write(self, tensors: TensorDict) -> None:
-        """Copy tensors into the model, in place."""
+        """Copy tensors into the model, in place.
+
+        A tensor that is smaller than its parameter fills the leading block and leaves zeros elsewhere. A LoRA pair of
+        a lower rank is then exactly what the model computes with, and stays so in training: where row j of A and
+        column j of B are 0, so are their gradients.
+        """
         parameters = [self.parameters[name] for name in tensors]
         views: Iterable[torch.Tensor] = tensors.values()
         if parameters and parameters[0].device.type != "cpu":  # one transfer for all
             views = split(tensors.flat.to(parameters[0].device), tensors.shapes)
-        for parameter, view in zip(parameters, views, strict=True):
+        for name, parameter, view in zip(tensors, parameters, views, strict=True):
+            if parameter.shape != view.shape:
+                parameter.zero_()
+                parameter = _block(parameter, view.shape, name)
             parameter.copy_(view)
+
+    def lora_pairs(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, LoraPair]:
+        """The LoRA pairs among some of the adapter's tensors, by module, with the scale that the model gives them."""
+        adapter = self.model.active_adapter
+        scales = {
+            name: module.scaling[adapter]
+            for name, module in self.model.named_modules()
+            if isinstance(module, BaseTunerLayer) and adapter in getattr(module, "scaling", {})
+        }
+        return lora_pairs(tensors, scales)
+
+    def change_base(self, change: TensorDict) -> None:
+        """Set the weights of the base model to W + scale B A, from whatever they are.
+
+        Args:
+            change (`TensorDict`):
+                LoRA pairs by module; none puts the base back. The sum is taken in fp32 and rounded to the dtype of W
+                once. The original weights of changed modules are kept in memory.
+
+        Raises:
+            `ValueError`: if a module's weight cannot take a change: quantised weights, or DoRA.
+        """
+        if change is self._base_change or (not change and self._base_change is None):
+            return
+        pairs = self.lora_pairs(change)
+        for module, original in self._base_weights.items():
+            if module not in pairs:
+                self._base_weight(module).data.copy_(original)
+        for module, pair in pairs.items():
+            weight = self._base_weight(module)
+            original = self._base_weights.setdefault(module, weight.detach().clone())
+            change_here = LoraPair(pair.a.to(weight.device), pair.b.to(weight.device), pair.scale)
+            weight.data.copy_(changed_weight(original, change_here, self.model.get_submodule(module).fan_in_fan_out))
+        self._base_change = change if change else None
+
+    def _base_weight(self, module: str) -> nn.Parameter:
+        layer = self.model.get_submodule(module)
+        weight = layer.get_base_layer().weight
+        if not weight.is_floating_point() or getattr(layer, "use_dora", {}).get(self.model.active_adapter):
+            kind = "uses DoRA" if weight.is_floating_point() else f"is quantised ({weight.dtype})"
+            raise ValueError(
+                f"`method` changes the weights of the base model, but {module!r} {kind}, so that no low-rank change "
+                "can be added to it. Load the base without quantisation and use plain LoRA."
+            )
+        return weight
 
     def export(self, folder: Path) -> None:
         """Save a folder that stock `PeftModel.from_pretrained(base, folder)` loads; it must be new or empty."""
-        # "auto" would ask the Hub for the base's configuration at every call
-        self.model.save_pretrained(folder, save_embedding_layers=False)
+        # "auto" would ask the Hub for the base's configuration at every call. A trainer may have added an adapter of
+        # its own, such as DPO's reference.
+        self.model.save_pretrained(folder, save_embedding_layers=False, selected_adapters=[self.model.active_adapter])
+
+
+def changed_weight(weight: torch.Tensor, pair: LoraPair, is_transposed: bool = False) -> torch.Tensor:
+    """W + scale B A, summed in fp32 and rounded to the dtype of W once."""
+    delta = pair.delta()
+    return (weight.float() + (delta.T if is_transposed else delta)).to(weight.dtype)
+
+
+def _block(parameter: torch.Tensor, shape: Sequence[int], name: str) -> torch.Tensor:
+    if len(shape) != parameter.dim() or any(n > m for n, m in zip(shape, parameter.shape, strict=True)):
+        raise ValueError(
+            f"The tensor {name!r} has shape {tuple(shape)}, but the adapter here has {tuple(parameter.shape)}. Use an "
+            "adapter whose rank is at least the highest rank of any client."
+        )
+    return parameter[tuple(slice(n) for n in shape)]
 
 
 class ListedParameters:
@@ -144,8 +232,15 @@ class ListedParameters:
         return getattr(self._model, name)
 
 
+_HOOKED: WeakSet[nn.Module] = WeakSet()
+"""Modules that have their hooks already: a second trainer on the same model must not stack them."""
+
+
 def _cast_around(module: nn.Module) -> None:
     """Let an fp32 module work inside a bf16 model: inputs go in as fp32, outputs leave in the inputs' dtype."""
+    if module in _HOOKED:
+        return
+    _HOOKED.add(module)
     dtypes: list[torch.dtype] = []
 
     def is_float(value: object) -> bool:
@@ -163,13 +258,14 @@ def _cast_around(module: nn.Module) -> None:
 
 
 def keep_batch_norms_fixed(model: PeftModel, parts: VLMParts) -> None:
-    """Keep a frozen image tokenizer's BatchNorms (Emu3) in `eval()`, whatever mode the model is put in.
+    """Keep the BatchNorms of a frozen image tokenizer (Emu3) in `eval()`, whatever mode the model is put in.
 
     Trainer calls `model.train()` before each step; their running statistics would drift, and image tokens with them.
     """
     path = parts.image_tokenizer
     for module in model.get_base_model().get_submodule(path).modules() if path else ():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module not in _HOOKED:
+            _HOOKED.add(module)
             module.register_forward_pre_hook(_put_in_eval)
 
 

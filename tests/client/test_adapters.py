@@ -4,7 +4,7 @@ import pytest
 import torch
 from peft import get_peft_model
 
-from fedvlm_hf.adapters import Adapter, ListedParameters, complete_config
+from fedvlm_hf.client.adapters import Adapter, ListedParameters, complete_config
 from fedvlm_hf.tensors import TensorDict
 from tiny import tiny_llava
 

@@ -1,6 +1,7 @@
 """What trains when: the stages, and runs in which they switch."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,8 +11,9 @@ from transformers import AutoModelForImageTextToText
 from federation import federated, weights
 from fedvlm_hf import RoundCallback
 from fedvlm_hf.checkpoint import load_export, round_folder
+from fedvlm_hf.client.plan import Plan, Stage, resolve_tuning, tuning_stages
 from fedvlm_hf.state import load_state
-from fedvlm_hf.tuning import Stage, resolve_tuning, stage_at, tuning_stages
+from fedvlm_hf.tensors import TensorDict
 from fedvlm_hf.types import ServerState
 from tiny import save_tiny, tiny_federation, tiny_llava
 
@@ -40,8 +42,8 @@ def test_half_of_the_rounds_each_and_the_odd_one_to_lora():
 
 
 def test_a_round_belongs_to_the_last_stage_that_has_begun():
-    stages = tuning_stages("two_stage", 4)
-    assert [stage_at(stages, round_idx).trains for round_idx in range(5)] == [
+    plan = Plan("two_stage", tuning_stages("two_stage", 4))
+    assert [plan.stage(round_idx).trains for round_idx in range(5)] == [
         *("connector", "connector", "connector"),  # round 0, before training, too
         *("llm", "llm"),
     ]
@@ -68,7 +70,7 @@ def test_a_connector_that_is_not_there_cannot_train(tuning):
 def test_each_stage_moves_and_sends_its_own_tensors_and_no_others(tmp_path):
     keep = Keep()
     trainer = two_stage(tmp_path, keep)
-    connector = trainer.adapter.connector
+    connector = trainer.local.adapter.connector
     trainer.train()
     exports = [load_export(tmp_path, round_idx) for round_idx in range(5)]
     for before, after, moves in zip(exports, exports[1:], ("connector", "connector", "llm", "llm"), strict=False):
@@ -95,10 +97,11 @@ def test_lora_learns_over_the_connector_that_was_learned(tmp_path):
     data = tiny_federation({"client_00": 6}, test_rows=2)
     two_stage(tmp_path / "two", data=data, num_rounds=2).train()
     trainer = federated(tmp_path / "llm", data=data, tuning="llm", num_rounds=2)
-    (task,) = trainer.method.strategy.configure(2, ["client_00"], trainer._initial_shared, ServerState())
+    (task,) = trainer.method.strategy.configure(2, ["client_00"], trainer.local.initial_shared(), ServerState())
     over_initial = trainer.run_client(task).tensors
-    trainer.adapter.write(load_export(tmp_path / "two", 1))
-    over_learned = trainer.run_client(task).tensors
+    learned = load_export(tmp_path / "two", 1)
+    connector = {name: learned[name] for name in trainer.local.adapter.connector}
+    over_learned = trainer.run_client(replace(task, fixed=TensorDict.from_tensors(connector))).tensors
     after = load_export(tmp_path / "two", 2)
     assert all(torch.equal(after[name], tensor) for name, tensor in over_learned.items())
     assert not all(torch.equal(after[name], tensor) for name, tensor in over_initial.items())
@@ -128,9 +131,9 @@ def test_a_resumed_run_ends_in_the_same_bits(tmp_path, method, stop_after):
     resumed = run(tmp_path / "cut")
     resumed.train(resume_from_checkpoint=True)
     assert load_export(tmp_path / "cut", 4).digest() == load_export(tmp_path / "whole", 4).digest()
-    assert weights(resumed.adapter) == weights(whole.adapter)
+    assert weights(resumed.local.adapter) == weights(whole.local.adapter)
     for client_id in whole.clients if method == "local" else ():
-        states = [trainer._store.load(client_id)["private"].digest() for trainer in (resumed, whole)]
+        states = [trainer.store.load(client_id)["private"].digest() for trainer in (resumed, whole)]
         assert states[0] == states[1]
 
 
@@ -154,7 +157,7 @@ def test_a_connector_over_a_bf16_base_keeps_its_bits_into_the_second_stage(tmp_p
 def test_local_clients_keep_their_connectors_in_the_second_stage(tmp_path):
     trainer = two_stage(tmp_path, method="local")
     trainer.train()
-    connector = trainer.adapter.connector
+    connector = trainer.local.adapter.connector
     for client_id in trainer.clients:
         first, last = (load_private(trainer, client_id, round_idx) for round_idx in (2, 4))
         for name in first["private"]:
@@ -163,7 +166,7 @@ def test_local_clients_keep_their_connectors_in_the_second_stage(tmp_path):
 
 def load_private(trainer, client_id, round_idx):
     """A client's state as a round left it."""
-    return load_state(trainer._store.folder(client_id, round_idx) / "state.safetensors")
+    return load_state(trainer.store.folder(client_id, round_idx) / "state.safetensors")
 
 
 def test_central_is_two_runs_and_counts_its_steps_anew(tmp_path):
@@ -171,7 +174,7 @@ def test_central_is_two_runs_and_counts_its_steps_anew(tmp_path):
     trainer = two_stage(tmp_path, method="central", save_total_limit=None)
     trainer.train()
     ends = [
-        json.loads((trainer._store.folder("central", round_idx) / "trainer_state.json").read_text())["global_step"]
+        json.loads((trainer.store.folder("central", round_idx) / "trainer_state.json").read_text())["global_step"]
         for round_idx in (1, 2, 3, 4)
     ]
     assert ends == [6, 12, 6, 12]

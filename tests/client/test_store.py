@@ -2,7 +2,7 @@
 
 import torch
 
-from fedvlm_hf.state import ClientStore, load_state, save_state
+from fedvlm_hf.client.store import ClientStore, load_state, save_state
 from fedvlm_hf.tensors import TensorDict
 
 
