@@ -16,8 +16,8 @@ from bench import machine
 from mini_table import ROOT, TASKS, run, scores
 from tqdm import tqdm
 
+from fedvlm_hf.client.plan import TUNINGS
 from fedvlm_hf.metrics import PRIMARY
-from fedvlm_hf.tuning import TUNINGS
 
 
 METHODS = ("fedavg", "fedprox", "fedavgm", "fedadagrad", "fedadam", "fedyogi")

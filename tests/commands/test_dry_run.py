@@ -55,9 +55,9 @@ def test_it_is_what_a_run_trains_and_sends(tmp_path):
     sizes = dry_run(model.config)
     for tuning, count in sizes.trainable.items():
         trainer = federated(tmp_path / tuning, tuning=tuning, num_rounds=1, max_steps=1)
-        adapter: Adapter = trainer.adapter
+        adapter: Adapter = trainer.local.adapter
         assert sum(adapter.parameters[name].numel() for name in adapter.trainable()) == count
-        assert trainer._initial_shared.flat.nbytes == sizes.bytes_each_way(tuning)
+        assert trainer.local.initial_shared().flat.nbytes == sizes.bytes_each_way(tuning)
     assert sizes.total == model.num_parameters()
 
 

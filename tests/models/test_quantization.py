@@ -93,9 +93,9 @@ def test_the_connector_trains_in_a_quantized_model(tmp_path, config):
     layer = model.get_submodule("model.language_model.layers.0.self_attn.q_proj").get_base_layer()
     assert isinstance(layer, (bnb.nn.Linear4bit, bnb.nn.Linear8bitLt))
     assert type(model.lm_head) is nn.Linear
-    connector = sorted(trainer.adapter.connector)
-    before = trainer.adapter.read(connector)
+    connector = sorted(trainer.local.adapter.connector)
+    before = trainer.local.adapter.read(connector)
     trainer.train()
-    after = trainer.adapter.read(connector)
+    after = trainer.local.adapter.read(connector)
     assert len(connector) == 4
     assert not any(torch.equal(before[name], after[name]) for name in connector)

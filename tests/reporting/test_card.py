@@ -101,6 +101,17 @@ def test_knobs_command_and_hosts_are_told():
     assert "simulated" not in text
 
 
+def test_a_changed_base_is_changed_again_before_loading():
+    info = replace(INFO, changes_base=True)
+    text = model_card(info, HISTORY, "run").text
+    assert "from fedvlm_hf import apply_base_delta\n" in text
+    assert 'folder = "run/rounds/round-0002"\nbase = apply_base_delta(base, folder)\n' in text
+    assert "model = PeftModel.from_pretrained(base, folder)" in text
+    text = model_card(replace(info, hub_model_id="owner/run"), HISTORY, "run").text
+    assert 'folder = snapshot_download("owner/run", revision="round-0002")\nbase = apply_base_delta(' in text
+    assert "apply_base_delta" not in model_card(INFO, HISTORY, "run").text
+
+
 def test_clients_own_models_are_told():
     info = replace(INFO, is_personal=True, hub_model_id="owner/run")
     text = model_card(info, HISTORY, "run").text
