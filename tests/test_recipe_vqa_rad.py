@@ -29,7 +29,7 @@ def recipe():
 
 @pytest.fixture(scope="module")
 def built(recipe, tmp_path_factory):
-    """The miniature files, built by the command that the recipe names."""
+    """A miniature dataset, built with the command that the recipe names."""
     folder = tmp_path_factory.mktemp("vqa_rad")
     return build(recipe, write_raw(folder / "raw"), folder / "data")
 
@@ -44,7 +44,7 @@ def build(recipe, raw, out):
 
 
 def run(recipe, built, tmp_path, *arguments):
-    """One round of one step a client, with a random model of a few thousand parameters."""
+    """One round with one step per client, with a random model of a few thousand parameters."""
     out = tmp_path / "out"
     options = "--num_rounds 1 --max_steps 1 --per_device_train_batch_size 2 --eval_max_new_tokens 4"
     switches = "--use_cpu true --bf16 false --report_to none --num_threads 1"

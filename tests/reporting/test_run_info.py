@@ -107,7 +107,7 @@ def test_a_command_names_no_path_and_no_token(argv, expected):
     ],
 )
 def test_the_paper_is_that_of_the_methods_file(method, paper):
-    """Of two papers in one method neither is *the* paper; a baseline has none."""
+    """A method with two papers has no single paper, and a baseline has none."""
     link = method_paper(resolve_method(method))
     assert link == (paper and f"https://huggingface.co/papers/{paper}")
 
@@ -123,7 +123,7 @@ class Halve(Transform):
 
 
 def test_transforms_are_named_with_their_knobs(tmp_path):
-    """A card was written with their names joined, and fails with anything but text."""
+    """The card joins their descriptions, so they must be text."""
     data = tiny_federation({"client_00": 2}, test_rows=1)
     trained = federated(
         tmp_path / "run", data, num_rounds=1, max_steps=1, trainer_kwargs={"transforms": [Halve(0.25)]}

@@ -1,6 +1,6 @@
 """What a model card says about a run besides its scores, and where each part comes from.
 
-Cards are published, so nothing here may hold a path of the machine, a token or another secret.
+Cards are published, so they must not contain a path of the machine, a token or another secret.
 """
 
 import json
