@@ -19,10 +19,9 @@ from .config import FederatedArguments
 from .data.clients import dataset_digest, evaluation_datasets
 from .engines import Engine
 from .evaluation import PreparedEvaluation
-from .hub.download import fetched
-from .hub.local_run import LocalRun
+from .hub.layout import PushTarget
 from .hub.push import HubCallback, push_run
-from .hub.target import PushTarget
+from .hub.resume import LocalRun, download_if_on_hub
 from .methods import ClientMethod, Method
 from .models import untrained_connector
 from .progress import RoundProgress, evaluation_bar
@@ -168,7 +167,7 @@ class Federation:
         run = self.describe()
         initial = self.local.shared_tensors()
         fresh = RoundStart(initial, self.method.strategy.init(initial, len(self.roster.names)))
-        resume = fetched(resume, self._local_run(run), self.args.hub_token)
+        resume = download_if_on_hub(resume, self._local_run(run), self.args.hub_token)
         start = start_run(self.args.output_dir, run, resume, self.store, fresh)
         if start.round_idx > 0:
             self.local.resume(start.round_idx, load_export(self.args.output_dir, start.round_idx))
