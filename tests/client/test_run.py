@@ -9,9 +9,9 @@ from trl import SFTTrainer
 
 from federation import config, federated
 from fedvlm_hf import FederatedTrainer
+from fedvlm_hf.exchange.tensor_files import load_state
 from fedvlm_hf.federated import FederatedMixin
 from fedvlm_hf.methods import ClientMethod
-from fedvlm_hf.state import load_state
 from fedvlm_hf.tensors import TensorDict
 from fedvlm_hf.types import ClientTask, LocalPhase
 from tiny import tiny_federation, tiny_llava, tiny_rows
