@@ -10,8 +10,7 @@ import torch
 
 from fedvlm_hf.engines.hub.protocol import OPEN, REPLY, TENSORS, Announcement, Reply, TaskFile
 from fedvlm_hf.exchange.documents import sha256_of
-from fedvlm_hf.exchange.tensor_files import expected_layout, layout_of
-from fedvlm_hf.state import save_state
+from fedvlm_hf.exchange.tensor_files import expected_layout, layout_of, save_state
 from fedvlm_hf.tensors import TensorDict
 from fedvlm_hf.types import ClientTask
 

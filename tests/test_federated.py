@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from datasets import DatasetDict
+from datasets import DatasetDict, concatenate_datasets
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import TrainerCallback
 
@@ -15,6 +15,7 @@ from fedvlm_hf import FederatedTrainer, RoundCallback
 from fedvlm_hf.checkpoint import round_folder
 from fedvlm_hf.client.adapters import complete_config, keep_batch_norms_fixed
 from fedvlm_hf.methods import ClientMethod
+from fedvlm_hf.methods.fedprox import FedProx
 from fedvlm_hf.models.vlm import lora_target_regex, vlm_parts
 from fedvlm_hf.sampling import client_seed
 from fedvlm_hf.tensors import WeightedMean
@@ -293,7 +294,9 @@ def test_local_clients_go_on_from_their_own_weights(tmp_path):
     trainer.train()
     for name in ("client_00", "client_01"):
         private = trainer.store.load(name)["private"]
-        assert private.digest() != trainer._initial_private.digest()
+        assert all(
+            not torch.equal(tensor, trainer.local.initial[key]) for key, tensor in private.items() if "B" in key
+        )
     alone = federated(tmp_path / "alone", {"client_00": data["client_00"]}, method="fedavg")
     alone.train()
     assert alone.federation.tensors.digest() == trainer.store.load("client_00")["private"].digest()
@@ -341,13 +344,13 @@ def test_a_peft_model_keeps_its_adapter(tmp_path):
     model = get_peft_model(model, complete_config(None, model))
     trainer = federated(tmp_path, model=model)
     assert trainer.model is model
-    assert trainer.tuning == "joint"
+    assert trainer.local.plan.tuning == "joint"
 
 
 def test_a_peft_model_without_connector_tunes_the_llm(tmp_path):
     model, _ = tiny_llava()
     model = get_peft_model(model, LoraConfig(target_modules=lora_target_regex(model)))
-    assert federated(tmp_path / "a", model=model).tuning == "llm"
+    assert federated(tmp_path / "a", model=model).local.plan.tuning == "llm"
     with pytest.raises(ValueError, match="modules_to_save"):
         federated(tmp_path / "b", model=model, tuning="joint")
 
@@ -409,7 +412,8 @@ def test_updates_are_summed_one_by_one_and_the_model_is_never_copied(tmp_path):
     trainer.train()
     assert len(most) == 8
     assert max(count for count, _, _ in most) <= 1
-    assert {(model, flat) for _, model, flat in most} == {(id(trainer.model), id(trainer.local.initial_shared().flat))}
+    assert {model for _, model, _ in most} == {id(trainer.model)}
+    assert len({flat for _, _, flat in most}) == 1
 
 
 def test_a_frozen_image_tokenizers_batch_norms_do_not_drift(tmp_path):
@@ -426,3 +430,24 @@ def test_a_frozen_image_tokenizers_batch_norms_do_not_drift(tmp_path):
         before = norm.running_mean.clone()
         norm(values)
         assert torch.equal(before, norm.running_mean) != moves
+
+
+def test_rows_of_a_client_that_is_not_there_are_refused(tmp_path):
+    """Under a personalised method they would be scored with untrained tensors and mixed into the total."""
+    data = tiny_federation({"client_00": 6, "client_01": 4}, test_rows=2)
+    strange = concatenate_datasets([data["test"], tiny_rows(1).add_column("client_id", ["client_07"])])
+    with pytest.raises(ValueError, match="`eval_dataset` 'test' has rows of client 'client_07', which does not take"):
+        federated(tmp_path, data, method="local", trainer_kwargs={"eval_dataset": strange})
+    federated(tmp_path, data, method="fedavg", trainer_kwargs={"eval_dataset": strange})  # one model for all
+
+
+def test_a_method_that_is_an_object_reaches_trackers_as_text(tmp_path):
+    """TensorBoard stores the arguments as JSON."""
+    trainer = federated(tmp_path, method=FedProx(0.5), report_to="tensorboard", num_rounds=1)
+    trainer.train()
+    assert list((tmp_path / "runs").iterdir())
+    assert json.loads(trainer.run_args.to_json_string())["method"] == "FedProx(mu=0.5)"
+    assert json.loads((tmp_path / "run.json").read_text())["halves"]["client"] == {
+        "name": "fedprox",
+        "knobs": {"mu": 0.5},
+    }

@@ -259,6 +259,7 @@ def _greedy(model: PreTrainedModel, stop_ids: set[int], pad_token_id: int) -> It
     generation_config = model.generation_config
     model.eval()
     # Replaced, not updated: `generate` takes unset values, such as a repetition penalty, from the model's own
+    # configuration
     model.generation_config = GenerationConfig(
         do_sample=False, use_cache=True, eos_token_id=sorted(stop_ids) or None, pad_token_id=pad_token_id
     )

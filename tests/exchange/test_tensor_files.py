@@ -16,9 +16,9 @@ from fedvlm_hf.exchange.tensor_files import (
     read_header,
     read_layout,
     read_tensors,
+    save_state,
     size_range,
 )
-from fedvlm_hf.state import save_state
 from fedvlm_hf.tensors import TensorDict
 
 

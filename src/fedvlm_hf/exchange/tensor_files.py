@@ -1,6 +1,6 @@
-"""Safetensors files from somebody else: size, names, dtypes and shapes are checked before any tensor is read.
+"""Safetensors files: our own, and those from somebody else, which are checked before any tensor is read.
 
-A file holds named groups of tensors, as [`~fedvlm_hf.state.save_state`] writes them. safetensors 0.8 itself refuses
+A file holds named groups of tensors, as [`save_state`] writes them. safetensors 0.8 itself refuses
 (tried by running): a header beyond the file or beyond 100 MB, JSON that is cut off, nested deeply or of other types,
 an unknown dtype, a shape whose bytes are not those of its offsets, tensors that overlap or leave a gap, and a file
 that is longer or shorter than its tensors. It does not check the size of the file before it maps it, names that are
@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ..tensors import TensorDict
-from ..types import Expected, TensorSpec
+from ..types import Expected, State, TensorSpec
 from .documents import DocumentError, from_json
 
 
@@ -124,6 +124,30 @@ def size_range(layout: Layout) -> tuple[int, int]:
     return 8 + data, 8 + data + header
 
 
+def save_state(path: Path, state: State) -> None:
+    """Save named groups of tensors as safetensors, under a temporary name first."""
+    from safetensors.torch import save_file
+
+    tensors = {f"{group}:{name}": tensor for group, values in state.items() for name, tensor in values.items()}
+    partial = path.with_suffix(".partial")
+    # safetensors orders tensors by size and name; the layout is kept beside them, empty groups too
+    layout = "\n".join(f"{group}:{name}" for group, values in state.items() for name in values or [""])
+    save_file({key: tensor.clone() for key, tensor in tensors.items()}, partial, {"layout": layout})
+    partial.replace(path)
+
+
+def load_state(path: Path) -> State:
+    """Load what `save_state` saved, in the same order."""
+    groups: dict[str, dict] = {}
+    with safe_open(path, framework="pt") as file:
+        for key in filter(None, file.metadata()["layout"].split("\n")):
+            group, name = key.split(":", 1)
+            tensors = groups.setdefault(group, {})
+            if name:
+                tensors[name] = file.get_tensor(key)
+    return {group: TensorDict.from_tensors(tensors) for group, tensors in groups.items()}
+
+
 def read_header(path: Path, max_bytes: int) -> tuple[dict[str, Entry], dict[str, str]]:
     """Read which tensors a file holds, without reading any of them.
 
@@ -157,7 +181,7 @@ def read_header(path: Path, max_bytes: int) -> tuple[dict[str, Entry], dict[str,
 
 
 def read_layout(path: Path, max_bytes: int) -> dict[str, dict[str, Entry]]:
-    """Read the layout of a file that [`~fedvlm_hf.state.save_state`] wrote, in the order of its tensors.
+    """Read the layout of a file that [`save_state`] wrote, in the order of its tensors.
 
     Raises:
         `TensorFileError`: as of `read_header`, or if the file does not say the order of its tensors.

@@ -17,13 +17,13 @@ from safetensors.torch import load_file, save_file
 from ..checkpoint import round_folder
 from ..client.model import PERSONAL, PRIVATE
 from ..client.store import ClientStore
+from ..exchange.tensor_files import load_state
 from ..reporting.card import model_card
 from ..reporting.report import write_pages
 from ..reporting.run_info import RunInfo, public_value
 from ..reporting.runs import Run, comparable_runs, read_history
 from ..repository.repository import Content, open_content
 from ..repository.requests import HubRefusedError
-from ..state import load_state
 from ..types import RoundRecord
 from .layout import (
     CLIENT_STATE,

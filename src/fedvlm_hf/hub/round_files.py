@@ -14,11 +14,10 @@ from huggingface_hub import RepoFile
 from safetensors.torch import load_file
 
 from ..client.model import BASE_DELTA, PERSONAL, PRIVATE
-from ..exchange.tensor_files import TensorFileError, check_finite, read_header, read_layout
+from ..exchange.tensor_files import TensorFileError, check_finite, load_state, read_header, read_layout
 from ..repository import Repository
 from ..repository.repository import is_same
 from ..repository.requests import HubOutageError, HubReadError
-from ..state import load_state
 from ..types import RoundRecord
 from .layout import CLIENT_STATE, CLIENT_VERSION, EXPORT, METRICS, ROUND_STATE, RUN, rename_keys, rename_record
 

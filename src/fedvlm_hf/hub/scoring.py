@@ -12,8 +12,8 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, set_seed
 
 from ..client.model import ClientModel, load_base_delta
 from ..evaluation import PreparedEvaluation
+from ..exchange.tensor_files import load_state
 from ..methods import ClientMethod, resolve_method
-from ..state import load_state
 from ..tensors import TensorDict
 from ..types import EvalResult, State
 from .rounds import SavedRounds

@@ -12,10 +12,9 @@ from filelock import FileLock, Timeout
 
 from ...exchange.documents import to_json
 from ...exchange.limits import Limits
-from ...exchange.tensor_files import grouped
+from ...exchange.tensor_files import grouped, save_state
 from ...files import file_sha256, new_folder, round_tag, write_atomic
 from ...repository import Repository
-from ...state import save_state
 from ...transforms import TransformChain
 from ...types import ClientTask, ClientUpdate
 from .intake import check_reply, read_update

@@ -17,11 +17,10 @@ from transformers.utils import logging
 
 from ...exchange.limits import Limits
 from ...exchange.settings import Facts
-from ...exchange.tensor_files import expected_layout, grouped, layout_of
+from ...exchange.tensor_files import expected_layout, grouped, layout_of, save_state
 from ...files import file_sha256
 from ...repository import Repository
 from ...repository.requests import HubOutageError
-from ...state import save_state
 from ...tensors import TensorDict
 from ...transforms import TransformChain
 from ...types import Absent, ClientTask, ClientUpdate
