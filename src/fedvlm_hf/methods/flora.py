@@ -36,7 +36,7 @@ class StackingStrategy(Strategy):
             pairs = lora_pairs(shared)
         except ValueError as error:
             raise ValueError(
-                f"`method` {name} multiplies A and B of each client, so it needs a client half that shares both: {error}"
+                f"`method` {name} multiplies A and B of each client, so its client half must share both: {error}"
             ) from error
         if not pairs:
             raise ValueError(
