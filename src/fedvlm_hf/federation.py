@@ -95,6 +95,9 @@ class Federation:
         self.cohort_size = cohort_size(args.clients_per_round, len(roster.names))
         self.end: RoundStart | None = None
         self._prepared: dict[str, PreparedEvaluation] = {}
+        method.strategy.check_run(local.initial_of_all_stages(), roster.names)
+        if method.strategy.changes_base:
+            local.adapter.check_base_change()
         self._check_personalised()
         self._check_hub()
         if local.plan.tuning == "llm" and untrained_connector(local.model):
