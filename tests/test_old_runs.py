@@ -60,5 +60,5 @@ def test_another_knob_is_named(tmp_path):
 
 
 def test_another_method_is_named(tmp_path):
-    with pytest.raises(RunMismatchError, match=r"method.server: 'fedadam' in `output_dir`, 'fedyogi' now"):
+    with pytest.raises(RunMismatchError, match=r"method: 'fedprox\+fedadam' in `output_dir`, 'fedprox\+fedyogi' now"):
         continued(tmp_path, "two_stage_fedadam", method="fedprox+fedyogi")

@@ -124,6 +124,7 @@ class FederatedMixin(ClientMixin):
         )
         self.data_collator = wrap_collator(self.data_collator, self.processing_class, datasets)
         self.clients = {name: self._training_columns(rows) for name, rows in clients.items()}
+        self.args.remove_unused_columns = False  # they are gone, and Trainer need not look for them before every run
         self.local = ClientModel(self.model, self.method.client, args.tuning, args.num_rounds, args.stage_rounds)
         self.store = ClientStore(Path(args.output_dir) / "client_state")
         self.federation = self.federation_class(
@@ -222,8 +223,8 @@ class FederatedMixin(ClientMixin):
         return args
 
     def _training_columns(self, rows: Dataset) -> Dataset:
-        """The rows of a client with the columns that the collator takes, found once and not before every run."""
-        if not self.args.remove_unused_columns:
+        """The rows of a client with the columns that the collator takes."""
+        if not self.run_args.remove_unused_columns:
             return rows
         return rows.select_columns([column for column in self.row_format.columns if column in rows.column_names])
 

@@ -166,7 +166,7 @@ def _start_pairs(saved: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, 
     if saved.get("format") == FORMAT:
         return {
             "base_fingerprint": (saved["base_fingerprint"], run["base_fingerprint"]),
-            **_method_pairs(saved["halves"], run),
+            **_method_pairs(saved["method"], saved["halves"], run),
             **_transform_pairs(saved["transforms"], run),
         }
     # The first format has the method by name and arguments, transforms as text, and no fingerprint
@@ -178,10 +178,12 @@ def _start_pairs(saved: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, 
         method = resolve_method(saved["method"], saved["config"]["method_kwargs"])
     except ValueError:  # it was an object, of which there is only the text
         return pairs | {"method": (saved["config"]["method"], run["method"])}
-    return pairs | _method_pairs(describe_method(method), run)
+    return pairs | _method_pairs(saved["method"], describe_method(method), run)
 
 
-def _method_pairs(halves: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+def _method_pairs(name: str, halves: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    if name != run["method"] and any(halves[half]["name"] != run["halves"][half]["name"] for half in halves):
+        return {"method": (name, run["method"])}
     pairs = {}
     for half in ("client", "server"):
         pairs |= _knob_pairs(half, halves[half], run["halves"][half], run["deciding"][half])

@@ -46,10 +46,11 @@ class Pushes(Strategy):
 
     step: float = 1.0
 
-    def init(self, shared):
+    def init(self, shared, num_clients):
         return ServerState({"sum": shared.with_flat(torch.zeros_like(shared.flat))}, {"rounds": 0.0})
 
-    def apply(self, mean, current, state):
+    def apply(self, aggregate, current, state):
+        mean = aggregate.tensors
         total = mean.with_flat(state.tensors["sum"].flat + self.step)
         return mean.with_flat(mean.flat + self.step), ServerState(
             {"sum": total}, {"rounds": state.scalars["rounds"] + 1}
