@@ -47,7 +47,7 @@ def test_no_change_stays_no_change():
 
 
 def test_the_norm_of_huge_changes_does_not_overflow():
-    """(3e38)^2 is past fp32's largest number. The change is (3e38, 2e38, 0), so clipped to sqrt(13) it is (3, 2, 0)."""
+    """(3e38)^2 is past fp32. The change is (3e38, 2e38, 0), so clipped to sqrt(13) it is (3, 2, 0)."""
     update = clipped(13**0.5, w=[3e38, 2e38], u=[2.0])
     assert update.tensors.flat.tolist() == pytest.approx([3.0, 2.0, 0.0])
 

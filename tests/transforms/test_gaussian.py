@@ -8,7 +8,7 @@ import torch
 from fedvlm_hf.methods import Strategy, resolve_method
 from fedvlm_hf.tensors import TensorDict
 from fedvlm_hf.testing import scalars
-from fedvlm_hf.transforms import TransformChain, TransformContext, resolve_transforms
+from fedvlm_hf.transforms import TransformChain, resolve_transforms
 from fedvlm_hf.transforms.clip import Clip
 from fedvlm_hf.transforms.gaussian import Gaussian, system_noise
 from fedvlm_hf.types import Aggregate
@@ -83,7 +83,7 @@ def test_current_and_aggregate_are_left_alone():
 @pytest.mark.parametrize("transforms", [["gaussian"], ["gaussian", "clip"], [Clip(1.0), Gaussian(3.0, 2.0)]])
 def test_it_needs_a_clip_with_the_same_bound_before_it(transforms):
     kwargs = KNOBS if isinstance(transforms[0], str) else None
-    with pytest.raises(ValueError, match="'gaussian' with `max_norm` 2, and before it (no clip|clip with 1)"):
+    with pytest.raises(ValueError, match=r"'gaussian' with `max_norm` 2, and before it (no clip|clip with 1)"):
         resolve_transforms(transforms, kwargs, FEDAVG)
 
 
