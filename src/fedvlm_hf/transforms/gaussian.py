@@ -62,7 +62,10 @@ class Gaussian(Transform):
     """
 
     noise_multiplier: float = dataclasses.field(
-        metadata={"help": "Standard deviation of the noise in the sum of the clients' changes, relative to max_norm."}
+        metadata={
+            "help": "Standard deviation of the noise in the sum of the clients' changes, relative to max_norm. "
+            "No epsilon is computed: a round has a fixed number of clients, without Poisson sampling."
+        }
     )
     max_norm: float = dataclasses.field(metadata={"help": "The bound of clip; one value goes to both."})
     secret: bool = dataclasses.field(
