@@ -135,6 +135,9 @@ class Federation:
         run = self.describe()
         initial = self.local.shared_tensors()
         fresh = RoundStart(initial, self.method.strategy.init(initial, len(self.roster.names)))
+        if self.transforms:  # they refuse what they cannot change now, before anything is scored or trained
+            for task in self.method.strategy.configure(1, self.cohort(1), initial, fresh.state):
+                self.transforms.layout(task)
         resume = download_if_on_hub(resume, self._local_run(run), self.args.hub_token)
         start = start_run(self.args.output_dir, run, resume, self.store, fresh)
         if start.round_idx > 0:
