@@ -12,13 +12,13 @@ import torch
 
 from fedvlm_hf.engines.hub.answers import Question, find_pull_request, write_update
 from fedvlm_hf.engines.hub.engine import HubEngine, RunFacts, Waiting
-from fedvlm_hf.engines.hub.protocol import FINISHED, OPEN, REPLY, TENSORS, read_announcement
+from fedvlm_hf.engines.hub.protocol import REPLY, TENSORS, read_announcement
 from fedvlm_hf.exchange.documents import sha256_of
 from fedvlm_hf.exchange.limits import Limits
 from fedvlm_hf.exchange.settings import Facts, package_versions
 from fedvlm_hf.repository import Repository, requests
 from fedvlm_hf.transforms import TransformChain
-from fedvlm_hf.types import ClientTask, ClientUpdate
+from fedvlm_hf.types import Absent, ClientTask, ClientUpdate
 from hub_updates import ANNOUNCEMENT, CURRENT
 
 
@@ -41,9 +41,8 @@ def tasks(round_idx: int = 1, cohort: Sequence[str] = tuple(SITES)) -> list[Clie
 def announce(repository: Repository, round_idx: int = 1, server: str = "s", timeout: float | None = None) -> str:
     """What a server of this name announces; its hash."""
     with TemporaryDirectory() as folder:
-        return engine(repository, server, Waiting(None, timeout)).announce(
-            OPEN, tasks(round_idx)[0], SITES, Path(folder)
-        )[1]
+        hub = engine(repository, server, Waiting(None, timeout))
+        return hub.announce(tasks(round_idx), Path(folder))[1]
 
 
 def answer(repository: Repository, client_id: str, step: float, spoil: Any = None, is_pull: bool = False) -> None:
@@ -79,4 +78,4 @@ def run(argv: Sequence[str]) -> None:
     )
 
 
-__all__ = ["FINISHED", "OPEN", "REPLY", "TENSORS", "requests", "run"]
+__all__ = ["REPLY", "TENSORS", "Absent", "requests", "run"]
