@@ -39,7 +39,7 @@ NOTHING_TRAVELS = {
     "treats_tensors_alike",
 }
 NOT_APPLICABLE = {"fedavg": {"differs_from_fedavg"}, "central": ONE_CLIENT, "local": NOTHING_TRAVELS}
-KEEP_TENSORS = {"local"}
+KEEP_TENSORS = {"local", "ditto"}
 
 
 ONE_PAIR = {"treats_tensors_alike": "LoRA's A and B are one pair: the base model changes by their product"}
