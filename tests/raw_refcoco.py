@@ -17,7 +17,7 @@ def sentence(sent_id: int, raw: str, sent: str) -> dict[str, Any]:
 
 
 def ref(ref_id: int, annotation_id: int, image_id: int, phrases: list[str], split: str = "train") -> dict[str, Any]:
-    """Return a ref with the keys of the pickle. Its file name differs from that of the image by the object's number."""
+    """Return a ref with the keys of the pickle. Its file name is that of the image with the object's number."""
     sent_ids = [10 * ref_id + number for number in range(len(phrases))]
     return {
         "sent_ids": sent_ids,
