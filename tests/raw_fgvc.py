@@ -17,7 +17,7 @@ WIDTH, HEIGHT, BANNER = 24, 30, 20
 def raw_lines(
     manufacturers: Sequence[str] = MANUFACTURERS, counts: Mapping[str, int] = COUNTS
 ) -> dict[str, list[str]]:
-    """Return `<7 digits> <name>` lines by split, grouped by manufacturer as in the official files; ids start with 0."""
+    """Return `<7 digits> <name>` lines by part, by manufacturer as in the official files; ids start with zeros."""
     lines: dict[str, list[str]] = {}
     number = 34_309
     for part, count in counts.items():

@@ -16,7 +16,10 @@ ABDOMEN_WIDTHS = {0: 10, 1: 30, 2: 24, 3: 12}
 
 
 def organ_masks() -> dict[str, np.ndarray]:
-    """Return masks of shape (slices, rows, columns), with slices from the feet, the front at the top, right on the left."""
+    """Return masks of shape (slices, rows, columns).
+
+    They are seen from the feet, with the front at the top and the patient's right on the left.
+    """
     masks = {
         name: np.zeros((SLICES, ROWS, COLUMNS), np.uint8) for name in ("right lung", "left lung", "heart", "abdomen")
     }

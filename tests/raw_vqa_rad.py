@@ -99,7 +99,7 @@ def official_row(own: dict[str, Any], phrase_type: str) -> dict[str, Any]:
 
 
 def write_hub(folder: Path) -> Path:
-    """Write the Hub copy: Parquet shards of image, question and answer, in lower case, without paths and organs."""
+    """Write the Hub copy: Parquet shards of image, question and answer in lower case, without paths and organs."""
     write_images(folder / "jpg")
     (folder / "data").mkdir()
     train, test = raw_rows()
