@@ -53,6 +53,22 @@ def test_any_model_on_any_dataset_folder(recipe, tmp_path, data_folder, capsys):
     assert len((tmp_path / "out" / "metrics.jsonl").read_text().splitlines()) == 3
 
 
+def test_transforms_from_the_shell(recipe, tmp_path, data_folder):
+    arguments = ["--model_name_or_path", save_tiny(tmp_path / "base"), "--dataset_name", data_folder, *CPU]
+    arguments += ["--output_dir", str(tmp_path / "out"), "--num_rounds", "1", "--max_steps", "1"]
+    arguments += ["--transforms", "clip", "gaussian", "quantize"]
+    arguments += ["--transform_kwargs", '{"max_norm": 1.0, "noise_multiplier": 0.5}']
+    recipe.main(arguments)
+    transforms = json.loads((tmp_path / "out" / "run.json").read_text())["transforms"]
+    assert transforms == [
+        {"name": "clip", "knobs": {"max_norm": 1.0}},
+        {"name": "gaussian", "knobs": {"noise_multiplier": 0.5, "max_norm": 1.0, "secret": False}},
+        {"name": "quantize", "knobs": {"bits": 8}},
+    ]
+    record = json.loads((tmp_path / "out" / "metrics.jsonl").read_text().splitlines()[1])
+    assert 0.25 < record["bytes_up"] / record["bytes_down"] < 0.26
+
+
 @pytest.mark.parametrize("connector", ["linear", "mlp2x", "mlp6x"])
 def test_another_connector(recipe, tmp_path, data_folder, connector):
     """The exports name a base model in the folder of the run, and stock PEFT loads a round on it."""

@@ -217,6 +217,16 @@ class PreparedEvaluation:
         return {name: _means(values, groups[name]) for name in sorted(groups)}
 
 
+def flat_scores(evaluations: Mapping[str, EvalResult]) -> dict[str, float]:
+    """Scores by name, one slash each: `test/vqa_accuracy`, `test_client_00/vqa_accuracy`."""
+    flat: dict[str, float] = {}
+    for name, result in evaluations.items():
+        flat.update({f"{name}/{key}": value for key, value in result.scores.items()})
+        for part, scores in {**result.clients, **result.subsets}.items():
+            flat.update({f"{name}_{part}/{key}": value for key, value in scores.items()})
+    return flat
+
+
 def prompt_inputs(processor: ProcessorMixin, rows: Iterable[Mapping]) -> BatchFeature:
     """Render, tokenize and left-pad the prompts of some rows as TRL's `DataCollatorForVisionLanguageModeling` does.
 

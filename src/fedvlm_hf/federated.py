@@ -18,11 +18,12 @@ from .client.model import ClientModel
 from .client.run import ClientMixin
 from .client.store import ClientStore
 from .config import FederatedArguments
-from .data.clients import check_content, check_max_length, client_datasets, evaluation_datasets
+from .data.clients import Roster, check_content, check_max_length, client_datasets, evaluation_datasets
 from .data.framing import wrap_collator
 from .data.spec import RowFormat
 from .engines.in_process import InProcessEngine
-from .federation import Federation, Roster, flat_scores
+from .evaluation import flat_scores
+from .federation import Federation
 from .methods import resolve_method
 from .progress import ClientProgress
 from .sampling import cohort_size

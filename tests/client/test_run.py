@@ -264,11 +264,11 @@ def test_phases_train_what_they_say_for_as_long_as_they_say(tmp_path):
 
     class Note(TrainerCallback):
         def on_train_begin(self, args, state, control, **kwargs):
-            moved.append((state.max_steps, {n[-15:] for n in trainer.local.adapter.trainable()}))
+            moved.append((state.max_steps, {n.split(".")[-2] for n in trainer.local.adapter.trainable()}))
 
     trainer.add_callback(Note())
     trainer.train()
-    assert moved == [(2, {".lora_B.weight"}), (1, {".lora_A.weight"})] * 2
+    assert moved == [(2, {"lora_B"}), (1, {"lora_A"})] * 2
     metrics = trainer.federation.end.history[-1].clients["client_00"]
     assert (metrics["num_steps"], metrics["body_num_steps"]) == (2, 1)
 

@@ -69,6 +69,7 @@ class ClientModel:
         trained = dict.fromkeys(name for stage in self.plan.stages for name in self._trained(stage.trains))
         self._private = [name for name in trained if not method.is_shared(name)]
         self._initial_private = self.adapter.read(self._private)
+        self._ever_shared = [name for name in trained if method.is_shared(name)]
         self.base_fingerprint = _fingerprint(model)
         self.reset()
 
@@ -172,6 +173,10 @@ class ClientModel:
     def initial_shared(self) -> TensorDict:
         """The shared tensors of the current stage, as the run starts."""
         return TensorDict.from_tensors({name: self.initial[name] for name in self.shared})
+
+    def initial_of_all_stages(self) -> TensorDict:
+        """The tensors that are shared in any stage, as the run starts."""
+        return TensorDict.from_tensors({name: self.initial[name] for name in self._ever_shared})
 
     def shared_tensors(self, expected: Expected | None = None) -> TensorDict:
         """Read the shared tensors out of the model, in the shapes that are expected."""

@@ -6,7 +6,6 @@ Cards are published, so they must not contain a path of the machine, a token or 
 import json
 import os
 import platform
-import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,6 +22,7 @@ from transformers import TrainingArguments
 
 from ..methods import ClientMethod, Method, Strategy
 from ..methods.fedavg import FedAvg
+from ..registry import paper_link
 
 
 PACKAGES = ("fedvlm_hf", "torch", "transformers", "trl", "peft", "datasets")
@@ -42,7 +42,6 @@ NEVER_SHOWN_PREFIXES = (
     "hub_", "push_to_hub", "trackio_", "logging_", "log_", "save_", "dataloader_", "ddp_", "per_device_eval_",
 )  # fmt: skip
 
-_PAPER = re.compile(r"https://huggingface\.co/papers/[\w.]+")
 _ADAPTER = ("r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora")
 _LEFT_OUT = ("--resume_from_checkpoint", "--hub_token")
 
@@ -195,9 +194,8 @@ def hyperparameters(args: TrainingArguments) -> dict[str, Any]:
 def method_paper(method: Method) -> str | None:
     """Return the link to the paper that the file of a method names, or `None` if it names none or several."""
     halves = [half for half in (method.client, method.strategy) if type(half) not in (ClientMethod, Strategy, FedAvg)]
-    modules = [sys.modules[type(half).__module__] for half in halves or [method.strategy]]
-    links = [link for module in modules for link in _PAPER.findall(module.__doc__ or "")[:1]]
-    return links[0] if len(links) == 1 else None
+    links = {paper_link(type(half)) for half in halves or [method.strategy]} - {None}
+    return links.pop() if len(links) == 1 else None
 
 
 def public_command(argv: Sequence[str]) -> str | None:
