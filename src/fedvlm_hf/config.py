@@ -91,6 +91,8 @@ class FederatedArguments:
             Seconds for which the end of training waits for a Hub that is away. What is not sent stays on disk.
     """
 
+    objective: ClassVar[str] = "sft"
+    """What clients train on, as the Hub tags it."""
     deciding: ClassVar[tuple[str, ...]] = (
         *("num_rounds", "clients_per_round", "client_sampling", "client_weighting", "round_lr_scheduler_type"),
         *("round_min_learning_rate", "tuning", "stage_rounds", "seed", "data_seed", "full_determinism"),
