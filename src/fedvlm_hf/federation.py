@@ -307,13 +307,13 @@ class Federation:
             ids = dataset.unique("client_id") if "client_id" in dataset.column_names else [None]
             if None in ids:
                 raise ValueError(
-                    f"`method` {self.args.method_name!r} gives each client a model of its own, but `eval_dataset` "
+                    f"`method` {self.args.method_name!r} gives each client its own model, but `eval_dataset` "
                     f"{name!r} does not say in a column `client_id` whose each row is. Add it, or drop rows without."
                 )
             if strangers := sorted(set(ids) - set(self.roster.names)):
                 raise ValueError(
                     f"`eval_dataset` {name!r} has rows of client {strangers[0]!r}, which does not take part in the "
-                    f"run, and `method` {self.args.method_name!r} gives each client a model of its own: there is none "
+                    f"run, and `method` {self.args.method_name!r} gives each client its own model: there is none "
                     f"to score these rows with. Drop them; the clients are {', '.join(self.roster.names)}."
                 )
 

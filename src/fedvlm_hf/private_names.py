@@ -67,11 +67,11 @@ PRIVATE_NAMES = (
     ),
     PrivateName(
         "trl.SFTTrainer", "_total_train_tokens", _TRL,
-        "a counter that goes on from one `train()` to the next", "a client's `num_tokens` counts those before it",
+        "a counter that continues from one `train()` to the next", "a client's `num_tokens` counts those before it",
     ),
     PrivateName(
         "trl.SFTTrainer", "_metrics", _TRL,
-        "metrics that go on from one `train()` to the next", "a client's metrics have a share of those before it",
+        "metrics that continue from one `train()` to the next", "a client's metrics include those of the client before",
     ),
     PrivateName(
         "trl.SFTConfig", "_VALID_DICT_FIELDS", _TRL,
