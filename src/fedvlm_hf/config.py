@@ -88,7 +88,7 @@ class FederatedArguments:
             Repository of the base model, where `model` is a folder with a copy of it. Without it, a base model in a
             folder is pushed too, to `hub_model_id` with `-base` at its end.
         hub_patience (`float`, *optional*, defaults to `600.0`):
-            How many seconds the end of training waits for a Hub that cannot be reached. What is not sent stays on disk.
+            How long the end of training waits for a Hub that cannot be reached, in seconds. The rest stays on disk.
     """
 
     objective: ClassVar[str] = "sft"
@@ -205,7 +205,7 @@ class FederatedArguments:
     )
     hub_patience: float = field(
         default=600.0,
-        metadata={"help": "How many seconds the end of training waits for a Hub that cannot be reached."},
+        metadata={"help": "How long the end of training waits for a Hub that cannot be reached, in seconds."},
     )
 
     def __post_init__(self):

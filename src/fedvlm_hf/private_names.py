@@ -71,7 +71,7 @@ PRIVATE_NAMES = (
     ),
     PrivateName(
         "trl.SFTTrainer", "_metrics", _TRL,
-        "metrics that continue from one `train()` to the next", "a client's metrics include those of the client before",
+        "metrics that continue from one `train()` to the next", "a client's metrics include earlier clients'",
     ),
     PrivateName(
         "trl.SFTConfig", "_VALID_DICT_FIELDS", _TRL,

@@ -29,8 +29,8 @@ class Ditto(ClientMethod):
 
     Args:
         lam (`float`, *optional*, defaults to `0.1`):
-            lambda, the weight of the penalty. At 0 each client trains its copy alone, independently of the global tensors; the
-            larger it is, the closer copies stay to them.
+            lambda, the weight of the penalty. At 0 each client trains its copy independently of the global tensors;
+            the larger it is, the closer the copies stay to them.
         personal_steps (`int`, *optional*):
             s, the optimizer steps of the personal phase. By default as many as the global phase has.
 
