@@ -1,4 +1,4 @@
-"""recipes/fed_nature.py as a user runs it: defaults, any model, any dataset folder, help, resume, refusals."""
+"""recipes/fed_nature.py: defaults, other models, dataset folders, help, resuming, errors."""
 
 import importlib.util
 import json
@@ -71,7 +71,7 @@ def test_transforms_from_the_shell(recipe, tmp_path, data_folder):
 
 @pytest.mark.parametrize("connector", ["linear", "mlp2x", "mlp6x"])
 def test_another_connector(recipe, tmp_path, data_folder, connector):
-    """The base that the exports name lies in the run's folder, and stock PEFT loads a round on it."""
+    """The exports name a base model in the folder of the run, and stock PEFT loads a round on it."""
     arguments = ["--model_name_or_path", save_tiny(tmp_path / "base"), "--dataset_name", data_folder, *CPU]
     arguments += ["--output_dir", str(tmp_path / "out"), "--num_rounds", "1", "--max_steps", "1"]
     recipe.main([*arguments, "--connector", connector])
@@ -109,7 +109,7 @@ def test_lora_over_an_untrained_connector_is_warned_of(tmp_path, caplog):
 
 
 def test_a_dataset_in_the_hubs_layout(tmp_path):
-    """Parquet files and a card whose `configs` name the splits, as `push_to_hub` leaves them."""
+    """Parquet files and a card that names the splits in `configs`, as written by `push_to_hub`."""
     card = ["---", "configs:"]
     for config, sizes in {"iid": {"client_00": 2, "client_01": 2}, "noniid": {"client_00": 3, "client_01": 1}}.items():
         card += [f"- config_name: {config}", "  data_files:"]
@@ -125,7 +125,7 @@ def test_a_dataset_in_the_hubs_layout(tmp_path):
 
 
 def test_the_default_configuration_trains_the_mini(recipe, tmp_path):
-    """One step a client on the embedded data and model, with every argument of the default but the amount of work."""
+    """One step per client on the embedded data and model, with all default arguments except the amount of work."""
     arguments = ["--output_dir", str(tmp_path), "--num_rounds", "1", "--max_steps", "1", "--num_threads", "1"]
     _, args, model_args = parse_recipe(arguments, DataArguments, "", recipe.DEFAULTS)
     data = fed_nature()

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from trl import SFTConfig
 
-from .hub.layout import check_repo_id
+from .repository.requests import check_repo_id
 
 
 @dataclass

@@ -125,6 +125,22 @@ def stack_pairs(pairs: Sequence[LoraPair], weights: Sequence[float]) -> LoraPair
     return LoraPair(a, torch.cat([pair.b for pair in pairs], dim=1), pairs[0].scale)
 
 
+def add_pairs(base: TensorDict, change: Mapping[str, LoraPair]) -> TensorDict:
+    """The sum of two changes of a base model, as the tensors of LoRA pairs.
+
+    Args:
+        base (`TensorDict`):
+            The first change, as [`pair_tensors`] names its tensors; it may be empty.
+        change (`Mapping[str, LoraPair]`):
+            The second one, by module. Two pairs of a module are stacked, and kept no larger than its weight.
+    """
+    pairs = lora_pairs(base)
+    for module, pair in change.items():
+        stacked = stack_pairs([pairs[module], pair], [1, 1]) if module in pairs else pair
+        pairs[module] = stacked.compact()
+    return TensorDict.from_tensors(pair_tensors(pairs))
+
+
 def at_rank(tensors: TensorDict, rank: int) -> TensorDict:
     """An adapter's tensors with its LoRA pairs cut to their first `rank` components."""
     cut = {}

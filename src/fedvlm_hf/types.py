@@ -176,7 +176,7 @@ class Aggregate:
         tensors (`TensorDict`):
             The combined tensors, as weights.
         control (`State`, *optional*):
-            The control groups, summed over the clients.
+            The control groups, summed over the clients, and other tensors that `aggregate` hands to `apply`.
         num_clients (`int`, *optional*):
             Number of updates.
         total_weight (`float`, *optional*):

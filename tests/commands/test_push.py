@@ -5,7 +5,7 @@ import json
 import pytest
 
 from fedvlm_hf.commands.push import _target, run
-from fedvlm_hf.hub.target import PushTarget
+from fedvlm_hf.hub.layout import PushTarget
 from fedvlm_hf.types import RoundRecord
 
 

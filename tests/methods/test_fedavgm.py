@@ -3,12 +3,12 @@
 import pytest
 import torch
 
+from fedvlm_hf.exchange.tensor_files import load_state, save_state
 from fedvlm_hf.methods.fedavg import FedAvg
 from fedvlm_hf.methods.fedavgm import FedAvgM
-from fedvlm_hf.state import load_state, save_state
 from fedvlm_hf.tensors import TensorDict
 from fedvlm_hf.testing import scalars
-from fedvlm_hf.types import ServerState
+from fedvlm_hf.types import Aggregate, ServerState
 from server_steps import state_after, weights_after
 
 
@@ -57,17 +57,17 @@ def test_without_momentum_it_is_fedavg_to_the_bit(variant):
     for _ in range(3):
         mean = current.with_flat(torch.randn(10_000, generator=generator))
         assert not torch.equal(current.flat + (mean.flat - current.flat), mean.flat)
-        after, state = method.apply(mean, current, state)
-        assert torch.equal(after.flat, FedAvg().apply(mean, current, ServerState())[0].flat)
+        after, state = method.apply(Aggregate(mean), current, state)
+        assert torch.equal(after.flat, FedAvg().apply(Aggregate(mean), current, ServerState())[0].flat)
         current = after
 
 
 def test_nothing_that_goes_in_is_changed_or_comes_out_again():
     """Trap: a peer's FedAvgM aliased its input, so that the change was 0 and it was FedAvg."""
     mean, current = scalars(w=[3.0]), scalars(w=[1.0])
-    state = FedAvgM().apply(mean, current, FedAvgM().init(current))[1]
+    state = FedAvgM().apply(Aggregate(mean), current, FedAvgM().init(current, 2))[1]
     digests = [t.digest() for t in (mean, current, state.tensors["momentum"])]
-    after, new_state = FedAvgM().apply(mean, current, state)
+    after, new_state = FedAvgM().apply(Aggregate(mean), current, state)
     assert [t.digest() for t in (mean, current, state.tensors["momentum"])] == digests
     pointers = [
         t.flat.data_ptr() for t in (mean, current, after, state.tensors["momentum"], new_state.tensors["momentum"])
@@ -79,18 +79,24 @@ def test_nothing_that_goes_in_is_changed_or_comes_out_again():
 def test_momentum_survives_saving(tmp_path, variant):
     method = FedAvgM(variant=variant)
     mean, current = scalars(w=[0.1, -0.3]), scalars(w=[0.7, 0.2])
-    after, state = method.apply(mean, current, method.init(current))
+    after, state = method.apply(Aggregate(mean), current, method.init(current, 2))
     save_state(tmp_path / "server.safetensors", state.tensors)
     loaded = ServerState(load_state(tmp_path / "server.safetensors"), dict(state.scalars))
     for going_on in (state, loaded):
-        assert method.apply(mean, after, going_on)[0].digest() == method.apply(mean, after, state)[0].digest()
-    assert method.apply(mean, after, method.init(after))[0].digest() != method.apply(mean, after, state)[0].digest()
+        assert (
+            method.apply(Aggregate(mean), after, going_on)[0].digest()
+            == method.apply(Aggregate(mean), after, state)[0].digest()
+        )
+    assert (
+        method.apply(Aggregate(mean), after, method.init(after, 2))[0].digest()
+        != method.apply(Aggregate(mean), after, state)[0].digest()
+    )
 
 
 def test_where_nothing_is_shared_nothing_breaks():
     nothing = TensorDict({})
-    after, state = FedAvgM().apply(nothing, nothing, FedAvgM().init(nothing))
-    assert (len(after), len(FedAvgM().apply(nothing, after, state)[0])) == (0, 0)
+    after, state = FedAvgM().apply(Aggregate(nothing), nothing, FedAvgM().init(nothing, 2))
+    assert (len(after), len(FedAvgM().apply(Aggregate(nothing), after, state)[0])) == (0, 0)
 
 
 @pytest.mark.parametrize(

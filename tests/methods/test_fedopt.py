@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 
+from fedvlm_hf.exchange.tensor_files import load_state, save_state
 from fedvlm_hf.methods.fedopt import FedAdagrad, FedAdam, FedOpt, FedYogi
-from fedvlm_hf.state import load_state, save_state
 from fedvlm_hf.tensors import TensorDict
 from fedvlm_hf.testing import scalars
-from fedvlm_hf.types import ServerState
+from fedvlm_hf.types import Aggregate, ServerState
 from server_steps import state_after, steps, updates, weights_after
 
 
@@ -84,7 +84,7 @@ def test_the_defaults_by_hand():
     for method, expected in [(FedAdagrad(), 4 / 4001), (FedAdam(), 0.4 / 401), (FedYogi(), 0.4 / 401)]:
         (weight, _), *_ = steps(method, CLIENTS)
         assert weight == pytest.approx(expected, rel=1e-5)
-        assert method.init(scalars(w=[0.0])).tensors["v"].flat.item() == pytest.approx(1e-6)
+        assert method.init(scalars(w=[0.0]), 2).tensors["v"].flat.item() == pytest.approx(1e-6)
 
 
 class TestFedVLMBench:
@@ -133,10 +133,10 @@ def test_with_a_coarse_tau_it_is_fedavg(method):
 def test_nothing_that_goes_in_is_changed_or_comes_out_again(method):
     """The state of an earlier round stays what it was: a round that is saved late must be the round that it was."""
     mean, current = scalars(w=[3.0]), scalars(w=[1.0])
-    state = method().apply(mean, current, method().init(current))[1]
+    state = method().apply(Aggregate(mean), current, method().init(current, 2))[1]
     before = [mean, current, *state.tensors.values()]
     digests = [tensors.digest() for tensors in before]
-    after, new_state = method().apply(mean, current, state)
+    after, new_state = method().apply(Aggregate(mean), current, state)
     assert [tensors.digest() for tensors in before] == digests
     assert len({tensors.flat.data_ptr() for tensors in [*before, after, *new_state.tensors.values()]}) == 7
 
@@ -146,14 +146,14 @@ def test_nothing_that_goes_in_is_changed_or_comes_out_again(method):
 @pytest.mark.parametrize("current", [scalars(w=[0.7, 0.2]), TensorDict({})], ids=["two weights", "nothing is shared"])
 def test_moments_survive_saving(tmp_path, method, variant, current):
     """After none, one and two rounds; a method that shares nothing has moments without a tensor."""
-    method, state = method(variant=variant), method(variant=variant).init(current)
+    method, state = method(variant=variant), method(variant=variant).init(current, 2)
     for _ in range(3):
         mean = current.with_flat(current.flat * 0.9 + 0.1)
         save_state(tmp_path / "server.safetensors", state.tensors)
         loaded = ServerState(load_state(tmp_path / "server.safetensors"), dict(state.scalars))
         assert sorted(loaded.tensors) == sorted(state.tensors)
-        resumed = method.apply(mean, current, loaded)[0]
-        current, state = method.apply(mean, current, state)
+        resumed = method.apply(Aggregate(mean), current, loaded)[0]
+        current, state = method.apply(Aggregate(mean), current, state)
         assert resumed.digest() == current.digest()
     assert sorted(state.tensors) == ["m", "v"]
 
@@ -163,7 +163,7 @@ def test_the_mean_follows_the_samples_unless_the_variant_says_otherwise(method):
     """1 and 3 samples, 10 and 2: (10 + 6) / 4 = 4, or (10 + 2) / 2 = 6. An iterator is enough."""
     current = scalars(w=[0.0, 0.0])
     for variant, expected in [("paper", 4.0), ("fedvlmbench", 6.0)]:
-        mean = method(variant=variant).aggregate(iter(updates(current, CLIENTS[0])), ServerState())
+        mean = method(variant=variant).aggregate(iter(updates(current, CLIENTS[0])), current, ServerState()).tensors
         assert mean.flat[0].item() == expected
 
 

@@ -49,7 +49,7 @@ def test_two_rounds_by_hand(mu, expected):
     for value in expected:
         clients = [(1, 4.0), (3, -2.0)]
         updates = [ClientUpdate(1, "", two_local_steps(FedProx(mu), weights, centre), n) for n, centre in clients]
-        weights = FedAvg().aggregate(updates, ServerState())
+        weights = FedAvg().aggregate(updates, weights, ServerState()).tensors
         assert weights["w"].item() == value
 
 

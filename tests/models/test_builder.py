@@ -1,4 +1,4 @@
-"""CLIP, connector and Llama 3 put together from folders that transformers saved, and trained."""
+"""Assemble CLIP, connector and Llama 3 from folders that transformers saved, and train the model."""
 
 import json
 import logging
@@ -29,7 +29,7 @@ def parts(tmp_path_factory):
 
 @pytest.fixture
 def transformers_log(caplog, monkeypatch):
-    """What transformers warns of, which its logger keeps from pytest by default."""
+    """Warnings of transformers, which its logger does not propagate to pytest by default."""
     monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
     return caplog
 

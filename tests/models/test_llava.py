@@ -1,4 +1,4 @@
-"""LLaVA with connectors of any depth: arithmetic by hand, stock LLaVA's names, training and loading for real."""
+"""LLaVA with connectors of any depth: arithmetic by hand, names of stock LLaVA, real training and loading."""
 
 import json
 import math
@@ -148,7 +148,7 @@ def test_auto_classes_load_what_was_saved(tmp_path, connector):
 
 
 def test_the_language_model_is_built_once(monkeypatch):
-    """Subclasses that replace what their parent's __init__ built would make billions of parameters twice."""
+    """A subclass that replaced parts built by its parent's `__init__` would create billions of parameters twice."""
     built = []
     init = LlamaModel.__init__
     monkeypatch.setattr(LlamaModel, "__init__", lambda self, config: (built.append(1), init(self, config))[1])
@@ -193,7 +193,7 @@ def test_a_federation_trains_it_and_stock_peft_loads_the_export(tmp_path, folder
 
 
 def test_mlp2x_needs_no_import_and_the_others_one(folders):
-    """In a process of its own, as a user of an export has it."""
+    """In a new process, like that of a user who loads an export."""
     code = f"""
 import sys
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor

@@ -1,6 +1,7 @@
 """Which parameters of a PeftModel are the adapter, which of them train, how they are read, written and exported."""
 
 import copy
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,8 @@ class Adapter:
         dtype. What has trained once stays fp32, also in a later stage in which it is frozen.
         """
         names = frozenset(names)
+        if unknown := sorted(names - self.parameters.keys()):
+            raise ValueError(f"`names` has {unknown[0]!r}, which is not a parameter of the adapter.")
         for name, parameter in self.parameters.items():
             parameter.requires_grad_(name in names)
             if parameter.requires_grad and parameter.dtype != torch.float32:
@@ -175,6 +178,20 @@ class Adapter:
             change_here = LoraPair(pair.a.to(weight.device), pair.b.to(weight.device), pair.scale)
             weight.data.copy_(changed_weight(original, change_here, self.model.get_submodule(module).fan_in_fan_out))
         self._base_change = change if change else None
+
+    def check_base_change(self) -> None:
+        """Check that the weight of each module with LoRA can take a change.
+
+        Raises:
+            `ValueError`: if one cannot, as [`change_base`] says, or if it is tied to the weight of another module.
+        """
+        uses = Counter(id(parameter) for _, parameter in self.model.named_parameters(remove_duplicate=False))
+        for module in self.lora_pairs(self.parameters):
+            if uses[id(self._base_weight(module))] > 1:
+                raise ValueError(
+                    f"`method` changes the weights of the base model, but the weight of {module!r} is tied to another "
+                    "module, which would change with it. Leave it out of the LoRA configuration's `target_modules`."
+                )
 
     def _base_weight(self, module: str) -> nn.Parameter:
         layer = self.model.get_submodule(module)

@@ -69,6 +69,7 @@ class ClientModel:
         trained = dict.fromkeys(name for stage in self.plan.stages for name in self._trained(stage.trains))
         self._private = [name for name in trained if not method.is_shared(name)]
         self._initial_private = self.adapter.read(self._private)
+        self._ever_shared = [name for name in trained if method.is_shared(name)]
         self.base_fingerprint = _fingerprint(model)
         self.reset()
 
@@ -173,6 +174,10 @@ class ClientModel:
         """The shared tensors of the current stage, as the run starts."""
         return TensorDict.from_tensors({name: self.initial[name] for name in self.shared})
 
+    def initial_of_all_stages(self) -> TensorDict:
+        """The tensors that are shared in any stage, as the run starts."""
+        return TensorDict.from_tensors({name: self.initial[name] for name in self._ever_shared})
+
     def shared_tensors(self, expected: Expected | None = None) -> TensorDict:
         """Read the shared tensors out of the model, in the shapes that are expected."""
         if expected is None:
@@ -217,6 +222,13 @@ def _fingerprint(model: PeftModel) -> str:
         ends = torch.cat([values[:8], values[-8:]]).contiguous().cpu().view(torch.uint8)
         digest.update(json.dumps([name, list(tensor.shape), str(tensor.dtype)]).encode() + ends.numpy().tobytes())
     return digest.hexdigest()
+
+
+def load_base_delta(path: Path) -> TensorDict:
+    """Read the change of the base model that a round's export holds, by the names that [`Adapter`] has."""
+    from safetensors.torch import load_file
+
+    return TensorDict.from_tensors({f"{_PREFIX}{name}": tensor for name, tensor in load_file(path).items()})
 
 
 def apply_base_delta(model: PreTrainedModel, folder: str | Path) -> PreTrainedModel:

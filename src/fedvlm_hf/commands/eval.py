@@ -45,7 +45,7 @@ def run(argv: Sequence[str]) -> None:
 def _evaluate(arguments: Namespace) -> None:
     # Imports that take seconds are in the functions, so that `fedvlm --help` does not wait for them
     from ..files import write_atomic
-    from ..hub.remote_rounds import saved_rounds
+    from ..hub.rounds import saved_rounds
     from ..hub.scoring import RoundScorer
     from ..launch import load_federation, use_threads
     from ..progress import evaluation_bar

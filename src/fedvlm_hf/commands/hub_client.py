@@ -36,12 +36,11 @@ def run(argv: Sequence[str]) -> None:
     from transformers import HfArgumentParser
     from trl import get_peft_config, get_quantization_config
 
-    from ..hub.federation.answers import alone
-    from ..hub.federation.client import HubClient
-    from ..hub.federation.facts import base_sha256
-    from ..hub.federation.remote import Remote
-    from ..hub.federation.settings import Settings, client_arguments
+    from ..engines.hub.answers import exclusive_lock
+    from ..engines.hub.client import HubClient
+    from ..exchange.settings import Settings, base_sha256, client_arguments
     from ..launch import use_threads
+    from ..repository import Repository
     from ..trainer import FederatedTrainer
 
     parser = HfArgumentParser(
@@ -54,9 +53,9 @@ def run(argv: Sequence[str]) -> None:
     show_steps()
     use_threads(own.num_threads)
     folder = Path(own.output_dir or Path("out") / own.repo.replace("/", "--") / own.client_id)
-    remote = Remote(own.repo, branch=own.revision, pause=own.poll_seconds)
+    repository = Repository(own.repo, branch=own.revision, first_wait=own.poll_seconds)
 
-    def make_trainer(settings: Settings) -> tuple[FederatedTrainer, str]:
+    def make_host(settings: Settings) -> tuple[FederatedTrainer, str]:
         model = own.model_name_or_path or settings.base_model
         if model is None:
             raise ValueError(
@@ -79,8 +78,8 @@ def run(argv: Sequence[str]) -> None:
         )
         return trainer, base
 
-    with alone(folder, f"client {own.client_id}"):
-        count = HubClient(remote, own.client_id, folder / "answers", make_trainer, own.any_versions).run()
+    with exclusive_lock(folder, f"client {own.client_id}"):
+        count = HubClient(repository, own.client_id, folder / "answers", make_host, own.any_versions).run()
     print(f"The federation is finished; {own.client_id} answered {count} rounds since it was started.")
 
 
@@ -89,7 +88,7 @@ def show_steps() -> None:
     import logging
 
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    logging.getLogger("fedvlm_hf.hub.federation").setLevel(logging.INFO)
+    logging.getLogger("fedvlm_hf.engines.hub").setLevel(logging.INFO)
 
 
 def _rows(own: "HubClientArguments") -> "Dataset":

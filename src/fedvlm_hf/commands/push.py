@@ -8,7 +8,7 @@ from . import HelpFormatter, dedented
 
 
 if TYPE_CHECKING:
-    from ..hub.target import PushTarget
+    from ..hub.layout import PushTarget
 
 
 def run(argv: Sequence[str]) -> None:
@@ -64,8 +64,8 @@ def _target(out: str, options: dict) -> "PushTarget":
     from dataclasses import replace
     from pathlib import Path
 
-    from ..hub.errors import HubRefusedError
-    from ..hub.target import PushTarget
+    from ..hub.layout import PushTarget
+    from ..repository.requests import HubRefusedError
 
     known = PushTarget.read(Path(out) / "outbox")
     if known is None and "repo" not in options:

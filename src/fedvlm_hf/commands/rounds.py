@@ -28,7 +28,7 @@ def run(argv: Sequence[str]) -> None:
     parser.add_argument("run", help="Repository on the Hub, or folder of a run.")
     arguments = parser.parse_args(argv)
     # Imports that take seconds are here, so that `fedvlm --help` does not wait for them
-    from ..hub.remote_rounds import saved_rounds
+    from ..hub.rounds import saved_rounds
 
     print(rounds_text(saved_rounds(arguments.run)))
 

@@ -28,6 +28,19 @@ class Strategy:
         """State before the first round, from the tensors that are shared and train, and the number of all clients."""
         return ServerState()
 
+    def check_run(self, shared: TensorDict, client_ids: Sequence[str]) -> None:
+        """Refuse a run in which the method would not be what its paper says, before anything is trained.
+
+        Args:
+            shared (`TensorDict`):
+                Every tensor that is shared and trains in any stage of the run, with its initial values.
+            client_ids (`Sequence[str]`):
+                All clients of the run, in sorted order.
+
+        Raises:
+            `ValueError`: naming the argument and what to set.
+        """
+
     def configure(
         self, round_idx: int, client_ids: Sequence[str], current: TensorDict, state: ServerState
     ) -> list[ClientTask]:
@@ -149,7 +162,8 @@ class Method:
     """A whole method: what clients do and what the server does.
 
     Raises:
-        `ValueError`: if the client half takes no server half but the mean, and another one is given.
+        `ValueError`: if the client half takes no server half but the mean, and another one is given, or if clients
+            keep personal copies over a base model that the server half changes.
     """
 
     client: ClientMethod
@@ -163,6 +177,12 @@ class Method:
             raise ValueError(
                 f"`method` joins {client} and {strategy}, but {client} has no clients whose changes a server joins. "
                 f"Use {client} alone, or {strategy} with a federated client half."
+            )
+        if self.strategy.changes_base and any(phase.is_personal for phase in self.client.phases):
+            raise ValueError(
+                f"`method` joins {client}, whose clients keep a personal copy of the adapter, and {strategy}, which "
+                "changes the base model in each round: a copy would no longer fit the base that it was trained on. "
+                "Use one of the two."
             )
 
 

@@ -1,6 +1,6 @@
 """FedAvgM (Hsu et al., 2019, https://huggingface.co/papers/1909.06335)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..registry import unknown_name_message
 from ..tensors import TensorDict
@@ -45,9 +45,12 @@ class FedAvgM(Strategy):
     ```
     """
 
-    server_lr: float = 1.0
-    server_momentum: float = 0.9
-    variant: str = "paper"
+    server_lr: float = field(default=1.0, metadata={"help": "eta, the server's learning rate."})
+    server_momentum: float = field(default=0.9, metadata={"help": "beta, the momentum of the server; 0 has none."})
+    variant: str = field(
+        default="paper",
+        metadata={"help": "'fedvlmbench' damps the momentum as that benchmark's code does.", "choices": VARIANTS},
+    )
 
     def __post_init__(self) -> None:
         check_knob("server_lr", self.server_lr, above=0, why="at 0 the global weights stay, below they go backwards")

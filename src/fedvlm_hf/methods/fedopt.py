@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -21,6 +21,7 @@ class _Variant:
     has_plain_mean: bool  # all clients weigh the same
 
 
+_BETA1 = "Decay of the momentum m of the server; 0 has none."
 VARIANTS = {"paper": _Variant(False, False, False), "fedvlmbench": _Variant(True, True, True)}
 
 
@@ -57,11 +58,17 @@ class FedOpt(Strategy, ABC):
         `ValueError`: if a knob is out of its range.
     """
 
-    server_lr: float = 1e-3
-    beta1: float = 0.9
-    tau: float = 1e-3
-    v0: float | None = None
-    variant: str = "paper"
+    server_lr: float = field(default=1e-3, metadata={"help": "eta, the server's learning rate; tune it."})
+    beta1: float = field(default=0.9, metadata={"help": _BETA1})
+    tau: float = field(
+        default=1e-3,
+        metadata={"help": "Adaptivity: the smaller, the less a step depends on the size of the change."},
+    )
+    v0: float | None = field(default=None, metadata={"help": "Start of the second moment v; tau^2 by default."})
+    variant: str = field(
+        default="paper",
+        metadata={"help": "'fedvlmbench' computes what that benchmark's code does.", "choices": list(VARIANTS)},
+    )
 
     def __post_init__(self) -> None:
         check_knob("server_lr", self.server_lr, above=0, why="at 0 the global weights stay, below they go backwards")
@@ -125,7 +132,7 @@ class FedAdagrad(FedOpt):
     ```
     """
 
-    beta1: float = 0.0
+    beta1: float = field(default=0.0, metadata={"help": _BETA1})
 
     def second_moment(self, v: torch.Tensor, square: torch.Tensor) -> torch.Tensor:
         """The sum of all squares."""
@@ -136,7 +143,7 @@ class FedAdagrad(FedOpt):
 class _Fading(FedOpt):
     """What FedAdam and FedYogi share: a second moment that forgets."""
 
-    beta2: float = 0.99
+    beta2: float = field(default=0.99, metadata={"help": "Decay of the second moment v of the server."})
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,7 +1,7 @@
 """FedProx (Li et al., 2020, https://huggingface.co/papers/1812.06127)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
@@ -41,7 +41,9 @@ class FedProx(ClientMethod):
     ```
     """
 
-    mu: float = 0.01
+    mu: float = field(
+        default=0.01, metadata={"help": "Weight of the penalty on the distance from the global tensors; 0 is FedAvg."}
+    )
 
     def __post_init__(self) -> None:
         check_knob("mu", self.mu, at_least=0, why="below 0 clients are driven away from the global weights")

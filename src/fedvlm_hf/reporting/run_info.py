@@ -1,6 +1,6 @@
 """What a model card says about a run besides its scores, and where each part comes from.
 
-Cards are published, so nothing here may hold a path of the machine, a token or another secret.
+Cards are published, so they must not contain a path of the machine, a token or another secret.
 """
 
 import json
@@ -90,6 +90,8 @@ class RunInfo:
             Whether the class of the base model comes with this package and has to be imported before loading.
         is_personal (`bool`, *optional*, defaults to `False`):
             Whether clients keep private tensors, so that each is scored with a model that no saved round contains.
+        changes_base (`bool`, *optional*, defaults to `False`):
+            Whether the method changes the weights of the base model, which loading has to repeat.
         is_simulated (`bool`, *optional*, defaults to `True`):
             Whether all clients ran on one host.
     """
@@ -114,6 +116,7 @@ class RunInfo:
     versions: Mapping[str, str] = field(default_factory=versions)
     is_our_class: bool = False
     is_personal: bool = False
+    changes_base: bool = False
     is_simulated: bool = True
 
 
@@ -153,7 +156,8 @@ def run_info(
         dataset_config=data.config_name if data and data.config_name != "default" else None,
         hub_model_id=args.hub_model_id if args.push_to_hub else None,
         paper=method_paper(method),
-        transforms=[_in_words(transform) for transform in run["transforms"]],
+        transforms=[_described(transform) for transform in run["transforms"]],
+        changes_base=method.strategy.changes_base,
         command=public_command(sys.argv),
         is_our_class=type(model.get_base_model()).__module__.startswith("fedvlm_hf."),
         **_license(base_model),
@@ -161,8 +165,8 @@ def run_info(
     )
 
 
-def _in_words(transform: Mapping[str, Any]) -> str:
-    """A transform with its knobs, such as `clip (max_norm=1.0)`."""
+def _described(transform: Mapping[str, Any]) -> str:
+    """Return the name and the knobs of a transform, such as `clip (max_norm=1.0)`."""
     knobs = ", ".join(f"{name}={value}" for name, value in transform["knobs"].items())
     return f"{transform['name']} ({knobs})" if knobs else transform["name"]
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from ..methods import ClientMethod, Method, Strategy
 from ..tensors import TensorDict
-from ..types import ClientTask, ClientUpdate, ServerState, State
+from ..types import ClientTask, ClientUpdate, LocalPhase, ServerState, State
 from .report import Mismatch
 
 
@@ -90,6 +90,8 @@ class ClientExample:
             The gradients after `adjust_gradients`.
         control (`State`, *optional*), state (`State`, *optional*):
             The control groups that the server sent, and what the client kept from its last round.
+        phase (`LocalPhase`, *optional*):
+            The local phase that runs, if the method has several.
         knobs (`Mapping[str, Any]`, *optional*), tolerance (`float`, *optional*, defaults to `1e-6`):
             As in [`ServerExample`].
     """
@@ -101,6 +103,7 @@ class ClientExample:
     expected: TensorDict
     control: State = field(default_factory=dict)
     state: State = field(default_factory=dict)
+    phase: LocalPhase = field(default_factory=LocalPhase)
     knobs: Mapping[str, Any] = field(default_factory=dict)
     tolerance: float = 1e-6
 
@@ -114,7 +117,8 @@ class ClientExample:
         parameters = {name: nn.Parameter(tensor.clone()) for name, tensor in self.parameters.items()}
         for name, parameter in parameters.items():
             parameter.grad = self.gradients[name].clone()
-        client.adjust_gradients(parameters, ClientTask(1, "a", self.global_tensors, self.control, state=self.state))
+        task = ClientTask(1, "a", self.global_tensors, self.control, state=self.state, phase=self.phase)
+        client.adjust_gradients(parameters, task)
         found = TensorDict.from_tensors({name: parameter.grad for name, parameter in parameters.items()})
         _compare(self, found, self.expected, "gradients after `adjust_gradients`")
         unmoved = TensorDict.from_tensors(parameters)

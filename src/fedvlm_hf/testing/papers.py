@@ -5,11 +5,13 @@ their mean weighted by samples is m, and their plain mean is m + 1. Tensor `u` m
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
+from ..lora import lora_pairs
 from ..methods import Method
-from ..types import ClientUpdate
-from .examples import ClientExample, ServerExample, WorkedExample, scalars, sent
+from ..types import ClientTask, ClientUpdate, LocalPhase
+from .examples import ClientExample, ServerExample, WorkedExample, scalars, sent, step
 from .tiny import tiny_rows
 
 
@@ -27,6 +29,11 @@ def _plain_clients(**means: Sequence[float]) -> list[ClientUpdate]:
         sent("a", 1, **{name: [mean + 2 for mean in values] for name, values in means.items()}),
         sent("b", 3, **{name: [mean - 2 for mean in values] for name, values in means.items()}),
     ]
+
+
+def _controlled(client_id: str, weight: float, w: float) -> ClientUpdate:
+    """An update of SCAFFOLD, whose control variates do not move the tensors of the same round."""
+    return sent(client_id, weight, {"control": scalars(w=[8.0])}, w=[w])
 
 
 def _server(
@@ -155,6 +162,109 @@ FEDYOGI_FEDVLMBENCH = _server(
 )
 
 
+SCAFFOLD_STEP = ClientExample(
+    """Karimireddy et al., Algorithm 1: a step goes along g - c_k + c. w: 0.25 - 0.5 + 2 = 1.75 and 1 + 1 - 3 = -1;
+    u: -1 - 4 + 0 = -5.""",
+    parameters=scalars(w=[3.0, -1.0], u=[2.0]),
+    gradients=scalars(w=[0.25, 1.0], u=[-1.0]),
+    global_tensors=scalars(w=[1.0, -1.0], u=[6.0]),
+    expected=scalars(w=[1.75, -1.0], u=[-5.0]),
+    control={"control": scalars(w=[2.0, -3.0], u=[0.0])},
+    state={"control": scalars(w=[0.5, -1.0], u=[4.0])},
+)
+SCAFFOLD_SERVER = ServerExample(
+    """x = x + eta_g mean_k(y_k - x), the mean plain. With eta_g = 0.5 and w from 1: y = 3 and 7, so w = 1 + 0.5 * 4 =
+    3; y = 1 and -3, so w = 3 + 0.5 * -4 = 1. Weighted by 1 and 3 samples the first would be 3.5.""",
+    scalars(w=[1.0]),
+    [
+        ([_controlled("a", 1, 3.0), _controlled("b", 3, 7.0)], scalars(w=[3.0])),
+        ([_controlled("a", 1, 1.0), _controlled("b", 3, -3.0)], scalars(w=[1.0])),
+    ],
+    {"server_lr": 0.5},
+)
+
+
+def moves_the_controls(method: Method) -> None:
+    """Option II: c_k = c_k - c + (x - y) / (K eta), and c = c + (1/N) sum of the changes of c_k.
+
+    With c_k = 5, c = 2, x = 4, y = 1, K = 3 and eta = 0.5: the change is -2 + 3 / 1.5 = 0, so c_k stays 5. With
+    y = -2 it is -2 + 6 / 1.5 = 2, so c_k = 7. Four clients, of which two take part: c = 0 + (0 + 2) / 4 = 0.5.
+    """
+    task = ClientTask(
+        1, "a", scalars(w=[4.0]), {"control": scalars(w=[2.0])}, state={"control": scalars(w=[5.0])}
+    )  # fmt: skip
+    metrics = {"num_steps": 3, "learning_rate": 0.5}
+    updates = [
+        method.client.on_finish(
+            replace(sent(client_id, 1, w=[y]), metrics=metrics), replace(task, client_id=client_id)
+        )
+        for client_id, y in (("a", 1.0), ("b", -2.0))
+    ]
+    kept = [update.state["control"].flat.item() for update in updates]
+    assert kept == [5.0, 7.0], f"the clients keep {kept}"
+    _, state = step(method.strategy, updates, task.tensors, method.strategy.init(task.tensors, 4))
+    (next_task,) = method.strategy.configure(2, ["a"], task.tensors, state)
+    assert next_task.control["control"].flat.item() == 0.5, f"the server sends {next_task.control}"
+    assert list(next_task.expected.control) == ["control"], "the server does not ask for the change of c_k"
+
+
+DITTO = ClientExample(
+    """Li et al., Algorithm 1: a step of the personal copy goes along g + lambda (v - w_t). With lambda = 0.5:
+    w: 0.25 + 0.5 (3 - 1) = 1.25, and 1 + 0.5 (-1 + 1) = 1; u: -1 + 0.5 (2 - 6) = -3.""",
+    parameters=scalars(w=[3.0, -1.0], u=[2.0]),
+    gradients=scalars(w=[0.25, 1.0], u=[-1.0]),
+    global_tensors=scalars(w=[1.0, -1.0], u=[6.0]),
+    expected=scalars(w=[1.25, 1.0], u=[-3.0]),
+    phase=LocalPhase("personal", is_personal=True),
+    knobs={"lam": 0.5},
+)
+DITTO_GLOBAL = replace(
+    DITTO,
+    derivation="The global tensors train as in FedAvg: no term is added.",
+    expected=DITTO.gradients,
+    phase=LocalPhase("global"),
+)
+
+_A, _B = "q.lora_A.weight", "q.lora_B.weight"
+_LORA_CLIENTS = [
+    sent("a", 1, **{_A: [[1.0, 2.0]], _B: [[4.0], [0.0]], "w": [4.0]}),
+    sent("b", 3, **{_A: [[0.0, 4.0]], _B: [[0.0], [4.0]], "w": [0.0]}),
+]
+"""B A is [[4, 8], [0, 0]] for a and [[0, 0], [0, 16]] for b. With p = 1/4 and 3/4 the sum of the products is
+[[1, 2], [0, 12]], the mean of A is [0.25, 3.5], that of B [1, 3] and that of w 1."""
+
+
+def _lora_round(method: Method) -> tuple[list, dict[str, list]]:
+    """The change of the base model after a round of these clients, and the tensors after it."""
+    start = scalars(**{_A: [[3.0, 5.0]], _B: [[0.0], [0.0]], "w": [7.0]})
+    tensors, state = step(method.strategy, _LORA_CLIENTS, start, method.strategy.init(start, 2))
+    pair = lora_pairs(method.strategy.base_change(state))["q"]
+    return pair.delta().tolist(), {name: tensor.tolist() for name, tensor in tensors.items()}
+
+
+def stacks_the_products(method: Method) -> None:
+    """Wang et al., equation 3: the base changes by sum_k p_k B_k A_k = [[1, 2], [0, 12]], and adapters start anew.
+
+    B = 0, A holds the values 3 and 5 of the last one, and w is the mean 1.
+    """
+    change, tensors = _lora_round(replace(method, strategy=replace(method.strategy, ranks=None)))
+    assert change == [[1.0, 2.0], [0.0, 12.0]], f"the base changes by {change}"
+    assert tensors[_B] == [[0.0], [0.0]], f"B is {tensors[_B]}"
+    assert sorted(tensors[_A][0]) == [3.0, 5.0], f"A is {tensors[_A]}"
+    assert tensors["w"] == [1.0], f"w is {tensors['w']}"
+
+
+def adds_the_residual(method: Method) -> None:
+    """Singhal et al.: A and B are averaged, and the base changes by sum_k p_k B_k A_k - B A.
+
+    B A = [[0.25, 3.5], [0.75, 10.5]], so the residual is [[0.75, -1.5], [-0.75, 1.5]].
+    """
+    change, tensors = _lora_round(method)
+    assert change == [[0.75, -1.5], [-0.75, 1.5]], f"the base changes by {change}"
+    expected = {_A: [[0.25, 3.5]], _B: [[1.0], [3.0]], "w": [1.0]}
+    assert tensors == expected, f"the tensors are {tensors}"
+
+
 def pools_every_row(method: Method) -> None:
     """The baseline `central` has no formula: one client has every row once, clients in sorted order."""
     a, b = tiny_rows(2, seed=1), tiny_rows(3, seed=2)
@@ -175,12 +285,16 @@ def shares_nothing(method: Method) -> None:
 
 WORKED_EXAMPLES: dict[str, tuple[WorkedExample, ...]] = {
     "central": (pools_every_row,),
+    "ditto": (DITTO, DITTO_GLOBAL),
     "fedadagrad": (FEDADAGRAD, FEDADAGRAD_DEFAULTS, FEDADAGRAD_FEDVLMBENCH),
     "fedadam": (FEDADAM, FEDADAM_DEFAULT_V0, FEDADAM_FEDVLMBENCH),
     "fedavg": (FEDAVG,),
     "fedavgm": (FEDAVGM, FEDAVGM_FEDVLMBENCH),
+    "fedex": (adds_the_residual,),
     "fedprox": (FEDPROX,),
     "fedyogi": (FEDYOGI, FEDYOGI_DEFAULT_V0, FEDYOGI_FEDVLMBENCH),
+    "flora": (stacks_the_products,),
     "local": (shares_nothing,),
+    "scaffold": (SCAFFOLD_STEP, SCAFFOLD_SERVER, moves_the_controls),
 }
 """Examples of the built-in methods, by registered name."""
