@@ -23,8 +23,10 @@ def test_a_listed_name_is_still_there(entry):
         owner = import_module(entry.owner)
     except ModuleNotFoundError:
         owner = getattr(import_module(module), attribute)
-    if hasattr(owner, entry.name) or entry.name == "_pytree":
-        import_module(f"{entry.owner}.{entry.name}") if entry.name == "_pytree" else None
+    if hasattr(owner, entry.name):
+        return
+    if not inspect.isclass(owner):
+        import_module(f"{entry.owner}.{entry.name}")
         return
     sources = [inspect.getsource(cls) for cls in inspect.getmro(owner) if cls is not object]
     assert any(entry.name in source for source in sources)
@@ -52,6 +54,8 @@ def uses(source):
     """Private attributes that a file reads of another object than `self` and `cls`."""
     found = set()
     for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            found |= {alias.name for alias in node.names if is_private(alias.name)}
         if not isinstance(node, ast.Attribute) or not is_private(node.attr):
             continue
         owner = node.value
@@ -71,6 +75,7 @@ def test_no_class_uses_a_private_attribute_of_another():
 
 def test_the_scan_finds_what_it_looks_for():
     assert uses("trainer._store.load(1)\nself._own\nsuper()._up()\ncls._made") == {"_store"}
+    assert uses("from torch.utils._x import a\nfrom torch import _y, b") == {"_y"}
 
 
 def test_the_trainer_uses_no_private_name_that_is_not_listed():

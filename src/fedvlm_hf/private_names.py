@@ -86,6 +86,14 @@ PRIVATE_NAMES = (
         "fields that may arrive as JSON from a command line", "`--method_kwargs '{...}'` stays text",
     ),
     PrivateName(
+        "huggingface_hub.utils", "_http", "huggingface_hub 2.4.0",
+        "the module of the name below", "requests have no time limit",
+    ),
+    PrivateName(
+        "huggingface_hub.utils._http", "_GLOBAL_CLIENT_FACTORY", "huggingface_hub 2.4.0",
+        "the user's own HTTP client, if one is set, is kept and given the time limit", "requests have no time limit",
+    ),
+    PrivateName(
         "datasets.Dataset", "_fingerprint", "datasets 5.2.0",
         "changes with every change of the rows, so that what was checked is remembered", "data are checked every time",
     ),

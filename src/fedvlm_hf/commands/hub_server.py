@@ -26,24 +26,25 @@ if TYPE_CHECKING:
 
 
 def run(argv: Sequence[str]) -> None:
-    r"""Serve a federation whose clients are elsewhere, through a repository.
+    r"""Serve a federation whose clients are on other hosts, through a repository.
 
-    Nothing but the Hub is between server and clients. The server announces each
-    round in the repository; clients (`fedvlm hub-client`) train on their own data
-    and answer on branches of their own; what they send is checked, averaged and
-    announced as the next round. Killed at any moment, start it again with the
-    same command: it goes on from its last whole round in --output_dir.
+    Server and clients only need the Hub between them. The server announces each
+    round in the repository. Clients (`fedvlm hub-client`) train on their own data
+    and answer on their own branches. Their updates are checked and averaged, and
+    the result is announced as the next round. If the server is killed, start it
+    again with the same command: it continues after its last complete round in
+    --output_dir.
 
-    Everyone with read access to the repository sees every client's update: make
-    it private. A self-hosted Hub is named by the variable HF_ENDPOINT.
+    Everyone with read access to the repository sees every client's update: keep
+    it private. To use a self-hosted Hub, set the variable HF_ENDPOINT.
 
-    --config is a YAML file as recipes take it; its arguments, and those of
-    FederatedConfig and ModelConfig on the command line, are the run's.
+    --config is a YAML file, as for recipes. Its arguments, and those of
+    FederatedConfig and ModelConfig on the command line, are those of the run.
 
     examples:
         fedvlm hub-server --repo org/fed-run --client_ids site_a,site_b,site_c \
             --model_name_or_path HuggingFaceTB/SmolVLM-Instruct --num_rounds 10
-      A round goes on after two hours if two have answered:
+      Continue a round after two hours if two clients have answered:
         fedvlm hub-server --repo org/fed-run --client_ids site_a,site_b,site_c \
             --config run.yaml --min_clients 2 --round_timeout 7200
     """
@@ -58,7 +59,7 @@ def run(argv: Sequence[str]) -> None:
     if model_args.model_name_or_path is None:
         raise ValueError("`--model_name_or_path` is needed: the base model that every client starts from.")
     if own.round_timeout is not None and own.min_clients is None:
-        raise ValueError("`--round_timeout` needs `--min_clients`: how many answers are enough when time is over.")
+        raise ValueError("`--round_timeout` needs `--min_clients`: how many answers are enough once the time is over.")
     num_clients = len(own.client_ids.split(","))
     if own.min_clients is not None and not 1 <= own.min_clients <= num_clients:
         raise ValueError(f"`--min_clients` must be from 1 to {num_clients}, got {own.min_clients}.")
@@ -176,43 +177,50 @@ def _server_id(output_dir: Path) -> str:
 @dataclass
 class HubServerArguments:
     """
-    What `fedvlm hub-server` takes beside the arguments of a run.
+    Arguments of `fedvlm hub-server`, besides those of a run.
 
     Parameters:
         repo (`str`):
-            The repository, such as `org/name`. It is made, private, if it is not there.
+            The repository, such as `org/name`. It is created as a private one if it does not exist.
         client_ids (`str`):
             Every client, separated by commas.
         dataset_name (`str`, *optional*), dataset_config (`str`, *optional*):
-            What to evaluate on, here at the server: the split `test` of a dataset. No evaluation by default.
+            Dataset and configuration whose split `test` is evaluated on at the server. No evaluation by default.
         min_clients (`int`, *optional*):
-            Answers that a round needs. All of its clients' by default.
+            Number of answers that a round needs. Those of all its clients by default.
         round_timeout (`float`, *optional*):
-            Seconds after which a round goes on without those who are late, if it has `min_clients`.
+            Seconds after which a round continues without clients that are late, if it has `min_clients`.
         max_update_norm (`float`, *optional*):
             Longest change by one client in L2 norm; 100 times the global tensors' norm by default.
         max_num_samples (`int`, *optional*, defaults to `10_000_000`):
-            Most rows that a client may claim.
+            Largest weight that a client may claim, which is its number of rows by default.
         poll_seconds (`float`, *optional*, defaults to `10.0`):
             Seconds between two looks at the repository.
         num_threads (`int`, *optional*):
             Threads for torch on a CPU. All cores by default.
     """
 
-    repo: str = field(metadata={"help": "The repository, such as org/name. It is made, private, if it is not there."})
+    repo: str = field(
+        metadata={"help": "The repository, such as org/name. It is created as a private one if it does not exist."}
+    )
     client_ids: str = field(metadata={"help": "Every client, separated by commas."})
     dataset_name: str | None = field(
-        default=None, metadata={"help": "Dataset whose split test is evaluated on, at the server. None by default."}
+        default=None, metadata={"help": "Dataset whose split test is evaluated on at the server. None by default."}
     )
-    dataset_config: str | None = field(default=None, metadata={"help": "Its configuration."})
-    min_clients: int | None = field(default=None, metadata={"help": "Answers that a round needs. All by default."})
+    dataset_config: str | None = field(default=None, metadata={"help": "Configuration of the dataset."})
+    min_clients: int | None = field(
+        default=None, metadata={"help": "Number of answers that a round needs. All by default."}
+    )
     round_timeout: float | None = field(
-        default=None, metadata={"help": "Seconds after which a round goes on without those who are late."}
+        default=None, metadata={"help": "Seconds after which a round continues without clients that are late."}
     )
     max_update_norm: float | None = field(
         default=None,
         metadata={"help": "Longest change by a client, in L2 norm. 100 times the global tensors' by default."},
     )
-    max_num_samples: int = field(default=10_000_000, metadata={"help": "Most rows that a client may claim."})
+    max_num_samples: int = field(
+        default=10_000_000,
+        metadata={"help": "Largest weight that a client may claim, which is its number of rows by default."},
+    )
     poll_seconds: float = field(default=10.0, metadata={"help": "Seconds between two looks at the repository."})
     num_threads: int | None = field(default=None, metadata={"help": "CPU threads for torch. All cores by default."})

@@ -150,6 +150,35 @@ show(first=first, absent=absent, seen=seen, told=told, rows=hub.rows)
     assert seen["server"]["absent"]["site_b"] == seen["server"]["seen"]["site_b"]
 
 
+def test_clients_may_be_sent_and_asked_for_different_tensors(hub, snippets):
+    """site_a and site_c share a task, site_b has a smaller one; all get the fixed tensors and the change of the base.
+    Each answers with what it was sent, plus 1, and a control group that it was asked for."""
+    server = """
+small = TensorDict.from_tensors({"w": CURRENT["w"][:1], "b": CURRENT["b"]})
+fixed, base = TensorDict.from_tensors({"f": torch.ones(1)}), TensorDict.from_tensors({"x": torch.ones(2)})
+def task(client_id, tensors):
+    control = {"c": tensors.with_flat(tensors.flat * 2)}
+    return ClientTask(1, client_id, tensors, control, Expected.of(tensors, control), fixed, base)
+tasks = [task("site_a", CURRENT), task("site_b", small), task("site_c", CURRENT)]
+hub = engine(repository)
+answers = list(hub.run(tasks))
+hub.finish(1, CURRENT)
+show(steps=[(answer.tensors.flat - task.tensors.flat).unique().tolist() for answer, task in zip(answers, tasks)],
+     shapes=[list(answer.tensors["w"].shape) for answer in answers],
+     control=[answer.control["c"].digest() == task.control["c"].digest() for answer, task in zip(answers, tasks)])
+"""
+    client = "show(answered=run_host(repository, {client!r}, {folder!r}))"
+    sites = {
+        name: ("hf_a", client.format(client=name, folder=str(hub.store.folder.parent / name)))
+        for name in ("site_a", "site_b", "site_c")
+    }
+    seen = snippets(server=("hf_server", server), **sites)
+    assert seen["server"] == {"steps": [[1.0]] * 3, "shapes": [[2, 2], [1, 2], [2, 2]], "control": [True] * 3}
+    assert [seen[name]["answered"] for name in sites] == [1, 1, 1]
+    files = [path for path in hub.store.files(KEY, "announced-0001") if path.startswith("federation/task")]
+    assert files == ["federation/task-0.safetensors", "federation/task-1.safetensors"]
+
+
 def test_without_a_timeout_the_whole_cohort_is_waited_for(hub, snippets):
     """site_b answers badly, then well: the round waits, and the answers come in client-id order."""
     server = """
