@@ -1,4 +1,4 @@
-"""Write the cards of this folder again: from the builders, and the manifest of a build where one lies beside them.
+"""Write the cards in this folder again, from the builders and from the manifest of a build if there is one.
 
 python hub_datasets/cards.py
 """
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent
 
 
 def cards() -> dict[Path, str]:
-    """Each dataset's `README.md` and what it should hold."""
+    """Return the path and the text of the `README.md` of each dataset."""
     found = {}
     for folder in sorted(path.parent for path in ROOT.glob("*/build.py")):
         path = folder / "manifest.json"

@@ -1,22 +1,23 @@
 """
-Fine-tune one vision-language model over four clients with four tasks, as in FedVLMBench's Fed-Nature.
+Fine-tune one vision-language model over four clients with four tasks, as in Fed-Nature of FedVLMBench.
 
-Without arguments: the embedded data and tiny pretrained LLaVA, nothing to download; 2 CPU cores and 3 GiB do.
+Without arguments it uses the embedded data and a tiny pretrained LLaVA. This needs no download, 2 CPU cores and 3 GiB
+of memory.
 
     accelerate launch recipes/fed_nature.py
 
-The baselines, then the table of all three side by side:
+Run the baselines, after which the report compares all three:
 
     accelerate launch recipes/fed_nature.py --method central
     accelerate launch recipes/fed_nature.py --method local
 
-A paper's method, tuning and connector (as in FedVLMBench's tables 3 to 6; a new connector starts untrained):
+Choose a method, a tuning or a connector (as in tables 3 to 6 of FedVLMBench; a new connector starts untrained):
 
     accelerate launch recipes/fed_nature.py --method fedyogi --method_kwargs '{"server_lr": 0.01}'
     accelerate launch recipes/fed_nature.py --tuning two_stage --run_name fed_nature_two_stage
     accelerate launch recipes/fed_nature.py --connector mlp6x --run_name fed_nature_mlp6x
 
-Any VLM on any dataset whose splits are client_00, client_01, ... and test:
+Use any VLM and any dataset with splits client_00, client_01, ... and test:
 
     accelerate launch recipes/fed_nature.py \
         --model_name_or_path HuggingFaceTB/SmolVLM-Instruct --dtype bfloat16 \
@@ -42,22 +43,22 @@ DEFAULTS = Path(__file__).parent / "configs" / "fed_nature_mini.yaml"
 @dataclass
 class NatureArguments(DataArguments):
     """
-    [`DataArguments`], and the connector between vision tower and language model.
+    [`DataArguments`] and the connector between vision tower and language model.
 
     Parameters:
         connector (`str`, *optional*):
-            Put another connector into a LLaVA: `"linear"`, `"mlp2x"` or `"mlp6x"`, from random weights that all three
-            share layer by layer. By default the model's own.
+            New connector for a LLaVA: `"linear"`, `"mlp2x"` or `"mlp6x"`. The random weights of all three are the same
+            layer by layer. By default the model keeps its connector.
         pretrained_connector (`bool`, *optional*, defaults to `False`):
-            Keep the model's own connector, which must be of the kind that `connector` names.
+            Keep the connector of the model, which must have the type given by `connector`.
     """
 
     connector: str | None = field(
         default=None,
-        metadata={"help": "Another connector for a LLaVA, from random weights: linear, mlp2x or mlp6x."},
+        metadata={"help": "New connector for a LLaVA, with random weights: linear, mlp2x or mlp6x."},
     )
     pretrained_connector: bool = field(
-        default=False, metadata={"help": "Keep the model's own connector, which must be of the kind of `connector`."}
+        default=False, metadata={"help": "Keep the connector of the model, which must have the type of `connector`."}
     )
 
 
@@ -74,7 +75,7 @@ def main(argv: list[str]) -> None:
         model = base_with_connector(
             model,
             data_args.connector,
-            Path(args.output_dir) / "base",  # an export names its base, which has to be there
+            Path(args.output_dir) / "base",  # a saved adapter loads only if its base model still exists
             seed=args.seed,
             pretrained=data_args.pretrained_connector,
             revision=model_args.model_revision,
@@ -90,7 +91,7 @@ def main(argv: list[str]) -> None:
     )
     trainer.train()
 
-    # Every round is saved already
+    # All rounds have been saved during training
     print_results(args.output_dir)
 
 

@@ -1,19 +1,20 @@
 """
 Fine-tune one vision-language model on VQA-RAD: 3,515 questions on 314 radiographs, CT and MR images, by organ.
 
-Get the data first: the folder data_RAD/ of github.com/longle0702/med-v2qa at commit
-4ae21bc19dd20cb5e76fa89f3e77c07230b526c3 (trainset.json, testset.json, images/; 17 MB), or the official download. Then,
-with the tiny embedded LLaVA, which sees 48 x 48 pixels and a hundred tokens, on 2 CPU cores and 3 GiB:
+First download the data: the folder data_RAD/ of github.com/longle0702/med-v2qa at commit
+4ae21bc19dd20cb5e76fa89f3e77c07230b526c3 (trainset.json, testset.json, images/; 17 MB), or the official download. Then
+train the tiny embedded LLaVA, which sees 48 x 48 pixels and about a hundred tokens, with 2 CPU cores and 3 GiB of
+memory:
 
     fedvlm build fed-vqa-rad --raw data_RAD --out data/fed-vqa-rad --max_side 48 --pad_to_square --wording plain
     accelerate launch recipes/fed_vqa_rad.py --dataset_name data/fed-vqa-rad
 
-All 203 images of the given test split are training images too. To hold test images out:
+All 203 images of the original test split are also training images. To use test images that are not:
 
     accelerate launch recipes/fed_vqa_rad.py --dataset_name data/fed-vqa-rad --dataset_config noniid-clean \
         --run_name fed_vqa_rad_clean --output_dir out/fed_vqa_rad_clean
 
-Any VLM, on whole images:
+Use any VLM, with the original images:
 
     fedvlm build fed-vqa-rad --raw data_RAD --out data/fed-vqa-rad-full
     accelerate launch recipes/fed_vqa_rad.py --dataset_name data/fed-vqa-rad-full \
@@ -49,22 +50,22 @@ BUILD = "fedvlm build fed-vqa-rad --raw data_RAD --out data/fed-vqa-rad --max_si
 @dataclass
 class VqaRadArguments(DataArguments):
     """
-    [`DataArguments`]; by default the clients are organs.
+    [`DataArguments`] with one client per organ by default.
 
     Parameters:
         dataset_config (`str`, *optional*, defaults to `"noniid"`):
-            `"noniid"`, `"iid"`: the given split, whose test images are training images too. `"noniid-clean"`,
-            `"iid-clean"`: images held out.
+            `"noniid"` or `"iid"` for the original split, in which test images are also training images, or
+            `"noniid-clean"` or `"iid-clean"` for test images that are not.
     """
 
     dataset_config: str | None = field(
         default="noniid",
-        metadata={"help": "'noniid' or 'iid': the given split. 'noniid-clean' or 'iid-clean': test images held out."},
+        metadata={"help": "'noniid' or 'iid': the original split. 'noniid-clean' or 'iid-clean': unseen test images."},
     )
 
 
 def organ_table(run: Run, clients: Sequence[Dataset], tests: Mapping[str, Dataset]) -> str:
-    """Accuracy per organ, closed and open questions apart, beside the commonest answer of each kind and round 0."""
+    """Show accuracy by organ and kind of question, with round 0 and the most frequent answers as baselines."""
     cells: dict[tuple[str, str], list[tuple[float, ...]]] = {}
     for organ, test in tests.items():
         guesses = score_examples("vqa", commonest_answers(clients, test), test["references"])["accuracy"]
@@ -80,21 +81,22 @@ def organ_table(run: Run, clients: Sequence[Dataset], tests: Mapping[str, Datase
         means = (fsum(part[0] * part[column] for part in parts) / num_rows for column in (1, 2, 3))
         rows.append([organ, subset, str(num_rows), *map(number, means)])
     last = run.last_round(next(iter(tests)))
-    return markdown_table(["organ", "questions", "rows", "commonest answer", "round 0", f"round {last}"], rows, 2)
+    return markdown_table(["organ", "questions", "rows", "most frequent answer", "round 0", f"round {last}"], rows, 2)
 
 
 def load_data(args: VqaRadArguments) -> tuple[DatasetDict, dict[str, Dataset]]:
     if args.dataset_name is None:
         raise ValueError(
-            "`--dataset_name` is missing: a folder that `fedvlm build` made, or its name on the Hub. Two commands:\n"
+            "`--dataset_name` is missing: the folder of a dataset that `fedvlm build` made, or its name on the Hub. "
+            "Run these two commands:\n"
             f"  {BUILD}\n  accelerate launch recipes/fed_vqa_rad.py --dataset_name data/fed-vqa-rad"
         )
     dataset = load_federation(args.dataset_name, args.dataset_config)
     organs = dataset["test"]["organ"]
     if None in organs:
         raise ValueError(
-            f"{args.dataset_name} was built from the Hub copy of VQA-RAD, which does not say the organ that an image "
-            "shows; this recipe scores by organ. Build it from another download, or train with recipes/fed_nature.py."
+            f"{args.dataset_name} was built from the Hub copy of VQA-RAD, which does not name the organs. This "
+            "recipe scores by organ. Build it from another download, or train with recipes/fed_nature.py."
         )
     return dataset, {
         organ: dataset["test"].select([row for row, own in enumerate(organs) if own == organ]) for organ in ORGANS
@@ -102,14 +104,14 @@ def load_data(args: VqaRadArguments) -> tuple[DatasetDict, dict[str, Dataset]]:
 
 
 def leak_note(clients: Sequence[Dataset], test: Dataset) -> str:
-    """What a reader of the scores must know, counted."""
+    """Say how many test images are also training images, which readers of the scores must know."""
     trained = {digest for client in clients for digest in client["image_digest"]}
     tested = set(test["image_digest"])
     if not tested & trained:
-        return "No test image is a client's: images were held out. Patients cannot be told apart in the files."
+        return "No test image belongs to a client. Whether patients are in both cannot be seen from the files."
     return (
-        f"{len(tested & trained)} of the {len(tested)} test images are clients' images too, as VQA-RAD's given split "
-        "has it. Scores compare with the literature, and overstate what the model does on images it has not seen."
+        f"{len(tested & trained)} of the {len(tested)} test images are also clients' images, as in the original split "
+        "of VQA-RAD. The scores are comparable with the literature, but overestimate those on unseen images."
     )
 
 
@@ -130,11 +132,11 @@ def main(argv: list[str]) -> None:
     )
     trainer.train()
 
-    # Every round is saved already
+    # All rounds have been saved during training
     run = Run(args.method, read_history(Path(args.output_dir) / "metrics.jsonl"))
     clients = list(client_datasets(dataset).values())
     print(f"\n{organ_table(run, clients, tests)}\n{leak_note(clients, dataset['test'])}")
-    print(f"Rounds, card, curves and samples are in {args.output_dir}/: start with README.md and report/.")
+    print(f"Rounds, card, curves and samples are in {args.output_dir}/. Start with README.md and report/.")
 
 
 if __name__ == "__main__":

@@ -74,8 +74,10 @@ def serve() -> None:
     """Read requests until there are no more: start a process, or say how one ended."""
     import torch
 
-    import fedvlm_hf.hub.federation.client
-    import fedvlm_hf.hub.federation.server  # noqa: F401
+    import fedvlm_hf.engines.hub.client
+    import fedvlm_hf.engines.hub.engine
+    import fedvlm_hf.federation
+    import fedvlm_hf.trainer  # noqa: F401
 
     torch.set_num_threads(1)
     for line in sys.stdin:

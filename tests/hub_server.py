@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -36,6 +36,7 @@ class Fault:
         status (`int`, *optional*): Answer with this status.
         cut (`bool`): Close the connection without an answer; with `after`, in the middle of the body.
         delay (`float`): Seconds to wait before the answer.
+        hangs (`bool`): Keep the connection open and never answer.
         truncate (`int`, *optional*): Send only so many bytes of the body, under the whole one's length.
         times (`int`): How often.
         before (`Callable`, *optional*): Called when it strikes, such as to commit in between.
@@ -45,6 +46,7 @@ class Fault:
     status: int | None = None
     cut: bool = False
     delay: float = 0.0
+    hangs: bool = False
     truncate: int | None = None
     times: int = 1
     before: Callable[[], None] | None = None
@@ -59,6 +61,7 @@ class Hub:
     endpoint: str = ""
     faults: list[Fault] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
+    closing: Event = field(default_factory=Event)
 
     def environment(self, token: str, home: Path) -> dict[str, str]:
         """Of a child process that sees this Hub and nothing else of Hugging Face."""
@@ -102,6 +105,7 @@ def running(folder: Path, users: Mapping[str, tuple[str, str]]) -> Iterator[Hub]
     try:
         yield hub
     finally:
+        hub.closing.set()
         server.shutdown()
         server.server_close()
         thread.join()
@@ -168,7 +172,9 @@ class _Handler(BaseHTTPRequestHandler):
             time.sleep(self.struck.delay)
             if self.struck.before:
                 self.struck.before()
-            if self.struck.cut:
+            if self.struck.hangs:
+                self.hub.closing.wait()
+            if self.struck.hangs or self.struck.cut:
                 self.close_connection = True
                 return
             if self.struck.status:

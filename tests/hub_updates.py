@@ -1,4 +1,4 @@
-"""What tests of a federation's checks share: a round of two tensors, and a client's answer in a folder."""
+"""Shared by tests of the Hub engine's checks: a round of two tensors, and a client's answer in a folder."""
 
 import json
 import struct
@@ -8,32 +8,33 @@ from typing import Any
 
 import torch
 
-from fedvlm_hf.hub.federation.documents import sha256_of
-from fedvlm_hf.hub.federation.protocol import OPEN, REPLY, TENSORS, Announcement, Reply
-from fedvlm_hf.hub.federation.tensorfile import layout_of
-from fedvlm_hf.state import save_state
+from fedvlm_hf.engines.hub.protocol import OPEN, REPLY, TENSORS, Announcement, Reply, TaskFile
+from fedvlm_hf.exchange.documents import sha256_of
+from fedvlm_hf.exchange.tensor_files import expected_layout, layout_of, save_state
 from fedvlm_hf.tensors import TensorDict
+from fedvlm_hf.types import ClientTask
 
 
 # The second name sorts before the first, so that safetensors stores them in another order than they were sent in
 CURRENT = TensorDict.from_tensors({"w": torch.tensor([[3.0, 0.0], [0.0, 4.0]]), "b": torch.zeros(3)})
 """Global tensors of L2 norm 5."""
 
+TASKS = {client_id: ClientTask(3, client_id, CURRENT) for client_id in ("site_a", "site_b")}
+TASK_FILE = TaskFile("2" * 64, layout_of({"tensors": CURRENT}), expected_layout(TASKS["site_a"].expected))
 ANNOUNCEMENT = Announcement(
     server="s",
     status=OPEN,
     round_idx=3,
     num_rounds=5,
     client_ids=["site_a", "site_b", "site_c"],
-    cohort=["site_a", "site_b"],
+    cohort={"site_a": 0, "site_b": 0},
+    tasks=[TASK_FILE],
     deadline=None,
     config_sha256="c" * 64,
     base_sha256="b" * 64,
+    adapter=layout_of({"adapter": CURRENT})["adapter"],
     adapter_sha256="a" * 64,
-    layout=layout_of({"global": CURRENT}),
-    layout_sha256="1" * 64,
-    tensors_sha256="2" * 64,
-    fixed={"fixed": {}},
+    fixed={"fixed": {}, "base": {}},
     fixed_sha256="3" * 64,
     versions={"torch": "2.13.0"},
     refused={},
@@ -47,7 +48,7 @@ REPLY_OF_A = Reply(
     announcement_sha256=SHA256,
     base_sha256="b" * 64,
     config_sha256="c" * 64,
-    num_samples=7,
+    weight=7,
     metrics={"train_loss": 0.5, "num_steps": 3},
     tensors_sha256="",
 )
@@ -66,7 +67,7 @@ class Answer:
         """An answer that counts: every weight moved by `step`."""
         answer = cls(folder, client_id, f"updates/{client_id}")
         folder.mkdir(parents=True, exist_ok=True)
-        answer.save({"update": CURRENT.with_flat(CURRENT.flat + step)}, client_id=client_id)
+        answer.save({"tensors": CURRENT.with_flat(CURRENT.flat + step)}, client_id=client_id)
         return answer
 
     def save(self, state: Any, **changes: Any) -> None:
@@ -98,5 +99,5 @@ class Answer:
         files = [path for path in self.folder.rglob("*") if path.is_file()]
         return {str(path.relative_to(self.folder)): path.stat().st_size for path in files}
 
-    def fetch(self, name: str) -> Path:
+    def download(self, name: str) -> Path:
         return self.folder / name

@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from fedvlm_hf.methods import ClientMethod, Strategy
-from fedvlm_hf.tensors import TensorDict
-from fedvlm_hf.types import ServerState
+from fedvlm_hf.types import Expected, ServerState
 
 
 def zeros(tensors):
@@ -33,10 +32,11 @@ class AvgM(Strategy):
     server_momentum: float = 0.9
     variant: str = "paper"
 
-    def init(self, shared):
+    def init(self, shared, num_clients):
         return ServerState({"momentum": zeros(shared)})
 
-    def apply(self, mean, current, state):
+    def apply(self, aggregate, current, state):
+        mean = aggregate.tensors
         momentum = self.server_momentum * state.tensors["momentum"].flat + mean.flat - current.flat
         new_state = ServerState({"momentum": mean.with_flat(momentum)})
         return mean.with_flat(current.flat + self.server_lr * momentum), new_state
@@ -56,11 +56,12 @@ class Adaptive(Strategy):
     v0: float | None = None
     variant: str = "paper"
 
-    def init(self, shared):
+    def init(self, shared, num_clients):
         v0 = self.tau**2 if self.v0 is None else self.v0
         return ServerState({"m": zeros(shared), "v": shared.with_flat(torch.full_like(shared.flat, v0))})
 
-    def apply(self, mean, current, state):
+    def apply(self, aggregate, current, state):
+        mean = aggregate.tensors
         delta = mean.flat - current.flat
         m = self.beta1 * state.tensors["m"].flat + (1 - self.beta1) * delta
         square = {"delta": delta, "m": m}[self.square_of] ** 2
@@ -101,7 +102,8 @@ class Controlled(ClientMethod):
     def on_finish(self, update, task):
         old = task.state.get("control", zeros(task.tensors)).flat
         if not self.is_updated:
-            return replace(update, state={"control": task.tensors.with_flat(old)})
+            kept = {"control": task.tensors.with_flat(old)}
+            return replace(update, control={"change": zeros(task.tensors)}, state=kept)
         seen = (task.tensors.flat - update.tensors.flat) / (update.metrics["num_steps"] * 1e-3)
         new = task.tensors.with_flat(old - task.control["control"].flat + seen)
         change = task.tensors.with_flat(new.flat - old)
@@ -110,25 +112,17 @@ class Controlled(ClientMethod):
 
 @dataclass(frozen=True)
 class ControlledMean(Strategy):
-    """SCAFFOLD's server: the mean of weights, and beside it the plain mean of the controls' changes."""
+    """SCAFFOLD's server: the mean of weights, and c, which moves by the sum of the controls' changes / num_clients."""
 
-    num_clients: int = 3
-
-    def init(self, shared):
-        return ServerState({"control": zeros(shared)})
+    def init(self, shared, num_clients):
+        return ServerState({"control": zeros(shared)}, {"num_clients": num_clients})
 
     def configure(self, round_idx, client_ids, current, state):
         tasks = super().configure(round_idx, client_ids, current, state)
-        return [replace(task, control={"control": state.tensors["control"]}) for task in tasks]
+        expects = Expected.of(current, {"change": current})
+        return [replace(task, control={"control": state.tensors["control"]}, expects=expects) for task in tasks]
 
-    def aggregate(self, updates, state):
-        updates = sorted(updates, key=lambda update: update.client_id)
-        mean = super().aggregate(updates, state)
-        changes = [update.control["change"].flat for update in updates if "change" in update.control]
-        change = mean.with_flat(sum(changes, torch.zeros_like(mean.flat)) / self.num_clients)
-        return TensorDict.from_tensors({**mean, **{f"change:{name}": tensor for name, tensor in change.items()}})
-
-    def apply(self, mean, current, state):
-        tensors, change = mean.flat.chunk(2)
+    def apply(self, aggregate, current, state):
+        change = aggregate.control["change"].flat / state.scalars["num_clients"]
         control = current.with_flat(state.tensors["control"].flat + change)
-        return current.with_flat(tensors), ServerState({"control": control})
+        return aggregate.tensors, ServerState({"control": control}, state.scalars)

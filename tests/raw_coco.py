@@ -25,7 +25,7 @@ def file_name(image_id: int, part: str = "train2014") -> str:
 
 
 def image(image_id: int, part: str = "train2014", width: int = WIDTH, height: int = HEIGHT) -> dict[str, Any]:
-    """An entry of `images` with the file's keys in the file's order."""
+    """Return an entry of `images` with the file's keys in the file's order."""
     return {
         "license": 5,
         "file_name": file_name(image_id, part),
@@ -41,7 +41,7 @@ def image(image_id: int, part: str = "train2014", width: int = WIDTH, height: in
 def annotation(
     annotation_id: int, image_id: int, category_id: int, bbox: list[float], area: float, iscrowd: int = 0
 ) -> dict[str, Any]:
-    """An entry of `annotations`; objects have polygons, crowds a run-length encoding."""
+    """Return an entry of `annotations`; objects have polygons, crowds a run-length encoding."""
     x, y, w, h = bbox
     polygon = [[x, y, x + w, y, x + w, y + h, x, y + h]]
     return {
@@ -56,7 +56,7 @@ def annotation(
 
 
 def annotations() -> list[dict[str, Any]]:
-    """Two objects in images 1 to 28, a crowd in 29, nothing in 30.
+    """Return two objects in images 1 to 28, a crowd in 29, nothing in 30.
 
     In image k the annotation 100 k + 1 is a person of area 150 and 100 k + 2 a cat of area 700. Image 1 has a crowd of
     area 2,000 too; in image 2 a dog, 204, is as large as the cat 202; in image 3 it is larger, though its number, 300,
@@ -74,7 +74,7 @@ def annotations() -> list[dict[str, Any]]:
 
 
 def instances(images: list[dict], annotations: list[dict]) -> dict[str, Any]:
-    """An annotation file in the order of its keys: `categories` come last."""
+    """Return an annotation file with its keys in order: `categories` come last."""
     return {
         "info": {"description": "This is stable 1.0 version of the 2014 MS COCO dataset.", "year": 2014},
         "images": images,
@@ -85,13 +85,13 @@ def instances(images: list[dict], annotations: list[dict]) -> dict[str, Any]:
 
 
 def draw(path: Path, image_id: int, size: tuple[int, int] = (WIDTH, HEIGHT), **options: Any) -> None:
-    """An image of one colour, another for each id."""
+    """Draw an image of one colour, which differs between ids."""
     colour = (8 * image_id % 256, 80, 255 - 8 * image_id % 256)
     Image.new("RGB", size, colour).save(path, quality=95, **options)
 
 
 def write_raw(folder: Path, train: list[dict] | None = None) -> Path:
-    """Writes both annotation files and the training images of 64 x 48 pixels, and returns the folder.
+    """Write both annotation files and the training images of 64 x 48 pixels, and return the folder.
 
     `train` takes the place of the annotations of train2014; val2014 has image 501 with a dog.
     """

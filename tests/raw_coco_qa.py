@@ -4,7 +4,7 @@ from pathlib import Path
 
 
 def rows() -> dict[str, list[tuple[str, str, str, str]]]:
-    """`(question, answer, image id, type)` of the lines of `train` and `test`.
+    """Return `(question, answer, image id, type)` of the lines of `train` and `test`.
 
     Training: what is shown and how many, on each of the images 1 to 20 and 26 to 28; types in turn. Test: image 501.
     """
@@ -18,7 +18,7 @@ def rows() -> dict[str, list[tuple[str, str, str, str]]]:
 
 
 def write_raw(folder: Path, ends_with_newline: bool = True) -> Path:
-    """Writes cocoqa/ into a folder and returns that."""
+    """Write cocoqa/ into a folder and return the folder."""
     for split, lines in rows().items():
         (folder / "cocoqa" / split).mkdir(parents=True)
         for name, column in zip(("questions", "answers", "img_ids", "types"), zip(*lines, strict=True), strict=True):

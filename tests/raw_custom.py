@@ -1,4 +1,4 @@
-"""Own data in every form: a CSV file, JSON lines, a list in JSON, images by class, and a metadata file."""
+"""The user's own data in every form: CSV, JSON Lines, a JSON list, images by class, and a metadata file."""
 
 import csv
 import json
@@ -27,7 +27,7 @@ def question(index: int, **values: Any) -> dict[str, Any]:
 
 
 def write_raw(folder: Path) -> Path:
-    """Five clients with ten images each, of greys that differ: 50 rows on 50 images, no held-out rows."""
+    """Write five clients with ten different grey images each: 50 rows, no held-out rows."""
     for index in range(30):
         write_image(folder / "images" / f"{index}.png", index)
     write_csv(folder / "site_a.csv", [question(index) for index in range(10)])

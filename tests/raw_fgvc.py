@@ -17,7 +17,7 @@ WIDTH, HEIGHT, BANNER = 24, 30, 20
 def raw_lines(
     manufacturers: Sequence[str] = MANUFACTURERS, counts: Mapping[str, int] = COUNTS
 ) -> dict[str, list[str]]:
-    """`<7 digits> <name>` lines by part, grouped by manufacturer as in the official files; ids start with zeros."""
+    """Return `<7 digits> <name>` lines by part, by manufacturer as in the official files; ids start with zeros."""
     lines: dict[str, list[str]] = {}
     number = 34_309
     for part, count in counts.items():
@@ -32,9 +32,9 @@ def raw_lines(
 def write_raw(
     folder: Path, lines: Mapping[str, Sequence[str]] | None = None, names: Sequence[str] = MANUFACTURERS
 ) -> Path:
-    """Writes `fgvc-aircraft-2013b` in the folder and returns it.
+    """Write `fgvc-aircraft-2013b` in the folder and return it.
 
-    Each image has a colour of its own above a white banner.
+    Each image has its own colour above a white banner.
     """
     archive = folder / "fgvc-aircraft-2013b"
     images = archive / "data" / "images"
@@ -44,7 +44,7 @@ def write_raw(
         (archive / "data" / f"images_manufacturer_{part}.txt").write_text("".join(f"{line}\n" for line in found))
         for line in found:
             number = int(line[:7])
-            # 16 levels a channel: colours that differ do so after JPEG too
+            # 16 levels per channel, so that different colours stay different after JPEG
             image = Image.new("RGB", (WIDTH, HEIGHT), tuple(number // step % 16 * 16 for step in (1, 16, 256)))
             image.paste((255, 255, 255), (0, HEIGHT - BANNER, WIDTH, HEIGHT))
             image.save(images / f"{line[:7]}.jpg", quality=95)

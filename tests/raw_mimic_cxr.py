@@ -35,7 +35,7 @@ REPORT = """\
 
 @dataclass(frozen=True)
 class RawStudy:
-    """A study: its ids, part, views by image, and report; `None` leaves the report's file out."""
+    """A study: its ids, split, views by image, and report; with `None` there is no report file."""
 
     subject: str
     study: str
@@ -45,7 +45,7 @@ class RawStudy:
 
 
 def default_studies(num_train: int = 8, num_validate: int = 3, num_test: int = 4) -> list[RawStudy]:
-    """Two studies a patient; each with a PA, an AP and a lateral image, whose ids begin with c, a and b."""
+    """Return two studies per patient, each with a PA, an AP and a lateral image, whose ids begin with c, a and b."""
     found = []
     for part, count in (("train", num_train), ("validate", num_validate), ("test", num_test)):
         for index in range(count):
@@ -59,7 +59,7 @@ def default_studies(num_train: int = 8, num_validate: int = 3, num_test: int = 4
 
 
 def write_raw(folder: Path, studies: Sequence[RawStudy] | None = None, packed: bool = True) -> Path:
-    """Writes tables, images of 12 x 10 pixels that differ from study to study, and reports; returns the folder."""
+    """Write tables, images of 12 x 10 pixels that differ from study to study, and reports; return the folder."""
     studies = default_studies() if studies is None else studies
     split_lines, metadata_lines = [SPLIT_COLUMNS], [METADATA_COLUMNS]
     for number, study in enumerate(studies):
@@ -81,7 +81,7 @@ def write_raw(folder: Path, studies: Sequence[RawStudy] | None = None, packed: b
 
 
 def write_table(path: Path, lines: Sequence[str], packed: bool = True) -> Path:
-    """A table as `.csv.gz`, or unpacked."""
+    """Write a table as `.csv.gz`, or uncompressed."""
     content = "".join(f"{line}\n" for line in lines).encode()
     path = path.with_name(f"{path.name}.gz") if packed else path
     path.write_bytes(gzip.compress(content) if packed else content)

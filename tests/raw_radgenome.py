@@ -16,7 +16,10 @@ ABDOMEN_WIDTHS = {0: 10, 1: 30, 2: 24, 3: 12}
 
 
 def organ_masks() -> dict[str, np.ndarray]:
-    """Masks of shape (slices, rows, columns), seen from the feet, front above, the patient's right on the left."""
+    """Return masks of shape (slices, rows, columns).
+
+    They are seen from the feet, with the front at the top and the patient's right on the left.
+    """
     masks = {
         name: np.zeros((SLICES, ROWS, COLUMNS), np.uint8) for name in ("right lung", "left lung", "heart", "abdomen")
     }
@@ -31,7 +34,7 @@ def organ_masks() -> dict[str, np.ndarray]:
 
 
 def density(number: int) -> np.ndarray:
-    """Hounsfield units, int16, of shape (slices, rows, columns): air, soft tissue of `number` HU, lungs."""
+    """Return Hounsfield units, int16, of shape (slices, rows, columns): air, soft tissue of `number` HU, lungs."""
     values = np.full((SLICES, ROWS, COLUMNS), -1000, np.int16)
     values[:, 2:30, 2:38] = number
     values[organ_masks()["lung"] > 0] = -800
@@ -39,7 +42,7 @@ def density(number: int) -> np.ndarray:
 
 
 def save(path: Path, values: np.ndarray, axes: str = "LPS", affine: np.ndarray | None = None) -> Path:
-    """Writes an array (slices, rows, columns) with its axes stored as asked for; nibabel does the turning."""
+    """Write an array (slices, rows, columns) with the requested axes; nibabel reorders them."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # Columns go to the patient's left, rows to the back, slices to the head; NIfTI's axes are positive to R, A, S
     image = nib.Nifti1Image(values.transpose(2, 1, 0), np.diag([-1.0, -1.0, 3.0, 1.0]))
@@ -52,7 +55,7 @@ def save(path: Path, values: np.ndarray, axes: str = "LPS", affine: np.ndarray |
 
 
 def write_volume(folder: Path, name: str, number: int, axes: str = "LPS") -> Path:
-    """`<part>_preprocessed/train_1/train_1a/train_1_a_1.nii.gz`."""
+    """Write `<part>_preprocessed/train_1/train_1a/train_1_a_1.nii.gz`."""
     part, patient, scan, _ = name.split("_")
     place = folder / "dataset" / f"{part}_preprocessed" / f"{part}_{patient}" / f"{part}_{patient}{scan}"
     return save(place / f"{name}.nii.gz", density(number), axes)
@@ -61,7 +64,7 @@ def write_volume(folder: Path, name: str, number: int, axes: str = "LPS") -> Pat
 def write_masks(
     folder: Path, name: str, masks: Mapping[str, np.ndarray], kind: str = "region", axes: str = "LPS"
 ) -> Path:
-    """`<part>_<kind>_mask/seg_<volume>/<name>.nii.gz`; returns the folder."""
+    """Write `<part>_<kind>_mask/seg_<volume>/<name>.nii.gz` and return the folder."""
     place = folder / "dataset" / f"{name.split('_')[0]}_{kind}_mask" / f"seg_{name}"
     for mask_name, mask in masks.items():
         save(place / f"{mask_name}.nii.gz", mask, axes)
@@ -69,7 +72,7 @@ def write_masks(
 
 
 def volume_names(num_train: int, num_valid: int) -> list[str]:
-    """A scan a patient, and two of the first train patient."""
+    """Return one scan per patient, and two of the first train patient."""
     second = ["train_1_b_1"] if num_train else []
     return [f"train_{k}_a_1" for k in range(1, num_train + 1)] + second + [
         f"valid_{k}_a_1" for k in range(1, num_valid + 1)
@@ -77,7 +80,7 @@ def volume_names(num_train: int, num_valid: int) -> list[str]:
 
 
 def write_raw(folder: Path, num_train: int = 10, num_valid: int = 2, names: Sequence[str] = ()) -> Path:
-    """Writes volumes and region masks. Each volume has four rows: heart and lung, abdomen and lung.
+    """Write volumes and region masks. Each volume has four rows: heart and lung, abdomen and lung.
 
     Volumes differ in their soft tissue, so that no two slices are equal. Besides the three organs' there is a mask of
     the bones, as in the release, and a table.

@@ -17,7 +17,7 @@ def sentence(sent_id: int, raw: str, sent: str) -> dict[str, Any]:
 
 
 def ref(ref_id: int, annotation_id: int, image_id: int, phrases: list[str], split: str = "train") -> dict[str, Any]:
-    """A ref with the pickle's keys; its file name is not the image's: the object's number is added."""
+    """Return a ref with the keys of the pickle. Its file name is that of the image with the object's number."""
     sent_ids = [10 * ref_id + number for number in range(len(phrases))]
     return {
         "sent_ids": sent_ids,
@@ -34,7 +34,7 @@ def ref(ref_id: int, annotation_id: int, image_id: int, phrases: list[str], spli
 
 
 def refs() -> list[dict[str, Any]]:
-    """A cat with two phrases in each of the images 1 to 24, with the ref_id k; 31 is the person in image 1.
+    """Return a cat with two phrases in each of the images 1 to 24, with the ref_id k; 31 is the person in image 1.
 
     The cat of image 24 sticks out to the right by half a pixel; the ref of image 25 has no words.
     """
@@ -49,7 +49,7 @@ def refs() -> list[dict[str, Any]]:
 
 
 def python2_pickle(value: Any) -> bytes:
-    """Protocol 2 as Python 2 writes it: texts are byte strings, which Python 3 never writes."""
+    """Write protocol 2 like Python 2: texts are byte strings, which Python 3 never writes."""
     return b"\x80\x02" + _opcodes(value) + b"."
 
 
@@ -70,7 +70,7 @@ def _opcodes(value: Any) -> bytes:
 
 
 def write_raw(folder: Path, rows: list[dict] | None = None, as_json: bool = False) -> Path:
-    """Writes refcoco/ into a folder and returns that; `rows` take the place of the refs."""
+    """Write refcoco/ into a folder and return the folder; `rows` replace the refs."""
     (folder / "refcoco").mkdir(parents=True)
     annotations = raw_coco.annotations()
     next(row for row in annotations if row["id"] == 2402)["bbox"] = [32.5, 12.0, 32.0, 24.0]

@@ -24,7 +24,7 @@ WITHOUT_CAPTION = "5"
 
 
 def raw_problems() -> dict[str, dict[str, Any]]:
-    """Problems by id, with the fields in the official order: 16, two of them without an image.
+    """Return problems by id, with the fields in the official order: 16, two of them without an image.
 
     The last train problem of `Maps` has the image of its test problem, and the validation problem of `Magnets` that
     of a test problem. Problem 0 has no hint, problem 1 no solution.
@@ -51,7 +51,7 @@ def raw_problems() -> dict[str, dict[str, Any]]:
 
 
 def raw_splits() -> dict[str, list[str]]:
-    """Ids by part; the official file has `trainval` and the small parts beside them."""
+    """Return ids by split; the official file also has `trainval` and the small splits."""
     parts: dict[str, list[str]] = {"train": [], "val": [], "test": []}
     for pid, problem in raw_problems().items():
         parts[problem["split"]].append(pid)
@@ -59,21 +59,21 @@ def raw_splits() -> dict[str, list[str]]:
 
 
 def raw_captions() -> dict[str, Any]:
-    """As tools/generate_caption.py leaves them, with a space at the end."""
+    """Return captions as written by tools/generate_caption.py, with a space at the end."""
     with_image = [pid for pid, problem in raw_problems().items() if problem["image"]]
     captions = {pid: f"a picture of thing {pid} " for pid in with_image if pid != WITHOUT_CAPTION}
     return {"model": "nlpconnect/vit-gpt2-image-captioning", "num_captions": len(captions), "captions": captions}
 
 
 def png(red: int, compress_level: int = 6) -> bytes:
-    """A PNG of 18 x 12 pixels; the compression changes its bytes and not its pixels."""
+    """Return a PNG of 18 x 12 pixels. The compression level changes its bytes, but not its pixels."""
     buffer = io.BytesIO()
     Image.new("RGB", (18, 12), (red, 100, 50)).save(buffer, format="PNG", compress_level=compress_level)
     return buffer.getvalue()
 
 
 def write_raw(folder: Path, problems: dict | None = None, splits: dict | None = None) -> Path:
-    """Writes the repository's data/ with the images of the miniature's problems, and returns the folder."""
+    """Write the repository's data/ with the images of the miniature's problems, and return the folder."""
     data = folder / "data" / "scienceqa"
     data.mkdir(parents=True)
     (data / "problems.json").write_text(json.dumps(problems or raw_problems()))
@@ -88,7 +88,7 @@ def write_raw(folder: Path, problems: dict | None = None, splits: dict | None = 
 
 
 def write_hub(folder: Path, problems: dict | None = None, row_group_size: int = 3) -> Path:
-    """Writes data/{train,validation,test}-00000-of-00001-<hash>.parquet and returns the folder."""
+    """Write data/{train,validation,test}-00000-of-00001-<hash>.parquet and return the folder."""
     (folder / "data").mkdir(parents=True)
     problems = problems or raw_problems()
     image_type = pa.struct([("bytes", pa.binary()), ("path", pa.string())])

@@ -21,7 +21,7 @@ _WORDS = {
 
 
 def row(qid: int, image: int, language: str, content_type: str, question: str, answer: str, **fields: Any) -> dict:
-    """A row with the files' fields in the files' order, on image xmlab<image>."""
+    """Return a row with the files' fields in the files' order, on image xmlab<image>."""
     return {
         "img_id": image,
         "img_name": f"xmlab{image}/source.jpg",
@@ -40,7 +40,7 @@ def row(qid: int, image: int, language: str, content_type: str, question: str, a
 
 
 def raw_rows() -> dict[str, list[dict[str, Any]]]:
-    """Rows by part. Images 0-5 are CT, 6-11 MRI, 12-17 X-ray.
+    """Return rows by split. Images 0-5 are CT, 6-11 MRI, 12-17 X-ray.
 
     English: two questions an image, and three more rows in train, of which one has no answer, one has stray spaces
     and one is the only one on shape: 3 x 3 x 2 + 3 = 21 train, 12 validate, 6 test. Chinese: a question an image,
@@ -63,7 +63,7 @@ def raw_rows() -> dict[str, list[dict[str, Any]]]:
 
 
 def write_raw(folder: Path, rows: dict[str, list] | None = None, images: bool = True) -> Path:
-    """Writes the annotation files, and images of 20 x 16 pixels of which no two are equal, and returns the folder."""
+    """Write the annotation files and different images of 20 x 16 pixels, and return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for part, found in (rows or raw_rows()).items():
         (folder / f"{part}.json").write_text(json.dumps(found, ensure_ascii=False), encoding="utf-8")

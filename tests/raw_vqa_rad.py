@@ -1,4 +1,4 @@
-"""A miniature of VQA-RAD in the exact format of its three releases, dirt included."""
+"""A miniature of VQA-RAD in the exact format of its three releases, including dirty values."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ OFFICIAL_IMAGES = "VQA_RAD Image Folder"
 
 
 def row(qid: int, image_name: str, organ: str, question: str, answer: Any, **fields: Any) -> dict[str, Any]:
-    """A row with the re-export's keys in its order; by default a closed question about presence."""
+    """Return a row with the re-export's keys in its order; by default a closed question about presence."""
     values = {"answer_type": "CLOSED", "question_type": "PRES", "phrase_type": "freeform", **fields}
     return {
         "qid": qid,
@@ -31,7 +31,7 @@ def row(qid: int, image_name: str, organ: str, question: str, answer: Any, **fie
 
 
 def raw_rows() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Rows of the training and of the test file.
+    """Return the rows of the training file and of the test file.
 
     Training: each of the 3 x 4 images has a closed and an open question, and four more rows are dirty: 28 in all, 11
     of the head, 9 of the chest, 8 of the abdomen. Test: a closed and an open question on each organ's first image: 6.
@@ -59,7 +59,7 @@ def raw_rows() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
 
 
 def write_raw(folder: Path, train: list | None = None, test: list | None = None) -> Path:
-    """Writes the re-export: trainset.json, testset.json and images/ of 24 x 16 pixels; returns the folder."""
+    """Write the re-export: trainset.json, testset.json and images/ of 24 x 16 pixels; return the folder."""
     default_train, default_test = raw_rows()
     write_images(folder / "images")
     for name, rows in (("trainset.json", train or default_train), ("testset.json", test or default_test)):
@@ -68,10 +68,10 @@ def write_raw(folder: Path, train: list | None = None, test: list | None = None)
 
 
 def write_official(folder: Path) -> Path:
-    """Writes the official download: one list, whose phrase types name the test part, and the folder of images."""
+    """Write the official download: one list, whose phrase types mark the test split, and the folder of images."""
     train, test = raw_rows()
     rows = [official_row(own, own["phrase_type"]) for own in train]
-    # The test rows stand among the others, as in the official file
+    # The test rows are among the others, as in the official file
     rows[5:5] = [official_row(own, f"test_{own['phrase_type']}") for own in test]
     write_images(folder / OFFICIAL_IMAGES)
     (folder / OFFICIAL_FILE).write_text(json.dumps(rows), encoding="utf-8")
@@ -79,7 +79,7 @@ def write_official(folder: Path) -> Path:
 
 
 def official_row(own: dict[str, Any], phrase_type: str) -> dict[str, Any]:
-    """The same row with the official file's keys."""
+    """Return the same row with the keys of the official file."""
     return {
         "qid": str(own["qid"]),
         "phrase_type": phrase_type,
@@ -99,7 +99,7 @@ def official_row(own: dict[str, Any], phrase_type: str) -> dict[str, Any]:
 
 
 def write_hub(folder: Path) -> Path:
-    """Writes the Hub copy: Parquet shards of image, question and answer, texts in lower case, no path, no organ."""
+    """Write the Hub copy: Parquet shards of image, question and answer in lower case, without paths and organs."""
     write_images(folder / "jpg")
     (folder / "data").mkdir()
     train, test = raw_rows()
@@ -124,7 +124,7 @@ def write_shard(path: Path, rows: list[dict[str, Any]], images: Path) -> None:
 
 
 def write_images(folder: Path) -> None:
-    """An image of its own grey for each name."""
+    """Write a different grey image for each name."""
     folder.mkdir(parents=True)
     for number, organ in enumerate(ORGANS):
         for index in range(IMAGES_PER_ORGAN):

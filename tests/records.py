@@ -1,4 +1,4 @@
-"""Hand-made runs for the tests of what a run leaves and shows."""
+"""Hand-made runs for the tests of reports."""
 
 import json
 from dataclasses import replace
@@ -18,7 +18,7 @@ ROWS = [
 
 
 def record(round_idx: int, vqa: float | None, grounding: float = 0.25, losses: tuple[float, ...] = ()) -> RoundRecord:
-    """A round of two clients, `a` with vqa and `b` with grounding; `vqa=None` leaves it unevaluated."""
+    """Make a round of two clients, `a` with vqa and `b` with grounding. With `vqa=None` it is not evaluated."""
     evaluations = {}
     if vqa is not None:
         scores = {"grounding_accuracy_at_50": 0.5, "grounding_mean_iou": grounding, "vqa_accuracy": vqa}
@@ -45,9 +45,9 @@ HISTORY = [
 
 
 def drive(callback: RoundCallback, history: list[RoundRecord], first: int = 0) -> None:
-    """Call a callback as the server loop does, for a run that is resumed at round `first`.
+    """Call a callback like the server loop, for a run that is resumed at round `first`.
 
-    What comes from disk has its answers in the last of its rounds only.
+    Of the rounds that are read from disk, only the last one has its answers.
     """
     saved = [RoundRecord.from_json(json.loads(json.dumps(line.to_json()))) for line in history[:first]]
     if saved:
@@ -64,7 +64,7 @@ def drive(callback: RoundCallback, history: list[RoundRecord], first: int = 0) -
 
 
 def write_run(folder: Path, method: str, history: list[RoundRecord], comparable: str = "x", seed: int = 1) -> None:
-    """The two files by which other runs find a run."""
+    """Write the two files by which other runs find a run."""
     folder.mkdir()
     run = {"method": method, "seed": seed, "comparable": comparable}
     (folder / "run.json").write_text(json.dumps(run), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""`fedvlm` as a user types it."""
+"""The command `fedvlm`."""
 
 import re
 import shlex

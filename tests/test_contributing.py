@@ -14,7 +14,7 @@ from fedvlm_hf.building.writing.options import WriteOptions
 from fedvlm_hf.methods import STRATEGIES, resolve_method
 from fedvlm_hf.models import vlm
 from fedvlm_hf.tensors import TensorDict
-from fedvlm_hf.types import ServerState
+from fedvlm_hf.types import Aggregate, ServerState
 
 
 TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
@@ -42,7 +42,7 @@ def test_the_example_method_by_hand():
     mean = TensorDict.from_tensors({"w": torch.tensor([3.0])})
     for server_lr, expected in [(0.5, 2.0), (1.0, 3.0)]:
         strategy = resolve_method("reptile", {"server_lr": server_lr}).strategy
-        assert strategy.apply(mean, current, ServerState())[0]["w"].item() == expected
+        assert strategy.apply(Aggregate(mean), current, ServerState())[0]["w"].item() == expected
 
 
 def test_the_example_dataset_builds_and_loads(tmp_path):

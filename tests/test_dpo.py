@@ -9,11 +9,11 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, set_seed
 from trl import DPOConfig, DPOTrainer
 
+from federation import LOCAL, weights
 from fedvlm_hf import FederatedDPOConfig, FederatedDPOTrainer
 from fedvlm_hf.checkpoint import round_folder
 from fedvlm_hf.client.adapters import Adapter, complete_config
 from fedvlm_hf.data.spec import FEATURES
-from federation import LOCAL, weights
 from tiny import save_tiny, tiny_llava, tiny_rows
 
 

@@ -19,7 +19,7 @@ TASKS = ("vqa", "caption", "grounding")
 
 @pytest.fixture
 def model_and_processor():
-    return tiny.tiny_llava(5)  # of the first seeds, the one whose answers differ most from row to row
+    return tiny.tiny_llava(5)  # among the first seeds, its answers differ most between rows
 
 
 @pytest.fixture
@@ -83,8 +83,7 @@ def test_prompts_without_completion_or_image(model_and_processor):
 
 
 def test_batches_cache_and_padding_do_not_change_answers_or_their_order(model_and_processor, rows):
-    """Against one row at a time, without padding, cache or `generate`: the argmax of a forward pass over the whole
-    sequence, again and again."""
+    """Compare with one row at a time, without padding, cache or `generate`: repeated argmax of a full forward pass."""
     model, processor = model_and_processor
     expected = []
     for row in rows:
@@ -157,7 +156,7 @@ def random_states() -> list:
 def test_the_model_and_the_random_state_are_left_as_they_were(model_and_processor, rows, fails):
     model, processor = model_and_processor
     model.train()
-    model.model.vision_tower.eval()  # as a tower whose statistics must not move
+    model.model.vision_tower.eval()  # like a tower with statistics that must not change
     model.model.vision_tower.requires_grad_(False)
     model.activation_checkpointing_enable()
     model.config.use_cache = False
@@ -308,7 +307,7 @@ def test_a_client_has_the_scores_of_its_tasks_only_and_the_set_is_the_mean_of_it
         (lambda rows: rows, {"max_new_tokens": 0}, "`max_new_tokens` must be 1 or more, got 0"),
         (lambda rows: rows.map(lambda row: {"task": "vqq"}), {}, "`task` must be one of .* got 'vqq'"),
         (lambda rows: rows.map(lambda row: {"task": None}), {}, "`task` must be one of .* got None"),
-        (lambda rows: rows.map(lambda row: {"task": "grounding"}), {}, "`references` must hold boxes"),
+        (lambda rows: rows.map(lambda row: {"task": "grounding"}), {}, "`references` must be boxes"),
         (lambda rows: rows.select([0]).map(lambda row: {"task": "caption"}), {}, "two rows or more"),
     ],
 )
@@ -340,4 +339,4 @@ def test_each_client_is_answered_with_its_own_weights(model_and_processor, rows,
         assert [together[row] for row in mine] == [alone[row] for row in mine]
     load("a")
     first = answers(evaluation.run(model, autocast_dtype=autocast_dtype))
-    assert together != first  # the clients' weights do matter
+    assert together != first  # the weights of the clients make a difference

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from datasets import DatasetDict
+from datasets import DatasetDict, concatenate_datasets
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import TrainerCallback
 
@@ -15,6 +15,7 @@ from fedvlm_hf import FederatedTrainer, RoundCallback
 from fedvlm_hf.checkpoint import round_folder
 from fedvlm_hf.client.adapters import complete_config, keep_batch_norms_fixed
 from fedvlm_hf.methods import ClientMethod
+from fedvlm_hf.methods.fedprox import FedProx
 from fedvlm_hf.models.vlm import lora_target_regex, vlm_parts
 from fedvlm_hf.sampling import client_seed
 from fedvlm_hf.tensors import WeightedMean
@@ -429,3 +430,24 @@ def test_a_frozen_image_tokenizers_batch_norms_do_not_drift(tmp_path):
         before = norm.running_mean.clone()
         norm(values)
         assert torch.equal(before, norm.running_mean) != moves
+
+
+def test_rows_of_a_client_that_is_not_there_are_refused(tmp_path):
+    """Under a personalised method they would be scored with untrained tensors and mixed into the total."""
+    data = tiny_federation({"client_00": 6, "client_01": 4}, test_rows=2)
+    strange = concatenate_datasets([data["test"], tiny_rows(1).add_column("client_id", ["client_07"])])
+    with pytest.raises(ValueError, match="`eval_dataset` 'test' has rows of client 'client_07', which does not take"):
+        federated(tmp_path, data, method="local", trainer_kwargs={"eval_dataset": strange})
+    federated(tmp_path, data, method="fedavg", trainer_kwargs={"eval_dataset": strange})  # one model for all
+
+
+def test_a_method_that_is_an_object_reaches_trackers_as_text(tmp_path):
+    """TensorBoard stores the arguments as JSON."""
+    trainer = federated(tmp_path, method=FedProx(0.5), report_to="tensorboard", num_rounds=1)
+    trainer.train()
+    assert list((tmp_path / "runs").iterdir())
+    assert json.loads(trainer.run_args.to_json_string())["method"] == "FedProx(mu=0.5)"
+    assert json.loads((tmp_path / "run.json").read_text())["halves"]["client"] == {
+        "name": "fedprox",
+        "knobs": {"mu": 0.5},
+    }

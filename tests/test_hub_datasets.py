@@ -1,4 +1,4 @@
-"""The folders of hub_datasets are those of the builders, and their cards say what the builders say."""
+"""hub_datasets has one folder per builder, and the cards match the builders."""
 
 import importlib.util
 import runpy

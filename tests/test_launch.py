@@ -1,4 +1,4 @@
-"""What the training scripts share."""
+"""Functions that the training scripts share."""
 
 import os
 

@@ -1,8 +1,9 @@
-"""The layers of CONTRIBUTING.md, read from the imports: a room imports from its own layer or a lower one, never up."""
+"""The rooms of CONTRIBUTING.md, read from the imports: no room imports from a higher layer, and there is no circle."""
 
 import ast
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -14,17 +15,20 @@ ROOT = Path(__file__).parents[1] / "src" / PACKAGE
 # A room is a top-level module or folder of the package. `FACE` is the package's own __init__.py.
 FACE = "__init__"
 LAYERS = {
-    0: {"tensors", "types", "registry", "sampling", "files", "lazy", "markdown"},
-    1: {"adapters", "tuning", "state", "data", "models", "metrics", "transforms", "methods"},
-    2: {"evaluation", "engines", "rounds", "callbacks"},
-    3: {"config", "client_run", "federated", "trainer", "mini", "checkpoint", "hub", "reporting", "progress"},
-    4: {"cli", "commands", "launch", "testing", FACE},
+    0: {"tensors", "types", "lora", "registry", "sampling", "files", "lazy", "private_names"},
+    1: {"config", "data", "models", "metrics", "methods", "transforms", "exchange", "repository", "callbacks"}
+    | {"figures", "markdown"},
+    2: {"client", "evaluation", "engines", "reporting", "progress", "mini", "launch"},
+    3: {"rounds", "run_description", "checkpoint", "hub", "federation"},
+    4: {"federated", "trainer", "dpo"},
+    5: {"building", "testing", "commands", "cli", FACE},
 }
 LAYER_OF = {room: layer for layer, rooms in LAYERS.items() for room in rooms}
 
 # What a room may not know although the layers allow it.
 LAYER_0_MAY_IMPORT = {"torch", PACKAGE} | sys.stdlib_module_names
 THE_SERVER_KNOWS_NO = {"transformers", "trl", "datasets"}
+ONLY_COMMANDS_KNOW = {"building"}
 
 
 def room_of(path: Path) -> str:
@@ -71,9 +75,53 @@ def breaches(source: str, path: Path) -> list[str]:
             found.append(f"{where}: layer 0 imports torch and the standard library only, not {top}")
         if room == "rounds" and top in THE_SERVER_KNOWS_NO:
             found.append(f"{where}: the server loop may not import {top}")
-        if room == "federated" and top == "trl" and name.endswith("Trainer"):
+        if room in ("federated", "client") and top == "trl" and name.endswith("Trainer"):
             found.append(f"{where}: the mixin serves any Trainer and may not import {name}")
-    return found
+    secret = imported_rooms(source, path) & ONLY_COMMANDS_KNOW - {room} if room != "commands" else set()
+    return [*found, *(f"{where}: only commands may import {name!r}" for name in sorted(secret))]
+
+
+def room_graph(sources: Mapping[Path, str]) -> dict[str, set[str]]:
+    """Each room with the other rooms that its files import."""
+    graph: dict[str, set[str]] = {}
+    for path, source in sources.items():
+        graph.setdefault(room_of(path), set()).update(imported_rooms(source, path) - {room_of(path)})
+    return graph
+
+
+def draw_order(graph: Mapping[str, set[str]]) -> tuple[list[list[str]], list[str]]:
+    """The rooms from the bottom up, each line importing from the lines before it alone, and what is left: circles."""
+    lines, placed = [], set()
+    while ready := sorted(room for room, below in graph.items() if room not in placed and below <= placed):
+        lines.append(ready)
+        placed.update(ready)
+    return lines, sorted(graph.keys() - placed)
+
+
+def sources() -> dict[Path, str]:
+    return {path: path.read_text() for path in sorted(ROOT.rglob("*.py"))}
+
+
+def test_no_circle_of_rooms():
+    """Also inside a layer. Rooms that only depend on a circle are named too."""
+    lines, left = draw_order(room_graph(sources()))
+    assert len(lines) > 5
+    assert not left, "these rooms import each other in a circle, or depend on one:\n" + ", ".join(left)
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "circle"),
+    [
+        ("methods/fedprox.py", "from ..transforms import Transform", {"methods", "transforms"}),
+        ("reporting/card.py", "def f():\n    from ..hub.push import push_run", {"reporting", "hub"}),
+        ("data/clients.py", "from ..client.model import ClientModel", {"data", "client"}),
+    ],
+)
+def test_a_planted_circle_is_found(file, line, circle):
+    planted = sources()
+    planted[ROOT / file] += f"\n{line}\n"
+    _, left = draw_order(room_graph(planted))
+    assert circle <= set(left)
 
 
 def test_the_table_in_contributing_is_this_one():
@@ -92,17 +140,18 @@ def test_no_file_imports_up():
 @pytest.mark.parametrize(
     ("file", "line", "expected"),
     [
-        ("rounds.py", "from .trainer import FederatedTrainer", "layer 2 imports 'trainer' of layer 3"),
-        ("methods/fedprox.py", "from ..rounds import run_rounds", "layer 1 imports 'rounds' of layer 2"),
-        ("methods/fedprox.py", "def f():\n    from .. import cli", "layer 1 imports 'cli' of layer 4"),
+        ("rounds.py", "from .trainer import FederatedTrainer", "layer 3 imports 'trainer' of layer 4"),
+        ("methods/fedprox.py", "from ..rounds import run_rounds", "layer 1 imports 'rounds' of layer 3"),
+        ("methods/fedprox.py", "def f():\n    from .. import cli", "layer 1 imports 'cli' of layer 5"),
         ("metrics/x/x.py", "import fedvlm_hf.evaluation", "layer 1 imports 'evaluation' of layer 2"),
-        ("engines/flower.py", "from .. import FederatedTrainer", "layer 2 imports '__init__' of layer 4"),
+        ("engines/flower.py", "from .. import FederatedTrainer", "layer 2 imports '__init__' of layer 5"),
         ("rounds.py", "import datasets", "the server loop may not import datasets"),
         ("rounds.py", "def f():\n    from transformers.utils import logging", "may not import transformers"),
         ("federated.py", "from trl import SFTTrainer", "the mixin serves any Trainer and may not import SFTTrainer"),
         ("tensors.py", "import numpy as np", "torch and the standard library only, not numpy"),
         ("utils.py", "import torch", "'utils' has no layer: place it in LAYERS"),
         ("trainer.py", "from .helpers import f", "'helpers' has no layer"),
+        ("testing/tiny.py", "from ..building.work import Work", "only commands may import 'building'"),
     ],
 )
 def test_a_breach_is_found(file, line, expected):
@@ -116,9 +165,10 @@ def test_a_breach_is_found(file, line, expected):
     [
         ("rounds.py", "from .engines import Engine\nfrom .methods.base import Strategy"),
         ("methods/fedprox.py", "from .base import ClientMethod\nfrom ..tensors import TensorDict"),
-        ("adapters.py", "import peft\nfrom .models import vlm_parts"),
+        ("client/adapters.py", "import peft\nfrom ..models import vlm_parts"),
         ("federated.py", "from trl.data_utils import apply_chat_template"),
         ("reporting/card.py", "from .. import __version__"),
+        ("commands/build.py", "from ..building.work import Work"),
         ("__init__.py", "from .trainer import FederatedTrainer"),
     ],
 )

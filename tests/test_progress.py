@@ -21,7 +21,7 @@ class Terminal(io.StringIO):
 
 
 def on_terminal(function, *args, **kwargs) -> str:
-    """What a call writes to a terminal's standard error."""
+    """Return what a call writes to standard error of a terminal."""
     with contextlib.redirect_stderr(Terminal()) as terminal:
         function(*args, **kwargs)
     return terminal.getvalue()
@@ -38,7 +38,7 @@ def train(callback, num_steps=30, first_step=0):
     callback.on_log(None, state, control, logs={"train_loss": 1.25})
 
 
-def test_one_line_a_round_and_nothing_else_in_a_log_file(capsys):
+def test_a_log_file_has_one_line_per_round_and_nothing_else(capsys):
     drive(RoundProgress(), HISTORY)
     captured = capsys.readouterr()
     assert captured.out.splitlines() == LINES
@@ -58,7 +58,7 @@ def test_the_bar_counts_rounds(capsys):
     assert capsys.readouterr().out.splitlines() == LINES
 
 
-def test_a_resumed_bar_goes_on(capsys):
+def test_a_resumed_bar_continues(capsys):
     shown = on_terminal(drive, RoundProgress(), HISTORY, first=2)
     assert "| 0/2 [" not in shown
     assert "| 1/2 [" in shown
@@ -75,7 +75,7 @@ def test_a_line_names_its_evaluation_sets_if_there_are_several():
     )
 
 
-def test_the_client_at_work_is_shown_and_goes():
+def test_the_bar_of_the_current_client_appears_and_disappears():
     callback = ClientProgress()
     callback.start("client_07", 3)
     shown = on_terminal(train, callback)
@@ -86,7 +86,7 @@ def test_the_client_at_work_is_shown_and_goes():
 
 
 def test_a_continuous_client_counts_this_round_only():
-    """Its trainer stands at step 20 of 30 when the round starts, so ten are left to do."""
+    """Its trainer is at step 20 of 30 when the round starts, so ten steps remain."""
     callback = ClientProgress()
     callback.start("central", 3)
     assert "| 0/10 [" in on_terminal(train, callback, first_step=20)

@@ -1,4 +1,4 @@
-"""recipes/fed_nature.py as a user runs it: defaults, any model, any dataset folder, help, resume, refusals."""
+"""recipes/fed_nature.py: defaults, other models, dataset folders, help, resuming, errors."""
 
 import importlib.util
 import json
@@ -73,9 +73,25 @@ def test_a_method_with_its_knobs_as_json(recipe, tmp_path, data_folder, capsys, 
     assert has_base_delta == (method in ("flora", "fedex"))
 
 
+def test_transforms_from_the_shell(recipe, tmp_path, data_folder):
+    arguments = ["--model_name_or_path", save_tiny(tmp_path / "base"), "--dataset_name", data_folder, *CPU]
+    arguments += ["--output_dir", str(tmp_path / "out"), "--num_rounds", "1", "--max_steps", "1"]
+    arguments += ["--transforms", "clip", "gaussian", "quantize"]
+    arguments += ["--transform_kwargs", '{"max_norm": 1.0, "noise_multiplier": 0.5}']
+    recipe.main(arguments)
+    transforms = json.loads((tmp_path / "out" / "run.json").read_text())["transforms"]
+    assert transforms == [
+        {"name": "clip", "knobs": {"max_norm": 1.0}},
+        {"name": "gaussian", "knobs": {"noise_multiplier": 0.5, "max_norm": 1.0, "secret": False}},
+        {"name": "quantize", "knobs": {"bits": 8}},
+    ]
+    record = json.loads((tmp_path / "out" / "metrics.jsonl").read_text().splitlines()[1])
+    assert 0.25 < record["bytes_up"] / record["bytes_down"] < 0.26
+
+
 @pytest.mark.parametrize("connector", ["linear", "mlp2x", "mlp6x"])
 def test_another_connector(recipe, tmp_path, data_folder, connector):
-    """The base that the exports name lies in the run's folder, and stock PEFT loads a round on it."""
+    """The exports name a base model in the folder of the run, and stock PEFT loads a round on it."""
     arguments = ["--model_name_or_path", save_tiny(tmp_path / "base"), "--dataset_name", data_folder, *CPU]
     arguments += ["--output_dir", str(tmp_path / "out"), "--num_rounds", "1", "--max_steps", "1"]
     recipe.main([*arguments, "--connector", connector])
@@ -113,7 +129,7 @@ def test_lora_over_an_untrained_connector_is_warned_of(tmp_path, caplog):
 
 
 def test_a_dataset_in_the_hubs_layout(tmp_path):
-    """Parquet files and a card whose `configs` name the splits, as `push_to_hub` leaves them."""
+    """Parquet files and a card that names the splits in `configs`, as written by `push_to_hub`."""
     card = ["---", "configs:"]
     for config, sizes in {"iid": {"client_00": 2, "client_01": 2}, "noniid": {"client_00": 3, "client_01": 1}}.items():
         card += [f"- config_name: {config}", "  data_files:"]
@@ -129,7 +145,7 @@ def test_a_dataset_in_the_hubs_layout(tmp_path):
 
 
 def test_the_default_configuration_trains_the_mini(recipe, tmp_path):
-    """One step a client on the embedded data and model, with every argument of the default but the amount of work."""
+    """One step per client on the embedded data and model, with all default arguments except the amount of work."""
     arguments = ["--output_dir", str(tmp_path), "--num_rounds", "1", "--max_steps", "1", "--num_threads", "1"]
     _, args, model_args = parse_recipe(arguments, DataArguments, "", recipe.DEFAULTS)
     data = fed_nature()

@@ -29,7 +29,7 @@ def recipe():
 
 @pytest.fixture(scope="module")
 def built(recipe, tmp_path_factory):
-    """The miniature files, built by the command that the recipe names."""
+    """A miniature dataset, built with the command that the recipe names."""
     folder = tmp_path_factory.mktemp("vqa_rad")
     return build(recipe, write_raw(folder / "raw"), folder / "data")
 
@@ -44,7 +44,7 @@ def build(recipe, raw, out):
 
 
 def run(recipe, built, tmp_path, *arguments):
-    """One round of one step a client, with a random model of a few thousand parameters."""
+    """One round with one step per client, with a random model of a few thousand parameters."""
     out = tmp_path / "out"
     options = "--num_rounds 1 --max_steps 1 --per_device_train_batch_size 2 --eval_max_new_tokens 4"
     switches = "--use_cpu true --bf16 false --report_to none --num_threads 1"
@@ -58,13 +58,13 @@ def test_runs_and_prints_both_yardsticks_and_the_leak(recipe, built, tmp_path, c
     out = run(recipe, built, tmp_path)
     printed = capsys.readouterr().out
     header, *rows = (line.split("|")[1:-1] for line in printed.splitlines() if line.startswith("| "))
-    assert [cell.strip() for cell in header[2:]] == ["rows", "commonest answer", "round 0", "round 1"]
+    assert [cell.strip() for cell in header[2:]] == ["rows", "most frequent answer", "round 0", "round 1"]
     assert [tuple(cell.strip() for cell in row[:3]) for row in rows[1:]] == [
         (organ, subset, count)
         for organ, count in (("head", "1"), ("chest", "1"), ("abdomen", "1"), ("all", "3"))
         for subset in ("closed", "open")
     ]
-    assert "3 of the 3 test images are clients' images too" in printed
+    assert "3 of the 3 test images are also clients' images" in printed
     last = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
     assert set(last["evaluations"]) == {"head", "chest", "abdomen"}
     assert last["clients"].keys() == {"client_00", "client_01", "client_02"}
@@ -72,7 +72,7 @@ def test_runs_and_prints_both_yardsticks_and_the_leak(recipe, built, tmp_path, c
 
 def test_the_clean_configuration_says_so(recipe, built, tmp_path, capsys):
     run(recipe, built, tmp_path, "--dataset_config", "noniid-clean")
-    assert "No test image is a client's" in capsys.readouterr().out
+    assert "No test image belongs to a client" in capsys.readouterr().out
 
 
 def test_the_default_configuration_trains_on_organs(recipe, built):
@@ -91,7 +91,7 @@ def test_a_dataset_is_needed_and_the_two_commands_are_named(recipe):
 
 def test_the_hub_copy_cannot_be_scored_by_organ(recipe, tmp_path):
     data = build(recipe, write_hub(tmp_path / "raw"), tmp_path / "data")
-    with pytest.raises(ValueError, match="does not say the organ"):
+    with pytest.raises(ValueError, match="does not name the organs"):
         recipe.main(["--num_threads", "1", "--dataset_name", data, "--dataset_config", "iid"])
 
 
@@ -130,7 +130,7 @@ def test_organ_table_by_hand(recipe):
     tests = {"head": test_rows("yes", "no"), "chest": test_rows("no")}
     lines = recipe.organ_table(Run("fedavg", history), [train], tests).splitlines()
     assert [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[:1] + lines[2:]] == [
-        ["organ", "questions", "rows", "commonest answer", "round 0", "round 2"],
+        ["organ", "questions", "rows", "most frequent answer", "round 0", "round 2"],
         ["head", "closed", "2", "0.500", "0.500", "1.000"],
         ["chest", "closed", "1", "0.000", "1.000", "0.000"],
         ["all", "closed", "3", "0.333", "0.667", "0.667"],

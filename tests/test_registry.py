@@ -1,4 +1,4 @@
-"""A name resolves to a file."""
+"""Registries of classes by name."""
 
 import pytest
 

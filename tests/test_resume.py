@@ -4,6 +4,7 @@ import json
 import logging
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 from federation import federated, weights
 from fedvlm_hf import RoundCallback
 from fedvlm_hf.checkpoint import round_folder, whole_rounds
+from fedvlm_hf.methods.fedprox import FedProx
 from fedvlm_hf.run_description import RunMismatchError
 from tiny import tiny_federation
 
@@ -145,3 +147,57 @@ def test_killed_runs_end_in_the_same_bits():
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "8 of 8 killed runs ended in the same bits" in result.stdout
+
+
+def edit_run(folder, change):
+    path = folder / "run.json"
+    run = json.loads(path.read_text())
+    change(run)
+    path.write_text(json.dumps(run))
+
+
+def test_other_versions_of_packages_are_a_warning_with_both(tmp_path, caplog, monkeypatch):
+    federated(tmp_path, num_rounds=1).train()
+    edit_run(tmp_path, lambda run: run["environment"].update(transformers="4.0.0", trl="0.1.0"))
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    with caplog.at_level(logging.WARNING):
+        assert federated(tmp_path, num_rounds=2).train(resume_from_checkpoint=True).global_step == 2
+    assert f"transformers was 4.0.0, and is {version('transformers')} now" in caplog.text
+    assert f"trl was 0.1.0, and is {version('trl')} now" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda run: run["config"].pop("adam_beta2"),  # an argument that the earlier version did not have
+        lambda run: run["halves"]["client"]["knobs"].pop("mu"),  # a knob, likewise
+        lambda run: run["config"].update(dataloader_num_workers=3),  # changes no bit
+        lambda run: run["config"].update(an_argument_that_is_gone=1),
+        lambda run: run.update(base_model="moved/elsewhere"),  # the weights are known by their content
+    ],
+)
+def test_what_changes_no_bit_does_not_forbid_resuming(tmp_path, change):
+    federated(tmp_path, num_rounds=1, method="fedprox").train()
+    edit_run(tmp_path, change)
+    assert federated(tmp_path, num_rounds=2, method="fedprox").train(resume_from_checkpoint=True).global_step == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "kwargs", "message"),
+    [
+        (lambda run: run["config"].pop("adam_beta2"), {"adam_beta2": 0.9}, "config.adam_beta2: 0.999 in"),
+        (lambda run: run["halves"]["client"]["knobs"].pop("mu"), {"method_kwargs": {"mu": 1}}, "client.mu: 0.01 in"),
+        (lambda run: run.update(base_fingerprint="x"), {}, "base_fingerprint: 'x' in"),
+    ],
+)
+def test_what_changes_bits_does(tmp_path, change, kwargs, message):
+    federated(tmp_path, num_rounds=1, method="fedprox").train()
+    edit_run(tmp_path, change)
+    with pytest.raises(RunMismatchError, match=message):
+        federated(tmp_path, num_rounds=2, method="fedprox", **kwargs).train(resume_from_checkpoint=True)
+
+
+def test_a_method_is_compared_by_value_however_it_was_given(tmp_path):
+    federated(tmp_path, num_rounds=1, method="fedprox", method_kwargs={"mu": 0.5}).train()
+    resumed = federated(tmp_path, num_rounds=2, method=FedProx(0.5))
+    assert resumed.train(resume_from_checkpoint=True).global_step == 2

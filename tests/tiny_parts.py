@@ -25,12 +25,12 @@ BOS, EOS, START, END, EOT = (
 )
 RESERVED = tuple(f"<|reserved_special_token_{index}|>" for index in range(3))
 FINETUNE_PAD = "<|finetune_right_pad_id|>"
-# The order of Llama 3.2's ids 128000 ... 128009, less what it does not need
+# In the order of Llama 3.2's ids 128000 ... 128009, without those that are not needed
 SPECIAL = (BOS, EOS, *RESERVED[:2], FINETUNE_PAD, RESERVED[2], START, END, EOT)
 
 
 def llama3_tokenizer(special: tuple[str, ...] = SPECIAL) -> PreTrainedTokenizerFast:
-    """One token per byte; like Llama 3's it writes BOS by itself, ends with `<|end_of_text|>` and has no padding."""
+    """Make a tokenizer with one token per byte. Like Llama 3's, it adds BOS and has no padding token."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: index for index, token in enumerate([*alphabet, *special])}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
@@ -51,7 +51,7 @@ def llama3_tokenizer(special: tuple[str, ...] = SPECIAL) -> PreTrainedTokenizerF
 def save_llama3(
     folder: Path, special: tuple[str, ...] = SPECIAL, tied: bool = True, seed: int = 0
 ) -> tuple[str, LlamaForCausalLM]:
-    """A Llama of two layers and its tokenizer; the folder and the model."""
+    """Save a Llama of two layers with its tokenizer, and return the folder and the model."""
     tokenizer = llama3_tokenizer(special)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -75,7 +75,7 @@ def save_llama3(
 
 
 def save_clip(folder: Path, whole: bool = True, seed: int = 1) -> tuple[str, CLIPVisionModel]:
-    """A CLIP of 224 pixels and patches of 32: whole, as openai/clip-vit-base-patch32 is saved, or its tower alone."""
+    """Save a CLIP with 224 pixels and patches of 32, whole like openai/clip-vit-base-patch32, or its tower."""
     width = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, "projection_dim": 8}
     vision = CLIPVisionConfig(image_size=224, patch_size=32, num_hidden_layers=3, **width)
     text = CLIPTextConfig(vocab_size=40, num_hidden_layers=1, **width)
@@ -88,7 +88,7 @@ def save_clip(folder: Path, whole: bool = True, seed: int = 1) -> tuple[str, CLI
 
 
 def full_size_configs() -> tuple[CLIPVisionConfig, LlamaConfig]:
-    """The tower of openai/clip-vit-base-patch32 and meta-llama/Llama-3.2-3B-Instruct, as far as sizes go."""
+    """Return configurations with the sizes of openai/clip-vit-base-patch32 (tower) and Llama-3.2-3B-Instruct."""
     vision = CLIPVisionConfig(
         hidden_size=768,
         intermediate_size=3072,

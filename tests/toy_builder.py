@@ -1,4 +1,4 @@
-"""A dataset of a few drawn images, for tests of what all builders share."""
+"""A dataset of a few drawn images, for tests of the code that all builders share."""
 
 import json
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ LABELS = ("cat", "dog")
 
 @dataclass(frozen=True)
 class ToyBuilder(Builder):
-    """Questions on drawn images: clients by label, and in turn."""
+    """Questions about drawn images, with clients by label, or by turns."""
 
     num_turns: int = field(default=2, metadata={"help": "Clients of `turns`."})
 
@@ -30,18 +30,18 @@ class ToyBuilder(Builder):
         Source("Drawings", "https://example.org/drawings", "CC0 1.0 (ours)", "None.", "Nobody, 2024."),
     )
     licence: ClassVar[str] = "cc0-1.0"
-    rules: ClassVar[tuple[str, ...]] = ("A client a label [ours].",)
-    limits: ClassVar[tuple[str, ...]] = ("They are no photographs.",)
+    rules: ClassVar[tuple[str, ...]] = ("One client per label [ours].",)
+    limits: ClassVar[tuple[str, ...]] = ("They are not photographs.",)
     templates: ClassVar[tuple[str, ...]] = ("vqa",)
     paper_counts: ClassVar[dict[str, int]] = {"vqa": 1234}
     partition_column: ClassVar[str] = "label"
 
     def read(self, raw: Path, work: Work) -> list[Example]:
-        """The rows of rows.json but those without an answer."""
+        """Return the rows of rows.json that have an answer."""
         rows = json.loads(work.source(raw / "rows.json").read_text())
         kept = [row for row in rows if row["answer"]]
-        work.tally.read("rows of rows.json", len(rows))
-        work.tally.exclude("rows without an answer", len(rows) - len(kept), "nothing to learn")
+        work.counts.read("rows of rows.json", len(rows))
+        work.counts.exclude("rows without an answer", len(rows) - len(kept), "nothing to learn")
         return [self._example(row, raw) for row in kept]
 
     def _example(self, row: dict[str, Any], raw: Path) -> Example:
@@ -58,13 +58,13 @@ class ToyBuilder(Builder):
         )
 
     def partitions(self, examples: Sequence[Example]) -> list[Partition]:
-        """`labels` and `turns`, with the same held-out rows."""
+        """Return `labels` and `turns`, with the same held-out rows."""
         by_label = [f"client_{LABELS.index(e.columns['label']):02d}" for e in examples]
         in_turn = [f"client_{place % self.num_turns:02d}" for place in range(len(examples))]
         names = {"client_00": "cat", "client_01": "dog"}
         return [
-            self._partition("labels", "A client a label.", examples, by_label, names),
-            self._partition("turns", "Rows in turn.", examples, in_turn, {}),
+            self._partition("labels", "One client per label.", examples, by_label, names),
+            self._partition("turns", "Rows by turns.", examples, in_turn, {}),
         ]
 
     def _partition(
@@ -81,7 +81,7 @@ class OwnLayout(ToyBuilder):
     """The same rows with another test set in `turns`, so that configurations share no file."""
 
     def partitions(self, examples: Sequence[Example]) -> list[Partition]:
-        """`labels` as above; in `turns` the last training image is held out in place of the test rows."""
+        """Return `labels` as above; in `turns` the last training image is held out in place of the test rows."""
         labels, turns = super().partitions(examples)
         last = [e.image.key for e in examples if e.split == "train"][-1]
         clients = [f"client_{place % self.num_turns:02d}" for place in range(len(examples))]
@@ -92,7 +92,7 @@ class OwnLayout(ToyBuilder):
 
 @dataclass(frozen=True)
 class Restricted(ToyBuilder):
-    """The same with a source whose rows may not be passed on."""
+    """The same with a source whose rows may not be redistributed."""
 
     sources: ClassVar[tuple[Source, ...]] = (
         *ToyBuilder.sources,
@@ -102,7 +102,7 @@ class Restricted(ToyBuilder):
 
 
 def toy_rows(num_images: int = 8, rows_per_image: int = 2) -> list[dict[str, Any]]:
-    """Rows of `num_images` images: labels alternate, the last two images are validation and test."""
+    """Return rows of `num_images` images: labels alternate, the last two images are validation and test."""
     rows = []
     for image in range(num_images):
         split = {num_images - 2: "validation", num_images - 1: "test"}.get(image, "train")
@@ -121,14 +121,14 @@ def toy_rows(num_images: int = 8, rows_per_image: int = 2) -> list[dict[str, Any
 
 
 def draw(number: int, size: tuple[int, int] = (48, 32)) -> Image.Image:
-    """An image that no other number has."""
+    """Draw an image that differs for every number."""
     image = Image.new("RGB", size, (number * 37 % 256, number * 91 % 256, 255 - number % 256))
     ImageDraw.Draw(image).rectangle((4, 4, 8 + number % 16, 12), fill=(255, 255, 255))
     return image
 
 
 def write_toy(folder: Path, rows: list[dict[str, Any]] | None = None, size: tuple[int, int] = (48, 32)) -> Path:
-    """Writes `rows.json` and an image for each name in it."""
+    """Write `rows.json` and an image for each name in it."""
     rows = toy_rows() if rows is None else rows
     (folder / "images").mkdir(parents=True, exist_ok=True)
     (folder / "rows.json").write_text(json.dumps(rows))

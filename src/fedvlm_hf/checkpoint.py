@@ -12,10 +12,10 @@ from transformers.utils import logging
 
 from .callbacks import RoundCallback, RoundEnd
 from .client.store import ClientStore
+from .exchange.tensor_files import load_state, save_state
 from .files import new_folder, round_tag, write_atomic
 from .rounds import RoundStart
 from .run_description import RunDescription, compare_runs
-from .state import load_state, save_state
 from .tensors import TensorDict
 from .transforms.base import PREFIX
 from .types import Generation, RoundRecord, ServerState, State

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from trl import SFTConfig
 
-from .hub.layout import check_repo_id
+from .repository.requests import check_repo_id
 
 
 @dataclass
@@ -53,7 +53,7 @@ class FederatedArguments:
             Rounds of the first of two stages. By default half of `num_rounds`, rounded down.
         transforms (`list[str]`, *optional*):
             What happens to updates on their way, by registered names, in the order in which they change an update at
-            the client, such as `["clip", "gaussian"]`. None by default.
+            the client, such as `["clip", "gaussian"]`. None by default. No epsilon is computed.
         transform_kwargs (`dict[str, Any]`, *optional*):
             The knobs of the transforms. Each goes to every transform that has a knob of this name.
 
@@ -165,7 +165,10 @@ class FederatedArguments:
 
     transforms: list[str] | None = field(
         default=None,
-        metadata={"help": "What happens to updates on their way, such as 'clip gaussian' or 'quantize'."},
+        metadata={
+            "help": "What happens to updates on their way, such as 'quantize', or 'clip gaussian': the noise of "
+            "DP-FedAvg for cohorts of a fixed size. No epsilon is computed. `fedvlm methods` lists them."
+        },
     )
     transform_kwargs: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "The knobs of the transforms, as a JSON dictionary."}

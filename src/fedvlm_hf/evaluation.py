@@ -217,6 +217,16 @@ class PreparedEvaluation:
         return {name: _means(values, groups[name]) for name in sorted(groups)}
 
 
+def flat_scores(evaluations: Mapping[str, EvalResult]) -> dict[str, float]:
+    """Scores by name, one slash each: `test/vqa_accuracy`, `test_client_00/vqa_accuracy`."""
+    flat: dict[str, float] = {}
+    for name, result in evaluations.items():
+        flat.update({f"{name}/{key}": value for key, value in result.scores.items()})
+        for part, scores in {**result.clients, **result.subsets}.items():
+            flat.update({f"{name}_{part}/{key}": value for key, value in scores.items()})
+    return flat
+
+
 def prompt_inputs(processor: ProcessorMixin, rows: Iterable[Mapping]) -> BatchFeature:
     """Render, tokenize and left-pad the prompts of some rows as TRL's `DataCollatorForVisionLanguageModeling` does.
 
@@ -259,6 +269,7 @@ def _greedy(model: PreTrainedModel, stop_ids: set[int], pad_token_id: int) -> It
     generation_config = model.generation_config
     model.eval()
     # Replaced, not updated: `generate` takes unset values, such as a repetition penalty, from the model's own
+    # configuration
     model.generation_config = GenerationConfig(
         do_sample=False, use_cache=True, eos_token_id=sorted(stop_ids) or None, pad_token_id=pad_token_id
     )

@@ -1,42 +1,30 @@
 """FederatedMixin: turns an HF Trainer into the client of a federation, and `train()` into the run of one."""
 
 import copy
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from datasets import Dataset
-from peft import PeftConfig, PeftModel, get_peft_model
-from transformers import (
-    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
-    AutoConfig,
-    AutoModelForImageTextToText,
-    AutoProcessor,
-    PreTrainedModel,
-    ProcessorMixin,
-    TrainerCallback,
-    set_seed,
-)
+from peft import PeftConfig, PeftModel
+from transformers import PreTrainedModel, ProcessorMixin, TrainerCallback
 from transformers.integrations import get_reporting_integration_callbacks
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import TrainOutput
-from trl.trainer.utils import create_model_from_path
 
 from .callbacks import RoundCallback
-from .client.adapters import complete_config
+from .client.loading import load_model
 from .client.model import ClientModel
 from .client.run import ClientMixin
 from .client.store import ClientStore
 from .config import FederatedArguments
-from .data.clients import check_content, check_max_length, client_datasets, evaluation_datasets
+from .data.clients import Roster, check_content, check_max_length, client_datasets, evaluation_datasets
 from .data.framing import wrap_collator
 from .data.spec import RowFormat
 from .engines.in_process import InProcessEngine
-from .federation import Federation, Roster, flat_scores
+from .evaluation import flat_scores
+from .federation import Federation
 from .methods import resolve_method
-from .models.quantization import skip_trained_modules
-from .models.vlm import check_trainable, sft_obstacle
 from .progress import ClientProgress
 from .sampling import cohort_size
 from .transforms import Transform, TransformChain, resolve_transforms
@@ -110,7 +98,9 @@ class FederatedMixin(ClientMixin):
         self.cohort_size = cohort_size(args.clients_per_round, self.num_clients)
         if args.check_data:
             check_content(datasets, evaluation_sets, self.row_format)
-        model, processing_class = self._prepare_model(model, processing_class, peft_config, quantization_config)
+        model, processing_class = load_model(
+            model, args, processing_class, peft_config, quantization_config, type(self).__name__
+        )
         check_max_length(datasets, self.collator_class(processing_class), args.max_length)
         clients = self.method.client.clients(datasets)
         self.client_ids = sorted(client_ids or clients)
@@ -186,36 +176,6 @@ class FederatedMixin(ClientMixin):
         """Send every round in `output_dir` that is not on the Hub yet; see [`Federation.push_to_hub`]."""
         return self.federation.push_to_hub(token)
 
-    def _prepare_model(
-        self,
-        model: str | PreTrainedModel | PeftModel,
-        processor: ProcessorMixin | None,
-        peft_config: PeftConfig | None,
-        quantization_config: Any,
-    ) -> tuple[PeftModel, ProcessorMixin]:
-        """The model with its adapter, and its processor."""
-        args = self.run_args
-        revision = (args.model_init_kwargs or {}).get("revision")
-        if isinstance(model, str):
-            model = _load(model, args, quantization_config, peft_config)
-        if obstacle := sft_obstacle(model):
-            raise ValueError(f"`model` cannot be trained by {type(self).__name__}: {obstacle}")
-        if processor is None:
-            processor = AutoProcessor.from_pretrained(
-                model.config._name_or_path, revision=revision, trust_remote_code=args.trust_remote_code
-            )
-        if isinstance(model, PeftModel):
-            if peft_config is not None:
-                raise ValueError(
-                    "`peft_config` was given with a PeftModel, which has its adapter already. Pass one of the two."
-                )
-            return model, processor
-        set_seed(args.seed)  # LoRA's A is random: the same seed gives every process the same adapter
-        with warnings.catch_warnings():
-            # PEFT 0.21 reads a property that transformers 5.23 renamed; no user can help it
-            warnings.simplefilter("ignore", FutureWarning)
-            return get_peft_model(model, complete_config(peft_config, model)), processor
-
     def _client_arguments(self) -> FederatedArguments:
         """The arguments of the Trainer that runs clients: it pushes nothing."""
         args = copy.copy(self.run_args)
@@ -250,22 +210,3 @@ class FederatedMixin(ClientMixin):
                 f"`method` {args.method_name!r} is one run cut into rounds, so `lr_scheduler_type` must be constant, "
                 f"got {args.lr_scheduler_type.value!r}. `round_lr_scheduler_type` changes the rate between rounds."
             )
-
-
-def _load(
-    name: str, args: FederatedArguments, quantization_config: Any, peft_config: PeftConfig | None
-) -> PreTrainedModel:
-    """Load a model as TRL does: here rather than there, since the adapter is built for the loaded model."""
-    kwargs = {"trust_remote_code": args.trust_remote_code, **(args.model_init_kwargs or {})}
-    args.model_init_kwargs = None  # they are used up: TRL would warn that it ignores them
-    config = AutoConfig.from_pretrained(
-        name, revision=kwargs.get("revision"), trust_remote_code=args.trust_remote_code
-    )
-    check_trainable(config)
-    if quantization_config is not None:
-        trained = (peft_config and peft_config.modules_to_save) or ()
-        kwargs["quantization_config"] = skip_trained_modules(quantization_config, config, trained)
-    # TRL 1.16 looks for the class in transformers alone, and fails on one that was registered from elsewhere
-    if type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
-        kwargs["architecture"] = AutoModelForImageTextToText
-    return create_model_from_path(name, **kwargs)

@@ -2,9 +2,7 @@
 
 import gc
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from datasets import Dataset
@@ -16,13 +14,12 @@ from .checkpoint import CheckpointCallback, load_export, start_run
 from .client.model import ClientModel
 from .client.store import ClientStore
 from .config import FederatedArguments
-from .data.clients import dataset_digest, evaluation_datasets
+from .data.clients import Roster, dataset_digest, evaluation_datasets
 from .engines import Engine
-from .evaluation import PreparedEvaluation
-from .hub.download import fetched
-from .hub.local_run import LocalRun
+from .evaluation import PreparedEvaluation, flat_scores
+from .hub.layout import PushTarget
 from .hub.push import HubCallback, push_run
-from .hub.target import PushTarget
+from .hub.resume import LocalRun, download_if_on_hub
 from .methods import ClientMethod, Method
 from .models import untrained_connector
 from .progress import RoundProgress, evaluation_bar
@@ -39,39 +36,6 @@ from .types import EvalResult, ServerState
 
 
 logger = logging.get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class Roster:
-    """The clients of a federation.
-
-    Args:
-        datasets (`Mapping[str, Dataset]`):
-            The rows of those that are here, by id.
-        client_ids (`Sequence[str]`, *optional*):
-            Every client, where some are on other hosts. By default those that are here.
-        is_pooled (`bool`, *optional*, defaults to `False`):
-            Whether a baseline pools the rows of all clients.
-    """
-
-    datasets: Mapping[str, Dataset]
-    client_ids: Sequence[str] | None = None
-    pooled: Mapping[str, Dataset] | None = None
-
-    @property
-    def names(self) -> list[str]:
-        """Every client, in sorted order."""
-        return sorted(self.client_ids or self.datasets)
-
-    def sizes(self) -> dict[str, int]:
-        """The number of rows of each client; 0 for those on other hosts, which is not known."""
-        return {name: len(self.datasets.get(name, ())) for name in self.names}
-
-    def digests(self) -> dict[str, str]:
-        """A digest of the rows of each client that is here."""
-        return {
-            name: dataset_digest(self.datasets[name]) if name in self.datasets else "elsewhere" for name in self.names
-        }
 
 
 class Federation:
@@ -171,7 +135,10 @@ class Federation:
         run = self.describe()
         initial = self.local.shared_tensors()
         fresh = RoundStart(initial, self.method.strategy.init(initial, len(self.roster.names)))
-        resume = fetched(resume, self._local_run(run), self.args.hub_token)
+        if self.transforms:  # they refuse what they cannot change now, before anything is scored or trained
+            for task in self.method.strategy.configure(1, self.cohort(1), initial, fresh.state):
+                self.transforms.layout(task)
+        resume = download_if_on_hub(resume, self._local_run(run), self.args.hub_token)
         start = start_run(self.args.output_dir, run, resume, self.store, fresh)
         if start.round_idx > 0:
             self.local.resume(start.round_idx, load_export(self.args.output_dir, start.round_idx))
@@ -362,13 +329,3 @@ class Federation:
                 f"`push_client_adapters` is set, but with `method` {self.args.method_name!r} clients keep "
                 "nothing: every client's adapter is the global one. Leave it out."
             )
-
-
-def flat_scores(evaluations: Mapping[str, EvalResult]) -> dict[str, float]:
-    """Scores by name, one slash each: `test/vqa_accuracy`, `test_client_00/vqa_accuracy`."""
-    flat: dict[str, Any] = {}
-    for name, result in evaluations.items():
-        flat.update({f"{name}/{key}": value for key, value in result.scores.items()})
-        for part, scores in {**result.clients, **result.subsets}.items():
-            flat.update({f"{name}_{part}/{key}": value for key, value in scores.items()})
-    return flat

@@ -21,7 +21,7 @@ class DataArguments:
 
     Parameters:
         dataset_name (`str`, *optional*):
-            Hub dataset or local folder with splits `client_*` and `test`. Each script has a default of its own.
+            Hub dataset or local folder with splits `client_*` and `test`. Each script has its own default.
         dataset_config (`str`, *optional*):
             Configuration of the dataset, which is a partition, such as `noniid`.
         num_threads (`int`, *optional*):

@@ -3,12 +3,16 @@
 import difflib
 import importlib
 import pkgutil
+import re
+import sys
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import Generic, TypeVar
 
 
 T = TypeVar("T", bound=type)
+
+_PAPER = re.compile(r"https://huggingface\.co/papers/[\w.]+")
 
 
 class Registry(Generic[T]):
@@ -83,6 +87,12 @@ class Registry(Generic[T]):
                 raise
         # Set last: after a failed import the next call must fail too, instead of working with half of the classes
         self._is_discovered = True
+
+
+def paper_link(cls: type) -> str | None:
+    """Return the first link to a paper in the docstring of the module that defines a class, or `None`."""
+    found = _PAPER.search(sys.modules[cls.__module__].__doc__ or "")
+    return found.group() if found else None
 
 
 def unknown_name_message(argument: str, name: str, names: list[str]) -> str:

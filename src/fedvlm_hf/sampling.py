@@ -74,9 +74,11 @@ def sample_cohort(sizes: Mapping[str, int], size: int, strategy: str, seed: int,
 
 
 def client_seed(seed: int, round_idx: int, position: int, phase: int = 0) -> int:
-    """Seed of one client run, in 0 ... 2^32 - 1, so that data order and dropout differ by round and client.
+    """Return the seed of one client run, from 0 to 2^32 - 1, so that data order and dropout differ by round and
+    client.
 
-    The first client's first round has the run's own seed: one client and one round are then SFTTrainer with that seed.
+    The first round of the first client has the seed of the run, so that a run with one client and one round equals
+    SFTTrainer with that seed.
 
     Args:
         seed (`int`):
@@ -84,9 +86,9 @@ def client_seed(seed: int, round_idx: int, position: int, phase: int = 0) -> int
         round_idx (`int`):
             The round, from 1.
         position (`int`):
-            Place of the client among all clients in sorted order, from 0.
+            Index of the client among all clients in sorted order.
         phase (`int`, *optional*, defaults to `0`):
-            Place of the local phase among those of the round.
+            Index of the local phase in the round.
     """
     # odd constants (golden ratio, and those of MurmurHash3's finaliser) keep rounds, clients and phases apart mod 2^32
     return (seed + 0x9E3779B1 * (round_idx - 1) + 0x85EBCA6B * position + 0xC2B2AE35 * phase) % 2**32

@@ -1,11 +1,11 @@
-"""The exact mean of client updates against a plain memory copy of the same bytes.
+"""Compare the exact mean of client updates with a plain memory copy of the same bytes.
 
     python tests/benchmarks/aggregation.py
 
-The copy reads every update and writes it elsewhere, into memory that was used before: two bytes moved for each byte of
-an update. The mean reads every update too, and reads and writes sums in fp64: five bytes moved for each. Its time
-includes new memory for the sums and the result, as in every round. A copy into new memory, which is what keeping the
-updates would take, is shown beside them. All take turns in one process; medians. It
+The copy reads every update and writes it into memory that was used before, so it moves two bytes for each byte of an
+update. The mean also reads every update, and reads and writes sums in fp64, so it moves five bytes. Its time includes
+the allocation of memory for the sums and the result, as in every round. For comparison there is also a copy into new
+memory, as needed for keeping the updates. All of them take turns in one process, and the results are medians. This
 needs 10 GB of memory.
 """
 
@@ -29,10 +29,10 @@ def timed(function: Callable[[], object]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--updates", type=int, default=64, help="Clients of the round.")
-    parser.add_argument("--parameters", type=int, default=12_000_000, help="Parameters of an update.")
-    parser.add_argument("--repeats", type=int, default=9, help="Turns that count.")
-    parser.add_argument("--threads", type=int, default=1, help="Threads for torch.")
+    parser.add_argument("--updates", type=int, default=64, help="Number of clients of the round.")
+    parser.add_argument("--parameters", type=int, default=12_000_000, help="Number of parameters of an update.")
+    parser.add_argument("--repeats", type=int, default=9, help="Number of measured turns.")
+    parser.add_argument("--threads", type=int, default=1, help="Number of torch threads.")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     source = torch.empty(options.updates * options.parameters).uniform_()
@@ -54,7 +54,8 @@ def main() -> None:
         [name, f"{own:.3f}", f"{rate:.1f}", f"{rate / rates[0]:.2f}", f"{seconds[0] / own:.2f}"]
         for name, own, rate in zip(ways, seconds, rates, strict=True)
     ]
-    print_table(["", "seconds", "GB/s moved", "of the copy's bandwidth", "of the copy's speed"], rows)
+    header = ["", "seconds", "GB/s moved", "relative to the copy's bandwidth", "relative to the copy's speed"]
+    print_table(header, rows)
     print(f"\n{options.updates} updates of {options.parameters / 1e6:.0f} M parameters, {source.nbytes / 1e9:.2f} GB; "
           f"median of {options.repeats} turns.")  # fmt: skip
 

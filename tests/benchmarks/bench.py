@@ -1,4 +1,4 @@
-"""What the benchmarks share: the model, the rows, the machine's line and the table."""
+"""What the benchmarks share: the model, the rows, the description of the machine and the tables."""
 
 import platform
 import sys
@@ -13,7 +13,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, ProcessorMixin
 
 
-sys.path.append(str(Path(__file__).parents[1]))  # the tests' helpers, for a script that is run by its path
+sys.path.append(str(Path(__file__).parents[1]))  # for the helpers of the tests, since these scripts are run by path
 
 from tiny import tiny_llava, tiny_rows
 
@@ -33,21 +33,21 @@ LOCAL: dict[str, Any] = {
     "disable_tqdm": True,
     "dataloader_pin_memory": False,
 }
-"""Arguments of the local work, for plain SFTTrainer and for a federation alike."""
+"""Arguments of local training, the same for plain SFTTrainer and for a federation."""
 
 
 def build_model() -> tuple[PreTrainedModel, ProcessorMixin]:
-    """A LLaVA of 1.3 M parameters: so small that a step takes tens of milliseconds, and every other cost shows."""
+    """Build a LLaVA of 1.3 M parameters, so small that a step takes tens of milliseconds and other costs show."""
     return tiny_llava(hidden_size=176, num_layers=4)
 
 
 def client_rows(num_clients: int, steps: int) -> dict[str, Dataset]:
-    """Clients whose rows make `steps` whole batches."""
+    """Make clients with rows for `steps` full batches each."""
     return {f"client_{k:03d}": tiny_rows(BATCH * steps, seed=k) for k in range(num_clients)}
 
 
 def machine() -> str:
-    """Date, processor, and what else a number of seconds depends on."""
+    """Describe what durations depend on: date, processor, threads and versions."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
@@ -57,7 +57,7 @@ def machine() -> str:
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A Markdown table; every column but the first is right-aligned."""
+    """Print a Markdown table in which all columns except the first are right-aligned."""
     print(f"\n{machine()}\n")
     for line in (header, ["---", *["---:"] * (len(header) - 1)], *rows):
         print("| " + " | ".join(map(str, line)) + " |")

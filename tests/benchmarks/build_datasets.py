@@ -1,11 +1,11 @@
-"""What building a dataset costs, and that its memory does not grow with the number of images.
+"""Measure the cost of building a dataset, and check that memory does not grow with the number of images.
 
     python tests/benchmarks/build_datasets.py
 
-Draws FGVC-Aircraft trees of 250 and 1,000 photographs of about 1024 x 700 pixels with their banner, of ten
-manufacturers, and builds Fed-FGVC from each in all its configurations. Memory is that of the process and its workers,
-sampled every 20 ms: the sum of their proportional set sizes (Linux), where a shared page counts once. Fails
-if the peaks differ by more than 10 %.
+It draws FGVC-Aircraft folders of 250 and 1,000 photographs with banners, of ten manufacturers and about 1024 x 700
+pixels, and builds all configurations of Fed-FGVC from each. Memory is that of the process and its workers, sampled
+every 20 ms: the sum of their proportional set sizes, which count a shared page once (on Linux; elsewhere the sum of
+their unique set sizes, which leaves out shared pages). The script fails if the peaks differ by more than 10 %.
 """
 
 import argparse
@@ -49,9 +49,9 @@ build_dataset(FedFGVC(), raw, out, WriteOptions(configs=configs, num_workers=int
 
 
 def write_tree(folder: Path, num_images: int) -> Path:
-    """The official layout; photographs have the texture, and so the size in bytes, of real ones."""
+    """Write the official layout. The photographs have the texture, and therefore the size in bytes, of real ones."""
     per_name = num_images // len(MANUFACTURERS)
-    # Two thirds train, where the official parts are equal: of 250 images every client is to have some
+    # Two thirds are for training, while the official parts are equal, so that 250 images are enough for all clients
     counts = {"train": per_name - 2 * (per_name // 6), "val": per_name // 6, "test": per_name // 6}
     images = folder / "data" / "images"
     images.mkdir(parents=True)
@@ -66,7 +66,7 @@ def write_tree(folder: Path, num_images: int) -> Path:
 
 
 def photograph(rng: np.random.Generator) -> Image.Image:
-    """Coarse shapes under fine noise, over a white banner."""
+    """Draw coarse shapes with fine noise, and a white banner below."""
     width, height = 1024, int(rng.integers(660, 740))
     shapes = Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8)).resize((width, height))
     noise = rng.integers(-14, 15, (height, width, 1), dtype=np.int16)
@@ -76,7 +76,7 @@ def photograph(rng: np.random.Generator) -> Image.Image:
 
 
 def build(raw: Path, out: Path, configs: str, num_workers: int) -> tuple[int, float]:
-    """Peak memory in bytes, and seconds, of a build in a process of its own."""
+    """Build a dataset in a new process, and return its peak memory in bytes and its duration in seconds."""
     command = [sys.executable, "-c", BUILD, raw, out, configs, num_workers]
     start, peak = time.perf_counter(), 0
     with subprocess.Popen([str(part) for part in command]) as process:
@@ -89,22 +89,23 @@ def build(raw: Path, out: Path, configs: str, num_workers: int) -> tuple[int, fl
 
 
 def memory(pid: int) -> int:
-    """Bytes of a process and all that it started."""
+    """Return the memory in bytes of a process and its children."""
     total = 0
     try:
         parent = psutil.Process(pid)
         for process in (parent, *parent.children(recursive=True)):
-            total += process.memory_full_info().pss
-    except (psutil.NoSuchProcess, psutil.AccessDenied):  # it ended in between
+            info = process.memory_full_info()
+            total += getattr(info, "pss", info.uss)
+    except (psutil.NoSuchProcess, psutil.AccessDenied):  # it has just ended
         pass
     return total
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, nargs="+", default=[250, 1000], help="Sizes of the trees.")
+    parser.add_argument("--images", type=int, nargs="+", default=[250, 1000], help="Numbers of images.")
     parser.add_argument("--configs", default=",".join(CONFIGS), help="Configurations.")
-    parser.add_argument("--num_workers", type=int, default=psutil.cpu_count(), help="Processes.")
+    parser.add_argument("--num_workers", type=int, default=psutil.cpu_count(), help="Number of processes.")
     options = parser.parse_args()
     totals, by_config, peaks = [], [], []
     with tempfile.TemporaryDirectory() as folder:
@@ -131,7 +132,7 @@ def main() -> None:
                 size = sum(path.stat().st_size for path in (out / "data" / name).glob("*.parquet"))
                 clients = sum(split.startswith("client_") for split in config["counts"])
                 by_config.append([name, num_images, clients, sum(config["counts"].values()), mib(size)])
-    header = ["images", "peak MiB", "seconds", "rows written a second", "download MiB", "on disk MiB"]
+    header = ["images", "peak MiB", "seconds", "rows written per second", "download MiB", "on disk MiB"]
     print_table(header, totals)
     packages = ", ".join(f"{package} {version(package)}" for package in ("datasets", "pyarrow", "pillow"))
     print(f"\n{packages}; {options.num_workers} processes.")

@@ -1,9 +1,9 @@
-"""Peak memory of a federation by its number of clients, each in a process of its own.
+"""Measure the peak memory of federations with different numbers of clients, each in a new process.
 
     python tests/benchmarks/memory.py
 
-Every client has the same number of rows, read from disk as a Hub dataset is, and takes one step in each of two rounds.
-With `local` every client also keeps an adapter of its own between rounds.
+Every client has the same number of rows, which are read from disk like a Hub dataset, and takes one step in each of
+two rounds. With `local`, each client also keeps its own adapter between rounds.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from fedvlm_hf.rounds import peak_memory
 
 
 def run(data: Path, output_dir: Path, method: str) -> None:
-    """One federation, in this process; prints its peak memory in bytes."""
+    """Run one federation in this process and print its peak memory in bytes."""
     model, processor = build_model()
     args = FederatedConfig(str(output_dir), **LOCAL, num_rounds=2, method=method)
     FederatedTrainer(model, args, load_from_disk(data), eval_dataset={}, processing_class=processor).train()
@@ -39,7 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clients", type=int, nargs="+", default=[4, 64, 256], help="Numbers of clients.")
     parser.add_argument("--methods", nargs="+", default=["fedavg", "local"], help="Methods to run.")
-    parser.add_argument("--threads", type=int, default=1, help="Threads for torch.")
+    parser.add_argument("--threads", type=int, default=1, help="Number of torch threads.")
     parser.add_argument("--run", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -61,7 +61,7 @@ def main() -> None:
                 peaks.append(measure(Path(folder, str(num_clients)), output_dir, method, options.threads))
                 rows.append([method, num_clients, f"{peaks[-1] / 2**20:.0f}", f"{peaks[-1] / peaks[0]:.3f}"])
                 bar.update()
-    print_table(["method", "clients", "peak MiB", f"over {options.clients[0]} clients"], rows)
+    print_table(["method", "clients", "peak MiB", f"relative to {options.clients[0]} clients"], rows)
     print(f"\n{BATCH} rows and one step per client and round, two rounds.")
 
 

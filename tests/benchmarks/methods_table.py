@@ -1,9 +1,9 @@
-"""docs/methods.md's table: each method under each tuning on Fed-Nature mini, one seed, the time of each run.
+"""Make the table of docs/methods.md: each method with each tuning on Fed-Nature mini, for one seed, with durations.
 
     python tests/benchmarks/methods_table.py --jobs 2
 
-Runs `recipes/fed_nature.py` as a user would, one process a run; a run that is there already is not repeated, one that
-was cut off goes on. Knobs that are not a method's own defaults stand in `KNOBS`, and in the table.
+This runs `recipes/fed_nature.py` as a user would, with one process per run. Finished runs are not repeated, and
+interrupted ones continue. Knobs that are not at their defaults are in `KNOBS` and in the table.
 """
 
 import argparse
@@ -16,15 +16,15 @@ from bench import machine
 from mini_table import ROOT, TASKS, run, scores
 from tqdm import tqdm
 
+from fedvlm_hf.client.plan import TUNINGS
 from fedvlm_hf.metrics import PRIMARY
-from fedvlm_hf.tuning import TUNINGS
 
 
 METHODS = ("fedavg", "fedprox", "fedavgm", "fedadagrad", "fedadam", "fedyogi")
 
-# The methods' defaults are FedVLMBench's, for 50 rounds of a model a thousand times larger. In a few rounds a server
-# rate of 0.001 goes a twentieth of FedAvg's way, and a momentum of 0.9 that is not damped goes past the goal. Where
-# the connector moves alone, larger steps do more harm than good.
+# The defaults of the methods are those of FedVLMBench, for 50 rounds of a model that is a thousand times larger. In a
+# few rounds, a server learning rate of 0.001 covers a twentieth of FedAvg's distance, and an undamped momentum of 0.9
+# overshoots. If the connector is trained alone, larger steps do more harm than good.
 KNOBS: dict[str, dict[str, float]] = {
     "fedavgm": {"server_lr": 0.5, "server_momentum": 0.5},
     "fedadagrad": {"server_lr": 0.02},
@@ -37,10 +37,10 @@ KNOBS: dict[str, dict[str, float]] = {
     "two_stage/fedyogi": {"server_lr": 0.005},
 }
 
-# Without LoRA beside it the connector takes a third of the rate: at 0.003 it falls below round 0 on every task. Two
-# stages share the rounds, and take those of the default run. FedAdagrad's large first steps in the connector cost
-# captions, which come back after four rounds. Adam's steps at the server keep their size while the clients' changes
-# shrink with a cosine, and go astray at its end.
+# Without LoRA, the connector needs a third of the learning rate: at 0.003 it falls below round 0 on every task. Two
+# stages share the rounds, so they get as many as the default run. FedAdagrad's large first steps in the connector make
+# captions worse, which recover after four rounds. Adam's steps on the server keep their size while the changes of the
+# clients shrink with a cosine, and diverge at its end.
 _SHORT_STAGE = ["--num_rounds", "8", "--stage_rounds", "2", "--round_lr_scheduler_type", "constant"]
 ARGUMENTS = {
     "connector": ["--learning_rate", "1e-3"],
@@ -52,24 +52,24 @@ ARGUMENTS = {
 
 
 def knobs_of(tuning: str, method: str) -> dict[str, float]:
-    """Knobs of a cell of the table, which go over those of its method."""
+    """Return the knobs of a cell of the table, which take precedence over those of its method."""
     return KNOBS.get(f"{tuning}/{method}", KNOBS.get(method, {}))
 
 
 def rounds_and_seconds(output_dir: Path) -> str:
-    """How many rounds a run has, and what they took, evaluation included."""
+    """Return the number of rounds of a run and their duration, including evaluation."""
     records = [json.loads(line) for line in (output_dir / "metrics.jsonl").read_text().splitlines()]
     return f"{records[-1]['round_idx']} | {sum(record['seconds']['total'] for record in records):.0f}"
 
 
 def cell_scores(output_dir: Path) -> list[str]:
-    """The scores of the last round; in bold what did not rise above round 0."""
+    """Return the scores of the last round, in bold if they are not above round 0."""
     first, last = scores(output_dir)
     return [f"{last[task]:.3f}" if last[task] > first[task] else f"**{last[task]:.3f}**" for task in TASKS]
 
 
 def print_table(runs: dict[tuple[str, str], Path]) -> None:
-    """One row a run, grouped by tuning, with round 0 on top."""
+    """Print one row per run, grouped by tuning, after a row for round 0."""
     print(f"\n{machine()}\n")
     print(f"| tuning | method | {' | '.join(f'{task} ({PRIMARY[task]})' for task in TASKS)} | rounds | seconds |")
     print(f"|---|---|{'---:|' * (len(TASKS) + 2)}")
@@ -88,9 +88,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
     parser.add_argument("--tunings", nargs="+", default=list(TUNINGS), choices=list(TUNINGS))
-    parser.add_argument("--num_rounds", default="4", help="Rounds of a run.")
-    parser.add_argument("--folder", type=Path, default=ROOT / "out" / "methods_table", help="Where the runs are kept.")
-    parser.add_argument("--jobs", type=int, default=1, help="Runs at a time, of one thread each.")
+    parser.add_argument("--num_rounds", default="4", help="Number of rounds of a run.")
+    parser.add_argument("--folder", type=Path, default=ROOT / "out" / "methods_table", help="Folder of the runs.")
+    parser.add_argument("--jobs", type=int, default=1, help="Number of parallel runs, with one thread each.")
     args, extra = parser.parse_known_args()
 
     def one(cell: tuple[str, str]) -> Path:

@@ -1,9 +1,9 @@
-"""The README's table: Fed-Nature mini under FedAvg, local and central over several seeds, and the gates it must pass.
+"""Make the table of the README, FedAvg, local and central training on Fed-Nature mini for several seeds, and check it.
 
     python tests/benchmarks/mini_table.py --seeds 42 43 44
 
-Runs `recipes/fed_nature.py` as a user would, one process a run; a run that is there already is not repeated, one that
-was cut off goes on. Then it prints the table and the gates, and exits with 1 if a gate is not passed.
+This runs `recipes/fed_nature.py` as a user would, with one process per run. Finished runs are not repeated, and
+interrupted ones continue. Then it prints the table and the failed checks, and exits with 1 if there are any.
 """
 
 import argparse
@@ -29,7 +29,7 @@ FEDERATED_SHARE = 0.9
 
 
 def run(method: str, seed: int, folder: Path, extra: list[str]) -> Path:
-    """Run the recipe, or what is left of it; the folder of the run."""
+    """Run the recipe, continuing an interrupted run, and return the folder of the run."""
     output_dir = folder / f"{method}-seed{seed}"
     command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "recipes/fed_nature.py"]
     command += ["--method", method, "--seed", str(seed), "--output_dir", str(output_dir)]
@@ -41,7 +41,7 @@ def run(method: str, seed: int, folder: Path, extra: list[str]) -> Path:
 
 
 def scores(output_dir: Path) -> tuple[dict[str, float], dict[str, float]]:
-    """Primary score of each task at round 0 and at the last round."""
+    """Return the primary score of each task at round 0 and at the last round."""
     lines = [json.loads(line) for line in (output_dir / "metrics.jsonl").read_text().splitlines()]
     first, last = lines[0], lines[-1]
     return tuple(
@@ -51,7 +51,7 @@ def scores(output_dir: Path) -> tuple[dict[str, float], dict[str, float]]:
 
 
 def print_table(runs: dict[str, list[dict[str, float]]], blind: dict[str, float]) -> None:
-    """Mean over the seeds and, below one another, the lowest and the highest."""
+    """Print the mean over the seeds, with the lowest and the highest score."""
     print(f"| task (metric) | blind | round 0 | {' | '.join(METHODS)} | fedavg / central |")
     print("|---|---|---|" + "---|" * (len(METHODS) + 1))
     for task in TASKS:
@@ -68,8 +68,8 @@ def print_table(runs: dict[str, list[dict[str, float]]], blind: dict[str, float]
         print(f"| {task} ({PRIMARY[task]}) | {' | '.join(cells)} | {share:.0%} |")
 
 
-def failed_gates(runs: dict[str, list[dict[str, float]]], blind: dict[str, float]) -> list[str]:
-    """What room to learn, ability to learn, and federation worth its name mean here."""
+def failed_checks(runs: dict[str, list[dict[str, float]]], blind: dict[str, float]) -> list[str]:
+    """Check that there is room for learning, that central training learns, and that FedAvg comes close to it."""
     failed = []
     for index, (first, federated, central) in enumerate(
         zip(runs["round 0"], runs["fedavg"], runs["central"], strict=True)
@@ -91,9 +91,11 @@ def failed_gates(runs: dict[str, list[dict[str, float]]], blind: dict[str, float
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[42, 43, 44])
-    parser.add_argument("--local_seeds", type=int, nargs="*", help="Seeds of `local` alone; all of them by default.")
-    parser.add_argument("--folder", type=Path, default=ROOT / "out" / "mini_table", help="Where the runs are kept.")
-    parser.add_argument("--jobs", type=int, default=1, help="Runs at a time.")
+    parser.add_argument(
+        "--local_seeds", type=int, nargs="*", help="Seeds of `local`, by default the same as of the other methods."
+    )
+    parser.add_argument("--folder", type=Path, default=ROOT / "out" / "mini_table", help="Folder of the runs.")
+    parser.add_argument("--jobs", type=int, default=1, help="Number of parallel runs.")
     args, extra = parser.parse_known_args()
     local_seeds = args.seeds if args.local_seeds is None else args.local_seeds
     todo = [(method, seed) for method in ("fedavg", "central") for seed in args.seeds]
@@ -109,8 +111,8 @@ def main() -> None:
             runs["round 0"].append(first)
     blind = blind_floors(fed_nature())
     print_table(runs, blind)
-    failed = failed_gates(runs, blind)
-    print(*(failed or ["Every gate is passed."]), sep="\n")
+    failed = failed_checks(runs, blind)
+    print(*(failed or ["All checks passed."]), sep="\n")
     sys.exit(bool(failed))
 
 

@@ -1,14 +1,14 @@
-"""What a federation costs over plain SFTTrainer on the same rows and the same number of optimizer steps.
+"""Measure the cost of a federation relative to plain SFTTrainer with the same rows and number of optimizer steps.
 
     python tests/benchmarks/overhead.py --shapes
 
-One process builds both and, with `--shapes`, two other ways to run a round (`peer_shapes.py`), and lets them take
-turns. Medians over the turns; the first turn of each warms up. Wall time and the process's own time are both measured:
-where they differ, the machine had other work, and the latter tells more.
+One process builds both and, with `--shapes`, two other ways of running a round (`peer_shapes.py`), and lets them take
+turns. Results are medians over the turns, without the first one, which warms up. Both wall time and process time are
+measured. If they differ, the machine was busy, and process time is more reliable.
 
-Plain is one `SFTTrainer.train()` over the rows of all clients. Federated is all client runs of a round and their mean.
-Plain runs while Python's garbage collector leaves the model alone, as a federation arranges it for its clients: alone,
-it would pay for one collection, and the ratio would look better. The other shapes run as they would alone.
+"Plain" is one `SFTTrainer.train()` over the rows of all clients. "Federated" is all client runs of a round and their
+mean. A federation makes Python's garbage collector ignore the model during client runs. Plain runs under the same
+condition: otherwise it would pay for one collection, and the ratio would look better. The other shapes run without it.
 """
 
 import argparse
@@ -47,7 +47,7 @@ RELOADED = "shape: the model reloaded per client run"
 
 @dataclass
 class Stopwatch:
-    """Wall seconds and seconds of this process, turn by turn."""
+    """Wall time and process time in seconds, for each turn."""
 
     turns: list[tuple[float, float]] = field(default_factory=list)
 
@@ -64,7 +64,7 @@ class Stopwatch:
 
 @dataclass(frozen=True)
 class TimedFedAvg(FedAvg):
-    """FedAvg that times a round from its tasks to its mean, without evaluation, saving and report."""
+    """FedAvg that measures a round from its tasks to its mean, without evaluation, saving and reports."""
 
     watch: Stopwatch
 
@@ -78,7 +78,7 @@ class TimedFedAvg(FedAvg):
 
 
 class Turns(RoundCallback):
-    """After each federated round, everyone else has a turn."""
+    """Give each of the other ways a turn after each federated round."""
 
     def __init__(self, others: Mapping[str, Callable[[], None]], bar: tqdm):
         self.others, self.bar = others, bar
@@ -91,7 +91,7 @@ class Turns(RoundCallback):
             if name != PLAIN:
                 gc.unfreeze()
             self.watches[name].start()
-            with contextlib.redirect_stdout(io.StringIO()):  # Trainer prints the end of every run
+            with contextlib.redirect_stdout(io.StringIO()):  # Trainer prints a line at the end of every run
                 turn()
             self.watches[name].stop()
         gc.collect()
@@ -107,14 +107,14 @@ def plain_run(args: SFTConfig, clients: Mapping[str, Dataset]) -> Callable[[], N
     trainer = SFTTrainer(model, args, train_dataset=rows, processing_class=processor)
 
     def run() -> None:
-        trainer.optimizer = None  # as for the first time
+        trainer.optimizer = None  # as in the first call
         trainer.train()
 
     return run
 
 
 def measure(num_clients: int, steps: int, repeats: int, with_shapes: bool) -> dict[str, tuple[float, float]]:
-    """Median seconds, wall and process, of each way to take `num_clients * steps` steps."""
+    """Return median wall and process seconds of each way to take `num_clients * steps` steps."""
     clients = client_rows(num_clients, steps)
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -134,7 +134,7 @@ def measure(num_clients: int, steps: int, repeats: int, with_shapes: bool) -> di
         trainer = FederatedTrainer(
             model, federated_args, clients, eval_dataset={}, processing_class=processor, callbacks=[turns]
         )
-        with contextlib.redirect_stdout(io.StringIO()):  # the rounds' lines
+        with contextlib.redirect_stdout(io.StringIO()):  # the lines of the rounds
             trainer.train()
     watches = {PLAIN: turns.watches.pop(PLAIN), FEDERATED: watch, **turns.watches}
     return {name: watch.medians() for name, watch in watches.items()}
@@ -143,12 +143,12 @@ def measure(num_clients: int, steps: int, repeats: int, with_shapes: bool) -> di
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--settings", nargs="+", default=["8x10", "32x1"], help="Clients x steps of each setting.")
-    parser.add_argument("--repeats", type=int, default=7, help="Turns that count.")
-    parser.add_argument("--threads", type=int, default=1, help="Threads for torch.")
-    parser.add_argument("--shapes", action="store_true", help="Also measure the other shapes of a round.")
+    parser.add_argument("--repeats", type=int, default=7, help="Number of measured turns.")
+    parser.add_argument("--threads", type=int, default=1, help="Number of torch threads.")
+    parser.add_argument("--shapes", action="store_true", help="Also measure the other ways of running a round.")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    logging.disable_progress_bar()  # of loading weights, once per client run in one of the shapes
+    logging.disable_progress_bar()  # of loading weights, which one of the shapes does for each client run
     rows = []
     for setting in options.settings:
         num_clients, steps = map(int, setting.split("x"))
@@ -161,8 +161,8 @@ def main() -> None:
                 + [f"{value:.1f}" if name != PLAIN else "" for value in added]
             )
     parameters = sum(p.numel() for p in build_model()[0].parameters())
-    header = ["clients x steps", "", "wall s", "process s", "over plain, wall", "over plain, process"]
-    print_table([*header, "ms more per client run, wall", "ms more per client run, process"], rows)
+    header = ["clients x steps", "", "wall s", "process s", "relative to plain, wall", "relative to plain, process"]
+    print_table([*header, "added ms per client run, wall", "added ms per client run, process"], rows)
     print(f"\nLLaVA of {parameters / 1e6:.2f} M parameters, batch {BATCH}, medians of {options.repeats} turns.")
 
 

@@ -1,6 +1,6 @@
-"""FedAvg rounds in two shapes that published codes have, written here to compare with; run them with `overhead.py`.
+"""FedAvg rounds in the style of two published code bases, for comparison with ours by `overhead.py`.
 
-Both train the same tensors on the same rows as the federation beside them, and end in a size-weighted mean.
+Both train the same tensors on the same rows as the federation, and end with a size-weighted mean.
 """
 
 import copy
@@ -18,14 +18,14 @@ from fedvlm_hf.client.adapters import complete_config
 
 
 def adapter_state(model: PeftModel) -> dict[str, torch.Tensor]:
-    """The adapter by PEFT's own function, without its question to the Hub."""
+    """Return the adapter with PEFT's function, without its request to the Hub."""
     return get_peft_model_state_dict(model, save_embedding_layers=False)
 
 
 class NewTrainerPerClient:
-    """One model; a new trainer for every client run, the adapter's state deep-copied out and set again.
+    """One model, with a new trainer for every client run, and deep copies of the adapter's state.
 
-    The shape of OpenFedLLM and its descendants: a copy for each client is kept from the start to the end of the round.
+    This is the style of OpenFedLLM and its descendants, which keep a copy for each client during the whole round.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class NewTrainerPerClient:
         self.processor, self.args, self.clients = processor, args, clients
 
     def round(self) -> None:
-        """Every client once, and the mean."""
+        """Run every client once and compute the mean."""
         current = copy.deepcopy(adapter_state(self.model))
         states = {name: copy.deepcopy(current) for name in self.clients}
         for name, rows in self.clients.items():
@@ -49,9 +49,11 @@ class NewTrainerPerClient:
 
 
 class ModelReloadedPerClient:
-    """The model is loaded from disk, wrapped and handed to a new trainer for every client run; NumPy arrays travel.
+    """For every client run, the model is loaded from disk, wrapped and passed to a new trainer; updates are NumPy
+    arrays.
 
-    The shape of FlowerTune's example. With the 1.3 M parameters here a load is milliseconds; it grows with the model.
+    This is the style of FlowerTune's example. With 1.3 M parameters, loading takes milliseconds, but it grows with the
+    model.
     """
 
     def __init__(
@@ -67,7 +69,7 @@ class ModelReloadedPerClient:
         self.current = self._arrays(self._load())
 
     def round(self) -> None:
-        """Every client once, and the mean."""
+        """Run every client once and compute the mean."""
         total = sum(map(len, self.clients.values()))
         mean = [np.zeros_like(array) for array in self.current]
         for rows in self.clients.values():

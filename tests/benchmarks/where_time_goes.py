@@ -1,4 +1,4 @@
-"""Where the time of the default run goes, from import to report.
+"""Measure how the default run spends its time, from import to report.
 
 python tests/benchmarks/where_time_goes.py [any argument of recipes/fed_nature.py]
 """
@@ -27,7 +27,7 @@ CONFIG = Path(__file__).parents[2] / "recipes" / "configs" / "fed_nature_mini.ya
 
 
 class Clock(TrainerCallback, RoundCallback):
-    """Notes the time between the first and the last step of each client run."""
+    """Measure the time between the first and the last step of each client run."""
 
     def __init__(self) -> None:
         self.runs: list[float] = []
@@ -66,7 +66,7 @@ def main() -> None:
     seconds = {
         name: sum(r.seconds.get(name, 0.0) for r in clock.records) for name in ("clients", "aggregate", "evaluate")
     }
-    parts["local steps, data loading included"] = sum(clock.runs)
+    parts["local steps, including data loading"] = sum(clock.runs)
     parts["fixed cost of client runs"] = seconds["clients"] - sum(clock.runs)
     parts["aggregation"] = seconds["aggregate"]
     parts["evaluation"] = seconds["evaluate"]
@@ -78,9 +78,7 @@ def main() -> None:
     fixed = [1000 * (run - steps) for run, steps in zip(whole_runs, clock.runs, strict=True)]
     print(f"\n{len(fixed)} client runs, {clock.num_steps} steps, "
           f"peak memory {clock.records[-1].peak_memory / 2**30:.2f} GiB.")  # fmt: skip
-    print(
-        f"Before and after the steps a client run takes {median(fixed):.1f} ms (median; the first {fixed[0]:.0f} ms)."
-    )
+    print(f"Besides its steps, a client run takes {median(fixed):.1f} ms (median; the first one {fixed[0]:.0f} ms).")
 
 
 if __name__ == "__main__":

@@ -33,14 +33,14 @@ def deep(values, dtype=np.uint16):
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
-def test_deep_images_are_stretched(dtype):
+def test_deep_images_are_scaled(dtype):
     """100 to 4,000 becomes 0 to 255: 2,050 is in the middle, (2050 - 100) / 3900 x 255 = 127.5."""
     image = to_rgb(deep([100, 4000, 2050], dtype))
     assert [image.getpixel((x, 0)) for x in range(3)] == [(0, 0, 0), (255, 255, 255), (127, 127, 127)]
     assert to_rgb(deep([7, 7], dtype)).getpixel((1, 0)) == (0, 0, 0)
 
 
-def test_deep_images_are_told_apart():
+def test_different_deep_images_have_different_digests():
     """Both would be white in 8 bits, where values above 255 are clipped."""
     assert deep([300, 900]).convert("RGB") == deep([900, 300]).convert("RGB")
     assert image_digest(deep([300, 900])) != image_digest(deep([900, 300]))
@@ -53,7 +53,7 @@ def test_a_digest_is_of_pixels_and_not_of_files():
     assert image_digest(image) != image_digest(Image.new("L", (6, 4), 91))
 
 
-def test_an_image_is_turned_as_datasets_turns_it(tmp_path):
+def test_an_image_is_rotated_as_datasets_does(tmp_path):
     """Orientation 6: the file's left column is the top row."""
     image = Image.new("RGB", (3, 2))
     image.putpixel((0, 1), (255, 0, 0))

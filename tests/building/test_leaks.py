@@ -1,4 +1,4 @@
-"""Images on both sides of a split are found by their pixels."""
+"""Images in two splits are found by their pixels."""
 
 import io
 from dataclasses import dataclass
@@ -29,10 +29,10 @@ def example(name, split, image):
 
 
 def excluded(work):
-    return [line["count"] for line in work.tally.lines if line["step"] == "excluded"]
+    return [line["count"] for line in work.counts.lines if line["step"] == "excluded"]
 
 
-def test_test_goes_over_validation_over_train():
+def test_the_latest_split_keeps_an_image():
     """Red 1 is in all three splits, red 2 in train and validation, red 3 in train twice, with other bytes each time.
 
     Left out: the train and the validation row of red 1, the train row of red 2.
@@ -43,7 +43,7 @@ def test_test_goes_over_validation_over_train():
     kept = without_shared_images(examples, work)
     assert [e.id for e in kept] == ["row-2", "row-3", "row-5", "row-6"]
     assert excluded(work) == [2, 1]
-    shared = next(line for line in work.tally.lines if line["what"].startswith("test images"))
+    shared = next(line for line in work.counts.lines if line["what"].startswith("test images"))
     assert (shared["count"], shared["why"]) == (1, "of 1 test images")
 
 
@@ -53,14 +53,14 @@ def test_rows_of_one_image_stay_or_go_together():
     assert [e.id for e in without_shared_images(examples, Work())] == ["2"]
 
 
-def test_missing_images_are_told_apart_by_name():
-    """Neither file is there: the rows of b.png, in train and in test, are of one image all the same."""
+def test_missing_images_are_compared_by_name():
+    """Neither file exists, but the rows of b.png in train and in test still count as the same image."""
     a, b = (ImageFile(name, Path("nowhere") / name) for name in ("a.png", "b.png"))
     examples = [example("0", "train", a), example("1", "train", b), example("2", "test", b)]
     work = Work()
     assert [e.id for e in without_shared_images(examples, work)] == ["0", "2"]
     assert excluded(work) == [1, 0]
-    assert work.tally.lines[0] | {"step": "note", "count": 2} == work.tally.lines[0]
+    assert work.counts.lines[0] | {"step": "note", "count": 2} == work.counts.lines[0]
 
 
 def test_without_leaks_nothing_is_left_out():

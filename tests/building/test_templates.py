@@ -66,13 +66,13 @@ def test_choices_have_letters():
         (["cat", " "], "an empty option: \\['cat', ' '\\]"),
     ],
 )
-def test_choices_that_have_none(choices, message):
+def test_invalid_choices(choices, message):
     with pytest.raises(ValueError, match=message):
         choices_text(choices)
 
 
 @pytest.mark.parametrize("index", [-1, 26])
-def test_letters_end(index):
+def test_there_are_26_letters(index):
     with pytest.raises(ValueError, match=f"`index` must be 0 to 25, got {index}"):
         choice_letter(index)
 

@@ -1,7 +1,8 @@
-"""Long work: over processes, remembered, and noted."""
+"""Long work on several processes, with journals and row counts."""
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fedvlm_hf.building.work import Tally, Work
+from fedvlm_hf.building.work import RowCounts, Work, default_workers
 from work_functions import be_killed, fail_at_three, none_at_three, square
 
 
@@ -21,9 +22,9 @@ def items(count: int) -> dict[str, int]:
     return {str(number): number for number in range(count)}
 
 
-def test_tally_counts_what_is_kept():
+def test_row_counts_give_the_number_of_kept_rows():
     """10 + 5 read, 4 left out: 11; notes count nothing."""
-    tally = Tally()
+    tally = RowCounts()
     tally.read("a", 10)
     tally.read("b", 5)
     tally.exclude("c", 4, "why")
@@ -66,6 +67,22 @@ def test_what_was_done_before_an_error_is_kept(tmp_path, num_workers):
 def test_a_killed_process_is_explained(tmp_path):
     with pytest.raises(ValueError, match=r"killed during 'numbers'.*fewer than 2"):
         Work(tmp_path, 2).map("numbers", be_killed, items(2), is_long=True)
+
+
+def test_workers_are_counted_on_platforms_without_affinity(monkeypatch):
+    """macOS and Windows have no `os.sched_getaffinity`."""
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    assert 1 <= default_workers() <= os.cpu_count()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs CPU affinity")
+def test_workers_are_the_cores_that_the_process_may_use():
+    code = (
+        "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); "
+        "from fedvlm_hf.building.work import default_workers; print(default_workers())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"
 
 
 SLEEPER = """

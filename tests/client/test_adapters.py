@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-from peft import get_peft_model
+from peft import LoraConfig, get_peft_model
 
 from fedvlm_hf.client.adapters import Adapter, ListedParameters, complete_config
+from fedvlm_hf.lora import LoraPair, at_rank, pair_tensors
 from fedvlm_hf.tensors import TensorDict
 from tiny import tiny_llava
 
@@ -30,7 +31,7 @@ def changed(adapter: Adapter, action) -> set[str]:
 @pytest.mark.parametrize("trains", ["connector", "llm", "joint"])
 def test_what_is_written_is_read_and_nothing_else_changes(dtype, trains):
     one = adapter(dtype)
-    one.set_trainable(trains)
+    one.set_trainable(one.names(trains))
     values = noise_like(one.read(one.trainable()))
     moved = changed(one, lambda: one.write(values))
     assert one.read(one.trainable()).digest() == values.digest()
@@ -42,7 +43,7 @@ def test_what_is_written_is_read_and_nothing_else_changes(dtype, trains):
 def test_a_frozen_bf16_tensor_survives_reading_and_writing():
     """The bf16 base's copy of the connector is bf16 until it trains: to fp32 and back it keeps its bits."""
     one = adapter(torch.bfloat16)
-    one.set_trainable("llm")
+    one.set_trainable(one.names("llm"))
     everything = one.read(one.parameters)
     assert {one.parameters[name].dtype for name in one.connector} == {torch.bfloat16}
     assert not changed(one, lambda: one.write(everything))
@@ -52,11 +53,11 @@ def test_a_frozen_bf16_tensor_survives_reading_and_writing():
 def test_what_a_stage_trained_survives_the_next_stage_to_the_bit():
     """A connector that trained under a bf16 base is fp32, and stays so when LoRA trains."""
     one = adapter(torch.bfloat16)
-    one.set_trainable("connector")
+    one.set_trainable(one.names("connector"))
     connector = one.trainable()
     trained = noise_like(one.read(connector))
     one.write(trained)
-    one.set_trainable("llm")
+    one.set_trainable(one.names("llm"))
     assert not set(one.trainable()) & set(connector)
     one.write(noise_like(one.read(one.trainable())))
     assert one.read(connector).digest() == trained.digest()
@@ -92,3 +93,84 @@ def test_a_model_on_an_accelerator_or_in_two_places_reads_and_writes_the_same():
         assert one.read(one.parameters).digest() == values.digest()
         name = next(iter(one.connector))
         one.parameters[name].data = one.parameters[name].data.cpu()
+
+
+def test_names_that_the_adapter_does_not_have_cannot_train():
+    with pytest.raises(ValueError, match="`names` has 'connector'"):
+        adapter().set_trainable(["connector"])
+
+
+# --- a second trainer on the same model ---
+
+
+def test_the_connectors_output_keeps_the_dtype_of_the_base_whatever_the_number_of_trainers():
+    """Hooks that stack would note fp32 as the dtype that came in, and hand fp32 to a bf16 language model."""
+    model, _ = tiny_llava()
+    model = get_peft_model(model.to(torch.bfloat16), complete_config(None, model))
+    connector = model.get_base_model().model.multi_modal_projector
+    for _ in range(3):
+        one = Adapter(model)
+        one.set_trainable(one.names("joint"))
+        assert connector(torch.ones(2, 16, dtype=torch.bfloat16)).dtype == torch.bfloat16
+    assert len(connector._forward_hooks) == len(connector._forward_pre_hooks) == 1
+
+
+# --- LoRA pairs, lower ranks, a changed base ---
+
+
+def test_a_lower_rank_fills_the_leading_block_and_is_read_back():
+    one = adapter()
+    names = [name for name in one.parameters if "lora_" in name]
+    whole = noise_like(one.read(names))
+    low = at_rank(whole, 3)
+    one.write(whole)
+    one.write(low)
+    shapes = {name: low[name].shape for name in low}
+    assert one.read(names, shapes).digest() == low.digest()
+    for name in names:
+        rest = one.parameters[name][3:] if "lora_A" in name else one.parameters[name][:, 3:]
+        assert rest.count_nonzero() == 0
+
+
+def test_a_rank_above_the_adapters_is_refused():
+    one = adapter()
+    name = next(name for name in one.parameters if "lora_A" in name)
+    with pytest.raises(ValueError, match="the highest rank of any client"):
+        one.write(TensorDict({name: torch.Size([9, one.parameters[name].shape[1]])}))
+
+
+def test_pairs_carry_the_scale_of_their_module():
+    """LoRA's default here: alpha 32 over r 8 is 4."""
+    one = adapter()
+    pairs = one.lora_pairs(one.read(one.parameters))
+    assert pairs
+    assert {pair.scale for pair in pairs.values()} == {4.0}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_base_changes_by_scale_b_a_and_back(dtype):
+    """W + 4 B A in fp32, rounded once; from the original each time, so that two changes do not add up."""
+    one = adapter(dtype)
+    pairs = one.lora_pairs(noise_like(one.read([n for n in one.parameters if "lora_" in n])))
+    module, pair = next(iter(pairs.items()))
+    weight = one.model.get_submodule(module).get_base_layer().weight
+    original = weight.detach().clone()
+    for factor in (1.0, 2.0):
+        change = TensorDict.from_tensors(pair_tensors({module: LoraPair(pair.a * factor, pair.b)}))
+        assert changed(one, lambda change=change: one.change_base(change)) == {
+            next(name for name, p in one.model.named_parameters() if p is weight)
+        }
+        expected = (original.float() + 4 * (pair.b @ (pair.a * factor))).to(dtype)
+        assert torch.allclose(weight.float(), expected.float(), rtol=1e-6, atol=1e-6)
+    one.change_base(TensorDict({}))
+    assert torch.equal(weight, original)
+
+
+def test_dora_cannot_take_a_change_of_its_base():
+    model, _ = tiny_llava()
+    one = Adapter(get_peft_model(model, complete_config(LoraConfig(r=2, use_dora=True), model)))
+    change = TensorDict.from_tensors(
+        {n: one.parameters[n] for n in one.parameters if "lora_" in n and "magn" not in n}
+    )
+    with pytest.raises(ValueError, match="uses DoRA, so that no low-rank change can be added"):
+        one.change_base(change)

@@ -12,7 +12,7 @@ from federation import federated, weights
 from fedvlm_hf import RoundCallback
 from fedvlm_hf.checkpoint import load_export, round_folder
 from fedvlm_hf.client.plan import Plan, Stage, resolve_tuning, tuning_stages
-from fedvlm_hf.state import load_state
+from fedvlm_hf.exchange.tensor_files import load_state
 from fedvlm_hf.tensors import TensorDict
 from fedvlm_hf.types import ServerState
 from tiny import save_tiny, tiny_federation, tiny_llava

@@ -1,16 +1,19 @@
 """What a client run saves itself beside plain SFTTrainer changes nothing of what it trains."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
-from transformers import Trainer
+import torch
+from transformers import Trainer, TrainerCallback
 from trl import SFTTrainer
 
 from federation import config, federated
 from fedvlm_hf import FederatedTrainer
+from fedvlm_hf.exchange.tensor_files import load_state
 from fedvlm_hf.federated import FederatedMixin
 from fedvlm_hf.methods import ClientMethod
-from fedvlm_hf.types import ClientTask
+from fedvlm_hf.tensors import TensorDict
+from fedvlm_hf.types import ClientTask, LocalPhase
 from tiny import tiny_federation, tiny_llava, tiny_rows
 
 
@@ -135,8 +138,6 @@ def test_rows_that_were_changed_since_are_taken(tmp_path):
 
 
 def test_every_event_of_a_client_run_is_fired(tmp_path):
-    from transformers import TrainerCallback
-
     fired = []
 
     class Note(TrainerCallback):
@@ -154,3 +155,137 @@ def test_every_event_of_a_client_run_is_fired(tmp_path):
         *("on_step_end", "on_log", "on_epoch_end", "on_log", "on_train_end"),
     ]
     assert fired == one * 2
+
+
+# --- seeds, and what the run keeps ---
+
+
+def rows_seen(tmp_path, monkeypatch, **kwargs):
+    """Digests of the images of the first batch of each client run, by round and client."""
+    trainer = federated(
+        tmp_path, tiny_federation({"client_00": 8, "client_01": 8}, test_rows=2), max_steps=2, **kwargs
+    )
+    seen, collate = {}, trainer.data_collator
+
+    def note(rows):
+        task = trainer._task
+        seen.setdefault((task.round_idx, task.client_id), []).append(
+            [position[row["images"][0].tobytes()] for row in rows]
+        )
+        return collate(rows)
+
+    rows = {name: [row["images"][0].tobytes() for row in data] for name, data in trainer.clients.items()}
+    position = {image: index for images in rows.values() for index, image in enumerate(images)}
+    monkeypatch.setattr(trainer, "data_collator", note)
+    trainer.train()
+    return seen
+
+
+def test_a_data_seed_orders_each_client_and_round_anew(tmp_path, monkeypatch):
+    """Otherwise, with `max_steps` below an epoch, the same rows train in every round and the others never do."""
+    seen = rows_seen(tmp_path / "a", monkeypatch, data_seed=7)
+    assert len(seen) == 4
+    assert len({repr(batches) for batches in seen.values()}) == 4
+    assert seen == rows_seen(tmp_path / "b", monkeypatch, data_seed=7)
+    assert seen != rows_seen(tmp_path / "c", monkeypatch, data_seed=8)
+
+
+def test_the_order_of_rows_follows_the_data_seed_alone(tmp_path, monkeypatch):
+    one = rows_seen(tmp_path / "a", monkeypatch, data_seed=7, seed=1)
+    assert one == rows_seen(tmp_path / "b", monkeypatch, data_seed=7, seed=2)
+
+
+@dataclass(frozen=True)
+class KeepsANote(ClientMethod):
+    """A's stay private, and the method keeps something of its own."""
+
+    group: str = "note"
+
+    def is_shared(self, name):
+        return "lora_A" not in name
+
+    def on_finish(self, update, task):
+        assert update.state == {}
+        note = TensorDict.from_tensors({"rounds": torch.tensor(float(task.round_idx))})
+        return replace(update, state={self.group: note})
+
+
+def test_a_methods_own_state_does_not_replace_the_private_tensors(tmp_path):
+    """A client of two rounds goes on from its own A: round 2 of the run is the client run from what round 1 kept."""
+    data = {"client_00": tiny_rows(6)}
+    trainer = federated(tmp_path / "two", data, method=KeepsANote(), num_rounds=2)
+    trainer.train()
+    kept = trainer.store.load("client_00")
+    assert set(kept) == {"private", "note"}
+    assert kept["note"].flat.tolist() == [2.0]
+    assert any(not kept["private"][name].equal(trainer.local.initial[name]) for name in kept["private"])
+    after_one = load_state(trainer.store.folder("client_00", 1) / "state.safetensors")["private"]
+    assert after_one.digest() != kept["private"].digest()
+
+
+def test_the_runs_own_groups_cannot_be_returned(tmp_path):
+    with pytest.raises(ValueError, match="`on_finish` of `method` returns the state group 'private'"):
+        federated(tmp_path, method=KeepsANote("private"), num_rounds=1).train()
+
+
+@dataclass(frozen=True)
+class FreezesA(ClientMethod):
+    """FFA-LoRA's rule: A is frozen at its initial value and never sent."""
+
+    def is_trained(self, name):
+        return "lora_A" not in name
+
+
+def test_what_a_method_freezes_neither_moves_nor_travels_nor_stays(tmp_path):
+    trainer = federated(tmp_path, method=FreezesA(), num_rounds=2)
+    trainer.train()
+    assert not any("lora_A" in name for name in trainer.federation.tensors)
+    assert not trainer.store.load("client_00")
+    frozen = [name for name in trainer.local.adapter.parameters if "lora_A" in name]
+    assert frozen
+    assert all(trainer.local.adapter.parameters[name].equal(trainer.local.initial[name]) for name in frozen)
+
+
+@dataclass(frozen=True)
+class TwoPhases(ClientMethod):
+    """FedRep's rule: B, which stays, trains for two steps under a fixed A; then A, which travels, for one."""
+
+    @property
+    def phases(self):
+        return LocalPhase("head", trains="private", steps=2), LocalPhase("body", trains="shared", steps=1)
+
+    def is_shared(self, name):
+        return "lora_B" not in name
+
+
+def test_phases_train_what_they_say_for_as_long_as_they_say(tmp_path):
+    trainer = federated(tmp_path, method=TwoPhases(), num_rounds=1, tuning="llm")
+    moved = []
+
+    class Note(TrainerCallback):
+        def on_train_begin(self, args, state, control, **kwargs):
+            moved.append((state.max_steps, {n.split(".")[-2] for n in trainer.local.adapter.trainable()}))
+
+    trainer.add_callback(Note())
+    trainer.train()
+    assert moved == [(2, {"lora_B"}), (1, {"lora_A"})] * 2
+    metrics = trainer.federation.end.history[-1].clients["client_00"]
+    assert (metrics["num_steps"], metrics["body_num_steps"]) == (2, 1)
+
+
+def test_frozen_parameters_are_frozen_again_for_the_next_client(tmp_path):
+    @dataclass(frozen=True)
+    class Unfreezes(ClientMethod):
+        def on_start(self, model, task):
+            for name, parameter in model.named_parameters():
+                if "lora_A" in name:
+                    parameter.requires_grad_(task.client_id == "client_00")
+
+    trainer = federated(tmp_path, method=Unfreezes(), tuning="connector", num_rounds=1)
+    start = trainer.local.initial_shared()
+    trainer.run_client(ClientTask(1, "client_00", start))
+    update = trainer.run_client(ClientTask(1, "client_01", start))
+    names = [name for name in trainer.local.adapter.parameters if "lora_A" in name]
+    assert all(trainer.local.adapter.parameters[name].equal(trainer.local.initial[name]) for name in names)
+    alone = federated(tmp_path / "b", tuning="connector").run_client(ClientTask(1, "client_01", start))
+    assert update.tensors.digest() == alone.tensors.digest()

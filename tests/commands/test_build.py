@@ -66,7 +66,7 @@ def test_the_help_of_a_dataset_says_where_to_get_it(name, capsys):
     assert all(line in printed for line in builder_class.layout.strip().splitlines())
     for source in builder_class.sources:
         assert all(text in printed for text in (source.name, source.url, source.licence, source.terms))
-        assert not source.is_restricted or "--push sends ids and the partition" in printed
+        assert not source.is_restricted or "--push uploads only ids and the partition" in printed
     assert all(f"--{option.name}" in printed for option in (*fields(builder_class), *fields(WriteOptions)))
 
 
@@ -87,8 +87,8 @@ def test_errors_are_one_line_and_leave_nothing(argv, expected, tmp_path, monkeyp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_not_sent_is_said(tmp_path, monkeypatch, capsys):
-    """What goes to the Hub is caught before it leaves."""
+def test_the_output_says_what_is_not_uploaded(tmp_path, monkeypatch, capsys):
+    """Uploads are intercepted."""
     sent = []
     monkeypatch.setattr(
         "fedvlm_hf.building.writing.push.push_dataset", lambda folder, repo_id: sent.append((folder, repo_id)) or "URL"
@@ -99,6 +99,6 @@ def test_what_is_not_sent_is_said(tmp_path, monkeypatch, capsys):
         assert main(["build", name, "--raw", raw, "--out", str(out), "--push", f"alice/{name}"]) == 0
         printed = capsys.readouterr().out
         assert "Pushed to URL" in printed
-        assert ("Rows and images were NOT sent: Secret X-rays may not be passed on." in printed) == secret
+        assert ("Rows and images were NOT uploaded: Secret X-rays may not be redistributed." in printed) == secret
         assert sent[-1][1] == f"alice/{name}"
         assert (sent[-1][0] / "data").exists() != secret

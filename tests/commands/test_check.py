@@ -39,15 +39,15 @@ def test_a_saved_dataset(folder, tmp_path, capsys):
     loaded = load_dataset(str(folder), "iid", cache_dir=str(tmp_path / "cache"))
     loaded.save_to_disk(tmp_path / "saved")
     assert main(["check", str(tmp_path / "saved"), "--num_workers", "1"]) == 0
-    assert "4 with 14 rows" in capsys.readouterr().out
+    assert "all 4 files with 14 rows" in capsys.readouterr().out
     renamed = loaded["client_00"]
     loaded["train"] = renamed
     loaded.save_to_disk(tmp_path / "renamed")
     assert main(["check", str(tmp_path / "renamed"), "--num_workers", "1"]) == 1
-    assert "default/train: a split is client_* or one of validation, test" in capsys.readouterr().out
+    assert "default/train: a split must be client_* or one of validation, test" in capsys.readouterr().out
 
 
-def test_a_folder_that_is_none(tmp_path, capsys):
+def test_a_folder_that_does_not_exist(tmp_path, capsys):
     assert main(["check", str(tmp_path)]) == 1
     assert "is not a federated dataset" in capsys.readouterr().err
 
@@ -81,7 +81,7 @@ print(json.dumps({
 
 
 def test_datasets_of_the_hub(folder, tmp_path):
-    """Checked, reported and cut into clients by name, with the real clients."""
+    """Checked, reported and divided into clients by name, with the real Hub clients."""
     plain = tmp_path / "plain"
     plain.mkdir()
     for place, name in enumerate(("client_00.client_00", "client_01.client_00", "client_01.client_01")):
@@ -98,5 +98,5 @@ def test_datasets_of_the_hub(folder, tmp_path):
     assert "alice/fed: 2 configurations, noniid, iid" in seen["printed"]
     assert (tmp_path / "out/report/partition-noniid.png").exists()
     assert seen["test"] == ["t0", "t1", "t2", "t3"]
-    assert "`--out` is needed: alice/fed is no folder" in done.stderr
-    assert "there is no folder alice/nothing, and it cannot be loaded from the Hub (" in done.stderr
+    assert "`--out` is required, because alice/fed is not a folder" in done.stderr
+    assert "alice/nothing is not a folder, and it cannot be loaded from the Hub (" in done.stderr

@@ -1,4 +1,4 @@
-"""Counts of full-size models that are never built, by hand."""
+"""Counts of full-size models that are not built, computed by hand."""
 
 import pytest
 import torch
@@ -50,14 +50,14 @@ def test_sizes_of_the_papers_model_by_hand(connector, further):
 
 
 def test_it_is_what_a_run_trains_and_sends(tmp_path):
-    """The counts of the tiny model are those of its real adapter, and the bytes those of a real update."""
+    """The counts of the tiny model equal those of its real adapter, and the bytes equal those of a real update."""
     model, _ = tiny_llava()
     sizes = dry_run(model.config)
     for tuning, count in sizes.trainable.items():
         trainer = federated(tmp_path / tuning, tuning=tuning, num_rounds=1, max_steps=1)
-        adapter: Adapter = trainer.adapter
+        adapter: Adapter = trainer.local.adapter
         assert sum(adapter.parameters[name].numel() for name in adapter.trainable()) == count
-        assert trainer._initial_shared.flat.nbytes == sizes.bytes_each_way(tuning)
+        assert trainer.local.initial_shared().flat.nbytes == sizes.bytes_each_way(tuning)
     assert sizes.total == model.num_parameters()
 
 

@@ -1,4 +1,4 @@
-"""`fedvlm hub-server` and `fedvlm hub-client`: arguments. What they do is in tests/hub/test_federation_*.py."""
+"""`fedvlm hub-server` and `fedvlm hub-client`: arguments. What they do is in tests/engines/hub."""
 
 import pytest
 

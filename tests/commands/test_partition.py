@@ -37,7 +37,7 @@ def test_one_configuration(folder, capsys):
     printed = capsys.readouterr().out
     assert "# Partition noniid\n\nModalities are clients.\n" in printed
     assert re.search(r"^\| client_00 +\| CT +\| CT 100% +\| +5 \| +4 \| +0\.375 ", printed, flags=re.MULTILINE)
-    assert f"This is {folder}/report/partition-noniid.md, with the figure {folder}/report/part" in printed
+    assert f"Written to {folder}/report/partition-noniid.md, with the figure {folder}/report/part" in printed
     assert sorted(path.name for path in (folder / "report").iterdir()) == [
         "partition-noniid.md", "partition-noniid.png",
     ]  # fmt: skip
@@ -47,7 +47,7 @@ def test_all_configurations_by_another_column_elsewhere(folder, tmp_path, capsys
     assert main(["partition", str(folder), "--by", "task", "--out", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
     assert printed.index("# Partition noniid") < printed.index("# Partition iid")
-    assert "most of its task" in printed
+    assert "most frequent task" in printed
     assert len(list((tmp_path / "out").iterdir())) == 4
     assert not (folder / "report").exists()
 
@@ -56,7 +56,7 @@ def test_all_configurations_by_another_column_elsewhere(folder, tmp_path, capsys
     ("arguments", "text"),
     [
         (["--by", "organ"], "its columns are id, task, client_id, image_digest, modality"),
-        (["--config", "other"], "`config='other'` is none of"),
+        (["--config", "other"], "`config='other'` is not a configuration of"),
     ],
 )
 def test_unknown_names_list_the_known_ones(folder, capsys, arguments, text):
@@ -90,12 +90,12 @@ def test_all_ways_at_once(source, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["--by", "colour"], "`by='colour'` is no column of"),
-        ([], "Clients come from --by COLUMN"),
+        (["--by", "colour"], "`by='colour'` is not a column of"),
+        ([], "At least one of --by COLUMN"),
         (["--dirichlet", "0.001", "--label", "kind", "--num_clients", "9"], "`alpha=0.001`"),
     ],
 )
-def test_what_cannot_be_cut_makes_no_folder(source, tmp_path, capsys, arguments, text):
+def test_invalid_options_make_no_folder(source, tmp_path, capsys, arguments, text):
     assert main(["partition", "--from", source, *arguments, "--out", str(tmp_path / "fed")]) == 1
     assert text in capsys.readouterr().err
     assert not (tmp_path / "fed").exists()
@@ -113,8 +113,8 @@ def test_help_names_every_option(capsys):
         assert [name for name in names if f"--{name}" not in printed] == []
 
 
-def test_the_examples_of_the_help_are_arguments_that_it_takes(monkeypatch):
-    """Up to the names of the datasets, which are not there."""
+def test_the_examples_in_the_help_are_valid(monkeypatch):
+    """Except for the names of the datasets, which do not exist."""
     text = partition.run.__doc__.replace("\\\n", "")
     lines = [shlex.split(line) for line in re.findall(r"^ *fedvlm (partition .*)$", text, flags=re.MULTILINE)]
     assert len(lines) == 2

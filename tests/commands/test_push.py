@@ -5,12 +5,12 @@ import json
 import pytest
 
 from fedvlm_hf.commands.push import _target, run
-from fedvlm_hf.hub.target import PushTarget
+from fedvlm_hf.hub.layout import PushTarget
 from fedvlm_hf.types import RoundRecord
 
 
 def test_a_run_that_was_never_pushed_needs_a_repository(tmp_path):
-    with pytest.raises(ValueError, match="Say where to: `--repo OWNER/NAME`"):
+    with pytest.raises(ValueError, match="Name a repository: `--repo OWNER/NAME`"):
         run([str(tmp_path)])
 
 

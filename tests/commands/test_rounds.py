@@ -62,9 +62,9 @@ def test_clients_are_scored_with_their_own_models(trained, capsys, monkeypatch):
     ("arguments", "reason"),
     [
         (["--rounds", "1"], "`rounds` has 1, but the rounds of .* are 2, 3"),
-        (["--rounds", "1-3"], "numbers with commas between them, such as 1,5,10, got '1-3'"),
-        (["--split", "dev"], "`split` 'dev' is none of the dataset's: test"),
-        (["--base_model", "/nowhere/base"], "was in '/nowhere/base', where it is no more"),
+        (["--rounds", "1-3"], "numbers separated by commas, such as 1,5,10, got '1-3'"),
+        (["--split", "dev"], "`split` 'dev' is not a split of the dataset, which has test"),
+        (["--base_model", "/nowhere/base"], "was in '/nowhere/base', which no longer exists"),
     ],
     ids=["a round that is deleted", "no list", "no split", "no base"],
 )

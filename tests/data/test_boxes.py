@@ -130,7 +130,7 @@ def test_a_pixel_outside_is_clipped():
     "corners", [(-1.1, 0, 50, 50), (0, 0, 101.5, 50), (0, 0, 50, 52), (0, 0, float("nan"), 50), (200, 0, 210, 50)]
 )
 def test_further_outside_is_an_error(corners):
-    with pytest.raises(ValueError, match="more than a pixel outside the image of 100 x 50 pixels"):
+    with pytest.raises(ValueError, match="more than one pixel outside of the image of 100 x 50 pixels"):
         from_corners(*corners, 100, 50)
 
 

@@ -3,8 +3,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import datasets
 import pytest
 from datasets import Dataset, DatasetDict, Features, Image, List, Value
+from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
 from fedvlm_hf.data.clients import (
     check_content,
@@ -14,6 +16,12 @@ from fedvlm_hf.data.clients import (
     evaluation_datasets,
 )
 from tiny import FEATURES, tiny_federation, tiny_processor, tiny_rows
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch, tmp_path):
+    """A cache of this test alone: what another test checked is not remembered."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
 
 def with_value(dataset, row, column, value):
@@ -210,10 +218,11 @@ def test_max_length_that_cuts_an_answer_is_refused():
     longest = answers.index("yellow")
     others = rows.select([row for row in range(6) if answers[row] != "yellow"])
     clients = client_datasets({"a": others, "b": rows})
+    collator = DataCollatorForVisionLanguageModeling(tiny_processor())
     match = rf"`max_length=42` would cut .*client 'b' row {longest}, needs 43 tokens"
     with pytest.raises(ValueError, match=match):
-        check_max_length(clients, tiny_processor(), 42, batch_size=4)
-    check_max_length(clients, tiny_processor(), 43)
+        check_max_length(clients, collator, 42, batch_size=4)
+    check_max_length(clients, collator, 43)
 
 
 def test_no_max_length_reads_nothing():
@@ -250,3 +259,60 @@ def test_digest_is_the_same_in_another_process():
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONHASHSEED": "7"}
     output = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert output.stdout.strip() == dataset_digest(tiny_rows(3))
+
+
+# --- what was checked is remembered ---
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """The images that are decoded."""
+    decoded, decode = [], Image.decode_example
+    monkeypatch.setattr(
+        Image, "decode_example", lambda self, value, **kw: decoded.append(1) or decode(self, value, **kw)
+    )
+    return decoded
+
+
+def test_the_same_rows_are_decoded_once_and_not_on_resume(decoded):
+    data = tiny_federation({"client_00": 5, "client_01": 3}, test_rows=2)
+    clients, evaluations = client_datasets(data), evaluation_datasets(data)
+    check_content(clients, evaluations)
+    first = len(decoded)
+    assert first > 0
+    check_content(clients, evaluations)
+    assert len(decoded) == first
+
+
+def test_changed_rows_are_checked_again(decoded):
+    clients = client_datasets({"a": tiny_rows(3)})
+    check_content(clients, {})
+    first = len(decoded)
+    check_content({"a": clients["a"].select([0, 1])}, {})
+    assert len(decoded) == first + 2
+
+
+def test_rows_that_failed_are_not_remembered(decoded):
+    rows = tiny_rows(2).map(lambda row: {"completion": [{"role": "assistant", "content": ""}]})
+    for _ in range(2):
+        with pytest.raises(ValueError, match="the answer is empty"):
+            check_content({"a": rows}, {})
+
+
+def test_images_that_are_only_paths_are_checked_each_time(decoded, tmp_path):
+    """The files may change without the dataset's knowing."""
+    row = tiny_rows(1)[0]
+    row["images"][0].save(tmp_path / "a.png")
+    rows = Dataset.from_list([{**row, "images": [str(tmp_path / "a.png")]}], features=FEATURES)
+    check_content({"a": rows}, {})
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match="does not decode"):
+        check_content({"a": rows}, {})
+
+
+def test_a_cache_that_cannot_be_written_costs_another_check_and_no_more(decoded, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "file")
+    for _ in range(2):
+        check_content({"a": tiny_rows(2)}, {})
+    assert len(decoded) == 4

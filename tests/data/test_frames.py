@@ -1,4 +1,4 @@
-"""Against the image processors themselves: a white rectangle on a black picture is found again in the pixels."""
+"""Compare frames with the image processors: find a white rectangle on a black image in the processed pixels."""
 
 from math import floor
 
@@ -55,7 +55,7 @@ def rectangle(size: tuple[int, int], left: float, top: float, right: float, bott
 
 
 def unpatched(output, merge: int = 2, patch: int = 14) -> np.ndarray:
-    """Qwen2-VL's flat patches as a picture: (rows / 2, columns / 2, 2, 2) patches of (channel, time, y, x)."""
+    """Make an image of Qwen2-VL's flat patches: (rows / 2, columns / 2, 2, 2) patches of (channel, time, y, x)."""
     _, rows, columns = np.asarray(output["image_grid_thw"])[0]
     blocks = np.asarray(output["pixel_values"]).reshape(
         rows // merge, columns // merge, merge, merge, 3, 2, patch, patch
@@ -76,14 +76,14 @@ def last_tile(output) -> np.ndarray:
 
 
 def seen(image_processor, image: Image.Image, view=first) -> tuple[Box, tuple[int, int]]:
-    """The rectangle in what the processor makes of the picture, and the size of that in pixels."""
+    """Return the rectangle in the processed image, and the size of that image in pixels."""
     pixels = view(image_processor(images=[image], do_normalize=False, return_tensors="np"))[0]
     height, width = pixels.shape
     return from_mask(pixels > 0.75 * pixels.max()), (width, height)
 
 
 def check_rectangles(image_processor, view, sizes) -> None:
-    """Within a pixel of the model's picture, or of the stored one where that is enlarged."""
+    """Accurate to a pixel of the processed image, or of the stored image if it is enlarged."""
     rule = frame_rule(image_processor)
     for size in sizes:
         for place in ((0.4, 0.3, 0.55, 0.8), (0.45, 0.1, 0.7, 0.35)):
@@ -237,7 +237,7 @@ class OwnSteps(LlavaImageProcessorPil):
 )
 def test_what_is_unknown_is_said_once(image_processor, caplog, monkeypatch):
     monkeypatch.setattr(logging.get_logger("transformers"), "propagate", True)
-    logger = logging.get_logger("fedvlm_hf.models.frame_rules")
+    logger = logging.get_logger("fedvlm_hf.data.frames")
     logging.warning_once.cache_clear()
     with caplog.at_level("WARNING", logger.name):
         assert frame_rule(image_processor) is None

@@ -2,8 +2,8 @@
 
 import pytest
 
+from fedvlm_hf.hub.layout import PushTarget
 from fedvlm_hf.hub.outbox import Outbox
-from fedvlm_hf.hub.target import PushTarget
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def test_rounds_wait_in_order_until_they_have_arrived(outbox):
     assert outbox.waiting() == [2, 3, 10]
     assert list(outbox.files(3)) == ["metrics.jsonl"]
     assert list(outbox.client_files(3)["client_00"]) == ["README.md"]
-    outbox.arrived(2, "abc")
+    outbox.note_sent(2, "abc")
     assert outbox.waiting() == [3, 10]
     assert outbox.sent.rounds() == {2: "abc"}
     assert not (outbox.folder / "round-0002.clients").exists()

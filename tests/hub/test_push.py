@@ -148,7 +148,10 @@ show(bits=trained._global.digest())
 
 @pytest.mark.parametrize(
     ("token", "reason"),
-    [("hf_wrong", "The Hub knows no token, or not this one (401)"), ("hf_bob", "may not write to alice/no (403)")],
+    [
+        ("hf_wrong", "does not accept the token, or got none (401)"),
+        ("hf_bob", "may not write to alice/no (403)"),
+    ],
 )
 def test_a_token_that_may_not_write_ends_in_plain_words(hub, run, tmp_path, token, reason):
     code = """

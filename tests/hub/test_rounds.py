@@ -7,7 +7,7 @@ import pytest
 
 DATA = """
 import fedvlm_hf.commands.eval, fedvlm_hf.commands.rounds
-from fedvlm_hf.hub.remote_rounds import saved_rounds
+from fedvlm_hf.hub.rounds import saved_rounds
 from fedvlm_hf.hub.scoring import RoundScorer
 rows = tiny_federation({"client_b": 4, "client_a": 3, "client_c": 2}, test_rows=1)
 test = rows["test"].map(lambda row: {"client_id": row["client_id"].replace("client", "hospital")})
@@ -42,7 +42,7 @@ show(reasons=reasons)
 """
     names = ["alice/fedadam-base", "alice/nothing", str(home)]
     no_round, nothing, folder = run(f"import fedvlm_hf.commands.rounds\n{code}", NAMES=names)["reasons"]
-    assert no_round == "alice/fedadam-base has no rounds: no tag of it is called like 'round-0001'."
+    assert no_round == "alice/fedadam-base has no rounds: none of its tags has a name like 'round-0001'."
     assert "There is no repository alice/nothing" in nothing
     assert "holds no run: it has no metrics.jsonl" in folder
 
@@ -103,7 +103,7 @@ show(reasons=reasons)
     )
     absent, nobody, _ = run(code)["reasons"]
     assert absent == "`rounds` has 9, but the rounds of alice/fedadam are 0, 1, 2, 3."
-    assert "`method` 'local' gives each client a model of its own" in nobody
+    assert "`method` 'local' gives each client its own model" in nobody
 
 
 def test_stock_clients_load_a_round(run, whole):

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from fedvlm_hf.exchange.tensor_files import load_state, save_state
 from fedvlm_hf.methods.fedavg import FedAvg
 from fedvlm_hf.methods.fedavgm import FedAvgM
-from fedvlm_hf.state import load_state, save_state
 from fedvlm_hf.tensors import TensorDict
 from fedvlm_hf.testing import scalars
 from fedvlm_hf.types import Aggregate, ServerState

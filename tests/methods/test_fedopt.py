@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
+from fedvlm_hf.exchange.tensor_files import load_state, save_state
 from fedvlm_hf.methods.fedopt import FedAdagrad, FedAdam, FedOpt, FedYogi
-from fedvlm_hf.state import load_state, save_state
 from fedvlm_hf.tensors import TensorDict
 from fedvlm_hf.testing import scalars
 from fedvlm_hf.types import Aggregate, ServerState

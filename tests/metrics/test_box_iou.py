@@ -40,5 +40,5 @@ def test_scores_of_each_row():
 
 @pytest.mark.parametrize("reference", ["red", "[0.5, 0.5, 0.1, 0.9]", "[0, 0, 1e999, 1]"])
 def test_a_reference_that_is_not_a_box_is_an_error(reference):
-    with pytest.raises(ValueError, match=r"`references` must hold boxes .* in row 1"):
+    with pytest.raises(ValueError, match=r"`references` must be boxes .* in row 1"):
         score_examples(["", ""], [[WHOLE], [WHOLE, reference]])

@@ -71,7 +71,7 @@ def test_one_image_is_an_error():
 
 
 def test_references_without_words_are_an_error():
-    with pytest.raises(ValueError, match="punctuation only"):
+    with pytest.raises(ValueError, match="only punctuation"):
         score_examples(["a dog", "a cat"], [["."], ["..."]])
 
 

@@ -61,12 +61,12 @@ def test_the_mean_of_the_examples_is_the_score():
     [
         ("vqq", ["a"], [["a"]], "`task` must be one of vqa, classification.* got 'vqq'"),
         (None, ["a"], [["a"]], "`task` must be one of .* got None"),
-        ("vqa", ["a"], [["a"], ["b"]], "the same rows, got 1 and 2"),
+        ("vqa", ["a"], [["a"], ["b"]], "one entry per row each, got 1 and 2"),
         ("vqa", [], [], "`references` has no rows"),
-        ("vqa", ["a", "b"], [["a"], []], r"one or more strings a row, got \[\] in row 1"),
-        ("classification", ["a"], ["label"], "one or more strings a row, got 'label' in row 0"),
+        ("vqa", ["a", "b"], [["a"], []], r"one or more strings for each row, got \[\] in row 1"),
+        ("classification", ["a"], ["label"], "one or more strings for each row, got 'label' in row 0"),
         ("caption", ["a"], [["a"]], "two rows or more"),
-        ("grounding", ["a"], [["left"]], "must hold boxes"),
+        ("grounding", ["a"], [["left"]], "must be boxes"),
     ],
 )
 def test_errors(task, predictions, references, message):

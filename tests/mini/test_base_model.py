@@ -8,7 +8,7 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from fedvlm_hf.mini import base_model
-from fedvlm_hf.mini.pretrain_scores import score_base
+from fedvlm_hf.mini.pretrain import score_base
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_folder_is_small_enough_for_a_wheel():
 
 
 def test_loading_prints_nothing():
-    """A warning on each start is one that no user can act on. Progress bars are off, as they are no warning."""
+    """Users could do nothing about a warning at each start. Progress bars are not warnings and are turned off."""
     code = (
         "import torch; from transformers import AutoModelForImageTextToText, AutoProcessor, logging;"
         "logging.disable_progress_bar();"
@@ -77,7 +77,7 @@ def test_template_takes_both_kinds_of_content_and_is_prefix_preserving(processor
     assert asked == "<s><user><image>Where?<assistant>"
     assert processor.apply_chat_template(prompt + answer) == asked + "here</s>"
     assert processor.apply_chat_template([{"role": "user", "content": "Where?"}]) == "<s><user>Where?"
-    # A second turn goes on from there.
+    # A second turn continues the conversation
     again = processor.apply_chat_template(
         prompt + answer + [{"role": "user", "content": "Sure?"}], add_generation_prompt=True
     )
@@ -85,7 +85,7 @@ def test_template_takes_both_kinds_of_content_and_is_prefix_preserving(processor
 
 
 def test_it_has_learnt(model, processor):
-    """On digits that it never saw; blind guessing gets no list, one `at` in five (none), about 0.08 of the boxes."""
+    """On unseen digits. Guessing without images scores 0 for `list`, 0.2 for `at` ("none"), about 0.08 for boxes."""
     scores = score_base(model, processor, num_scenes=30)
     assert scores["list"] > 0.2
     assert scores["at"] > 0.5

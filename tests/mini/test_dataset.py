@@ -47,7 +47,7 @@ def test_same_seed_same_bytes(dataset):
 
 
 def test_default_sizes():
-    """From the signature, as a full build takes seconds: 1,600 training rows a client and 500 test rows a task."""
+    """From the signature, since a full build takes seconds: 1,600 training rows per client, 500 test rows per task."""
     num_rows = fed_nature.__defaults__
     assert num_rows == (0, 1600, 100, 500)
 
@@ -69,7 +69,7 @@ def test_trl_trains_on_completion_and_eos_only(dataset):
 
 
 def split_of(rows):
-    """Rows `(task, question, answer)` as a split without images: a blind guesser needs none."""
+    """Make a split of rows `(task, question, answer)` without images."""
     return Dataset.from_list(
         [{"task": t, "prompt": [{"role": "user", "content": q}], "references": [a]} for t, q, a in rows]
     )

@@ -10,7 +10,7 @@ from fedvlm_hf.mini.scenes import COLORS, Item, Scene
 
 
 def test_segment_mask_by_hand():
-    """Prefix of 2, segments of 1 and 2 tokens, one pad. Row = who looks, column = what is seen."""
+    """Prefix of 2, segments of 1 and 2 tokens, one pad. Rows are queries, columns are keys."""
     mask = segment_mask(torch.tensor([[0, 0, 1, 2, 2, -1]]), torch.float32)[0, 0] == 0
     assert mask.int().tolist() == [
         [1, 0, 0, 0, 0, 0],
@@ -50,7 +50,7 @@ def test_hints_by_hand():
 
 
 def test_hints_stand_where_labels_would():
-    """One place after the word they explain, inside the question, where no answer is to be learnt."""
+    """One position after the word that they explain, inside the question, which has no labels."""
     tokenizer = public_tokenizer(0, CurriculumConfig(client_dose=0.06))
     _, _, ids, _, segments, labels, hints = PackedScenes(
         tokenizer, seed=1, first=0, end=9, config=CurriculumConfig(client_dose=0.06)

@@ -34,7 +34,7 @@ def test_patch_labels_by_hand():
 
 
 def test_packed_loss_is_the_loss_of_the_single_questions():
-    """Packing is only a saving: separate conversations, through processor and native loss, give the same mean."""
+    """Packing only saves time: separate conversations, with the processor and the native loss, give the same mean."""
     curriculum = CurriculumConfig(client_dose=0.06)
     tokenizer = public_tokenizer(0, curriculum)
     model, processor = build_model(tokenizer).eval(), build_processor(tokenizer)
@@ -56,7 +56,7 @@ def test_packed_loss_is_the_loss_of_the_single_questions():
 
 
 def linear_fit(checkpoint, num_batches, recipe=None):
-    """Three steps on a 2 -> 1 linear; after `num_batches` batches the power fails."""
+    """Train a 2 -> 1 linear for three steps, with a crash after `num_batches` batches."""
     torch.manual_seed(0)
     model = torch.nn.Linear(2, 1)
 
@@ -85,7 +85,7 @@ def test_a_stopped_stage_goes_on_to_the_same_bits(tmp_path):
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     linear_fit(tmp_path / "stage.pt", num_batches=None)
-    with pytest.raises(ValueError, match=r"other knobs \(there, here\): \{'seed': \(0, 1\)\}"):
+    with pytest.raises(ValueError, match=r"other settings \(there, here\): \{'seed': \(0, 1\)\}"):
         linear_fit(tmp_path / "stage.pt", num_batches=None, recipe={"seed": 1})
 
 
@@ -97,16 +97,16 @@ def test_the_stages_make_a_folder_that_loads(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["llava", "work"]
     card = (folder / "README.md").read_text()
     assert "CC BY 4.0" in card
-    stages = "2 steps of 2 scenes with 10% of those, then 2 steps of 2 scenes with 20% of those"
+    stages = "2 steps of 2 scenes with 10% of the latter, then 2 steps of 2 scenes with 20% of the latter"
     assert stages in " ".join(card.split())
     first = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
     AutoProcessor.from_pretrained(folder)
-    # Again from the finished stages: the old folder is replaced by one with the same weights.
+    # From the finished stages again: the old folder is replaced by one with the same weights
     pretrain_mini(folder, tmp_path / "work", config, num_score_scenes=2)
     second = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
     for name, tensor in first.state_dict().items():
         assert torch.equal(tensor, second.state_dict()[name]), name
-    with pytest.raises(ValueError, match="other knobs"):
+    with pytest.raises(ValueError, match="other settings"):
         pretrain_mini(folder, tmp_path / "work", replace(config, seed=1), num_score_scenes=2)
 
 

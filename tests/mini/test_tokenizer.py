@@ -2,7 +2,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from fedvlm_hf.mini import base_model
-from fedvlm_hf.mini.tokenizer import VOCAB_SIZE, train_tokenizer
+from fedvlm_hf.mini.architecture import VOCAB_SIZE, train_tokenizer
 
 
 @pytest.fixture(scope="module", params=["shipped", "fresh"])

@@ -1,4 +1,4 @@
-"""Replacing a connector: what stays, what is drawn, and when a connector counts as untrained."""
+"""Replacing a connector: what stays the same, what is drawn, and when a connector counts as untrained."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The processor of a LLaVA on Llama 3: its tokens, its template letter by letter, its pixels by hand."""
+"""The processor of a LLaVA with Llama 3: tokens, template and pixels, computed by hand."""
 
 import logging
 
@@ -115,7 +115,7 @@ def test_image_tokens_follow_the_tower(size, patch, tokens):
 
 
 def test_it_survives_saving(processor, tmp_path, caplog, monkeypatch):
-    """And nothing is said about torchvision, which no user of it can act on."""
+    """Without a warning about torchvision, which users could do nothing about."""
     processor.save_pretrained(tmp_path)
     monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
     loaded = AutoProcessor.from_pretrained(tmp_path)

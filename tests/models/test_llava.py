@@ -1,4 +1,4 @@
-"""LLaVA with connectors of any depth: arithmetic by hand, stock LLaVA's names, training and loading for real."""
+"""LLaVA with connectors of any depth: arithmetic by hand, names of stock LLaVA, real training and loading."""
 
 import json
 import math
@@ -148,7 +148,7 @@ def test_auto_classes_load_what_was_saved(tmp_path, connector):
 
 
 def test_the_language_model_is_built_once(monkeypatch):
-    """Subclasses that replace what their parent's __init__ built would make billions of parameters twice."""
+    """A subclass that replaced parts built by its parent's `__init__` would create billions of parameters twice."""
     built = []
     init = LlamaModel.__init__
     monkeypatch.setattr(LlamaModel, "__init__", lambda self, config: (built.append(1), init(self, config))[1])
@@ -171,9 +171,9 @@ def test_trls_fused_head_gives_the_models_own_loss(connector):
 @pytest.mark.parametrize("connector", CONNECTORS)
 def test_a_federation_trains_it_and_stock_peft_loads_the_export(tmp_path, folders, connector):
     trainer = federated(tmp_path, model=folders[connector], max_steps=2)
-    before = trainer._initial
+    before = trainer.local.initial
     trainer.train()
-    after = trainer._global
+    after = trainer.federation.tensors
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     layers = range(1, num_connector_layers(connector) + 1)
     own = {f"linear_{index}.{leaf}" for index in layers for leaf in ("weight", "bias")}
@@ -193,7 +193,7 @@ def test_a_federation_trains_it_and_stock_peft_loads_the_export(tmp_path, folder
 
 
 def test_mlp2x_needs_no_import_and_the_others_one(folders):
-    """In a process of its own, as a user of an export has it."""
+    """In a new process, like that of a user who loads an export."""
     code = f"""
 import sys
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor

@@ -1,4 +1,4 @@
-"""Which modules are quantized, by transformers' own matching, which needs no quantization library."""
+"""Which modules are quantized, with the matching of transformers, which needs no quantization library."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ FAMILIES = ["llava", "fed_llava", "qwen3_vl", "gemma3", "idefics3", "internvl"]
 
 
 def quantized(quantization_config: QuantizationConfigMixin, config) -> set[str]:
-    """Names of the linears that transformers would quantize, as its quantizers for bitsandbytes and quanto do it."""
+    """Return the linears that transformers would quantize, as its quantizers for bitsandbytes and quanto do."""
     model = model_skeleton(config)
     settings = vars(quantization_config)
     listed = settings.get("llm_int8_skip_modules", settings.get("modules_to_not_convert"))
@@ -31,19 +31,19 @@ def quantized(quantization_config: QuantizationConfigMixin, config) -> set[str]:
 @pytest.mark.parametrize("model_type", FAMILIES)
 @pytest.mark.parametrize("plain", [BitsAndBytesConfig(load_in_4bit=True), BitsAndBytesConfig(load_in_8bit=True)])
 def test_only_the_connector_leaves_what_is_quantized(plain, model_type):
-    """The head is not quantized by default, and must not be because the connector is named."""
+    """By default the head is not quantized, and naming the connector must not change that."""
     config = AutoConfig.for_model(model_type)
     connector = vlm_parts(model_skeleton(config)).connector
     before, after = quantized(plain, config), quantized(skip_trained_modules(plain, config), config)
     prefixes = tuple(f"{path}." for path in connector)
     assert before - after == {name for name in before if name.startswith(prefixes) or name in connector}
-    assert after < before or model_type == "gemma3"  # whose projector is one bare parameter
+    assert after < before or model_type == "gemma3"  # its projector is one bare parameter
     assert not any("lm_head" in name for name in after)
     assert plain.llm_int8_skip_modules is None
 
 
 def test_modules_to_save_are_matched_as_peft_matches_them():
-    """PEFT takes `modules_to_save` as ends of paths, here of one linear and of a container in each of two layers."""
+    """PEFT matches the ends of paths, here of one linear in each layer and of a container in the second one."""
     config = tiny_llava()[0].config
     completed = skip_trained_modules(QuantoConfig(), config, ["layers.1.mlp", "k_proj"])
     left = quantized(QuantoConfig(), config) - quantized(completed, config)
@@ -61,8 +61,8 @@ def test_modules_to_save_are_matched_as_peft_matches_them():
     }
 
 
-def test_a_list_of_ones_own_is_kept():
-    """Whoever names modules, and not the head, has the head quantized: as without us."""
+def test_the_users_list_is_kept():
+    """If the user names modules but not the head, the head is quantized, as in transformers."""
     config = tiny_llava()[0].config
     plain = BitsAndBytesConfig(load_in_4bit=True, llm_int8_skip_modules=["model.vision_tower"])
     completed = skip_trained_modules(plain, config)
@@ -72,7 +72,7 @@ def test_a_list_of_ones_own_is_kept():
 
 
 def test_hqq_names_linears_by_its_own_tags():
-    """HQQ is not installed here, and its configuration asks for it; its list has the rest of `HqqConfig`'s form."""
+    """HqqConfig cannot be created without HQQ, which is not installed here, so `__init__` is skipped."""
     config = HqqConfig.__new__(HqqConfig)
     config.skip_modules = ["lm_head"]
     completed = skip_trained_modules(config, tiny_llava()[0].config)
@@ -81,7 +81,7 @@ def test_hqq_names_linears_by_its_own_tags():
 
 @pytest.mark.parametrize("config", [{"load_in_4bit": True}, {"load_in_8bit": True}])
 def test_the_connector_trains_in_a_quantized_model(tmp_path, config):
-    """Without bitsandbytes this is skipped, and the tests above show which modules it would quantize."""
+    """This needs bitsandbytes; without it, the tests above show which modules it would quantize."""
     bnb = pytest.importorskip("bitsandbytes")
     trainer = federated(
         tmp_path / "out",
@@ -93,9 +93,9 @@ def test_the_connector_trains_in_a_quantized_model(tmp_path, config):
     layer = model.get_submodule("model.language_model.layers.0.self_attn.q_proj").get_base_layer()
     assert isinstance(layer, (bnb.nn.Linear4bit, bnb.nn.Linear8bitLt))
     assert type(model.lm_head) is nn.Linear
-    connector = sorted(trainer.adapter.connector)
-    before = trainer.adapter.read(connector)
+    connector = sorted(trainer.local.adapter.connector)
+    before = trainer.local.adapter.read(connector)
     trainer.train()
-    after = trainer.adapter.read(connector)
+    after = trainer.local.adapter.read(connector)
     assert len(connector) == 4
     assert not any(torch.equal(before[name], after[name]) for name in connector)

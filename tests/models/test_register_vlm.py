@@ -1,4 +1,4 @@
-"""Families that are not in the table, and paths that are not in the model."""
+"""Families that are missing in the table, and paths that are missing in the model."""
 
 import re
 
@@ -48,7 +48,7 @@ def test_a_registered_family_works_like_a_row():
 
 @pytest.mark.parametrize("role", ["tower", "image_tokenizer"])
 def test_parts_inside_the_decoder_are_not_of_it(role):
-    """As in Chameleon, whose decoder is all of `model`; here tower and connector, with linears, lie inside it."""
+    """As in Chameleon, where the decoder is all of `model`; here tower and connector, with linears, are inside it."""
     stock, _ = tiny_llava()
     register_vlm(
         "strange",

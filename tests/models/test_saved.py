@@ -1,4 +1,4 @@
-"""Folders that are made once: found again if they are the same, refused if they are not, whole or not there."""
+"""Folders that are made once: reused if the recipe is the same, refused if it is not, and never partial."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Every family of the table at its default size on the meta device (no memory, no download), and real tiny models."""
+"""Every family of the table at its default size on the meta device, without memory or downloads, and tiny models."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import LoraLayer
 from peft.utils import ModulesToSaveWrapper
 from torch import nn
-from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedConfig
+from transformers import AutoConfig, AutoModelForImageTextToText
 from transformers.modeling_utils import PreTrainedModel
 from trl.trainer.utils import add_fused_lm_head
 
@@ -53,7 +53,7 @@ LINEARS = {
     "vipllava": (32 * 7, LLAMA),
 }
 
-# What the default configs lack: image vocabularies, and towers that some defaults leave out.
+# What the default configs lack: image vocabularies, and towers that some of them omit
 CONFIGS = {
     "aya_vision": {"vision_config": {"model_type": "siglip_vision_model"}},
     "chameleon": {"vocabulary_map": {"<image>": 3, "IMGIMGBBZ": 4}},
@@ -81,7 +81,7 @@ def lora_bases(model: nn.Module) -> list[nn.Module]:
 
 
 def test_every_row_is_tested():
-    assert set(known_model_types()) == {*LINEARS, "showo"}
+    assert set(known_model_types()) == set(LINEARS)
 
 
 @pytest.mark.parametrize("model_type", LINEARS)
@@ -124,7 +124,7 @@ def test_parts_exist_and_lie_apart(model_type):
     embeddings = id(model.get_input_embeddings())
     assert embeddings in modules_below(model, [parts.decoder])
     assert embeddings not in connector
-    if model_type != "chameleon":  # whose decoder is the whole model
+    if model_type != "chameleon":  # where the decoder is the whole model
         assert not connector & modules_below(model, [parts.decoder])
 
 
@@ -137,32 +137,10 @@ def test_parts_of_llava_by_hand():
 
 
 def test_deepstack_mergers_are_listed_one_by_one():
-    """PEFT wraps what is called; a ModuleList has no forward, so wrapping it would never train anything."""
+    """PEFT wraps modules that are called. A ModuleList has no forward, so wrapping it would train nothing."""
     parts = vlm_parts(meta_model("qwen3_vl"))
     deepstack = [f"model.visual.deepstack_merger_list.{index}" for index in range(3)]
     assert parts.connector == ("model.visual.merger", *deepstack)
-
-
-def test_showo_layout():
-    """Show-o is not in transformers; its layout by hand: the decoder holds no part of the image tokenizer."""
-
-    class Showo(PreTrainedModel):
-        config_class = PreTrainedConfig
-
-        def __init__(self):
-            super().__init__(PreTrainedConfig())
-            self.config.model_type = "showo"
-            self.model = nn.Module()
-            self.model.vqmodel = nn.ModuleDict({"q_proj": nn.Linear(2, 2)})
-            self.model.language_model = nn.ModuleDict({"q_proj": nn.Linear(2, 2), "fc1": nn.Linear(2, 2)})
-            self.lm_head = nn.Linear(2, 2)
-
-        def get_output_embeddings(self):
-            return self.lm_head
-
-    model = Showo()
-    assert vlm_parts(model) == VLMParts("model.language_model", None, (), "model.vqmodel", "lm_head")
-    assert lora_target_regex(model) == r"model\.language_model\.(?:fc1|q_proj)"
 
 
 @pytest.mark.parametrize(("targets", "reached"), [(["q_proj", "v_proj"], (4, 0)), ("all-linear", (12, 2))])
@@ -226,7 +204,7 @@ def test_every_row_can_be_trained(model_type):
     ],
 )
 def test_families_that_cannot_be_trained_are_refused_with_the_reason(monkeypatch, model_type, reason, has_obstacle):
-    """From the configuration alone; whoever registers the family is not stopped, unless TRL surely fails."""
+    """From the configuration alone. A registered family is only refused if TRL is certain to fail."""
     model = meta_model(model_type)
     with pytest.raises(ValueError, match=f"'{model_type}' .*{reason}.*another family: aya_vision, ") as error:
         check_trainable(model.config)
@@ -277,7 +255,7 @@ FLORENCE2 = {
     [("llama4", LLAMA4, AttributeError), ("florence2", FLORENCE2, RuntimeError)],
 )
 def test_trl_really_fails_where_sft_obstacle_says_so(model_type, overrides, error):
-    """The model's own loss works, TRL's fused head does not. When this fails, TRL has learnt it: drop the obstacle."""
+    """The loss of the model works, TRL's fused head does not. If this fails, TRL supports it: drop the obstacle."""
     model = AutoModelForImageTextToText.from_config(AutoConfig.for_model(model_type, **overrides))
     assert sft_obstacle(model) is not None
     ids = torch.tensor([[1, 2, 3, 4]])

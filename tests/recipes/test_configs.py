@@ -1,4 +1,4 @@
-"""recipes/configs/: every file parses, and FedVLMBench's values are the paper's, line by line of its tables."""
+"""recipes/configs/: every file parses, and the values of FedVLMBench are those in the tables of the paper."""
 
 import re
 import shlex
@@ -25,7 +25,7 @@ def parse(path: Path, *argv: str):
 
 
 def variations() -> list[str]:
-    """The lines of arguments that the file's comments name."""
+    """Return the lines of arguments in the comments of the file."""
     lines = re.findall(r"^#   (--(?!dataset|config).*)$", LLAVA.read_text(), flags=re.MULTILINE)
     return [line for line in lines if not line.endswith("\\")]
 
@@ -36,7 +36,7 @@ def test_every_file_parses(path):
 
 
 def test_the_papers_values():
-    """The table of the paper's encoder-based column and its code; the rest of the file is ours."""
+    """The values of the paper for the encoder-based model and of its code; the others are ours."""
     _, args, model_args = parse(LLAVA)
     rounds = (args.num_rounds, args.clients_per_round, args.client_weighting, args.method, args.tuning)
     assert rounds == (50, None, "num_samples", "fedavg", "joint")
@@ -100,7 +100,7 @@ def test_the_servers_values(method, expected):
 
 
 def test_central_is_twenty_epochs():
-    """Its rounds only cut one run: their number times the epochs of each."""
+    """Its rounds divide one run: the epochs are their number times the epochs of each."""
     line = next(line for line in variations() if "--method central" in line)
     _, args, _ = parse(LLAVA, *shlex.split(line))
     assert args.num_rounds * args.num_train_epochs == 20

@@ -1,4 +1,4 @@
-"""recipes/configs/fed_<dataset>.yaml: what they name exists, and their values are those of FedVLMBench's file."""
+"""recipes/configs/fed_<dataset>.yaml: the names exist, and the values are those of the FedVLMBench file."""
 
 import re
 import shlex
@@ -22,7 +22,7 @@ def parse(path: Path, *argv: str):
 
 
 def commands(path: Path) -> list[list[str]]:
-    """The commands in the file's head."""
+    """Return the commands at the top of the file."""
     lines = re.findall(r"^#   (\S.*)$", path.read_text(), flags=re.MULTILINE)
     return [shlex.split(line) for line in lines]
 

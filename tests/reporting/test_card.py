@@ -38,7 +38,7 @@ def test_metadata_reads_back(tmp_path):
     assert results["vqa_accuracy"].dataset_split == "test"
 
 
-def test_the_card_tells_what_was_done():
+def test_the_card_describes_the_run():
     text = model_card(INFO, HISTORY, "run").text
     for part in (
         "a LoRA adapter of the language model and the connector for [owner/base](https://huggingface.co/owner/base)",
@@ -59,7 +59,7 @@ def test_the_card_tells_what_was_done():
 
 
 def test_a_pushed_card_loads_from_the_hub_and_shows_no_image_of_the_test():
-    """The same metadata comes back from the text, so the Hub finds scores, base model and licence in it."""
+    """The same metadata comes back from the text, so the Hub finds scores, base model and license."""
     info = replace(INFO, hub_model_id="owner/run", dataset_config="noniid", license="other", license_name="llama3.2")
     card = model_card(info, HISTORY, "owner/run", is_public=True)
     for part in (
@@ -82,7 +82,7 @@ def test_a_pushed_card_loads_from_the_hub_and_shows_no_image_of_the_test():
 
 
 def test_text_is_never_taken_for_metadata_or_a_template():
-    """Names come from users: none of them may open another block of YAML or be run as a template."""
+    """Users choose the names: none of them may start another block of YAML or be rendered as a template."""
     info = replace(
         INFO, dataset="{{ 7 * 7 }} {% raw %}: [", license_name="---\nbase_model: evil/other", license="other"
     )
@@ -93,7 +93,7 @@ def test_text_is_never_taken_for_metadata_or_a_template():
     assert "# run: {{ 1 }}" in card.text
 
 
-def test_knobs_command_and_hosts_are_told():
+def test_knobs_command_and_hosts_are_named():
     info = replace(INFO, knobs={"server_lr": 0.1, "lora_r": 8}, command="accelerate launch x.py", is_simulated=False)
     text = model_card(info, HISTORY, "run").text
     assert "| `server_lr`     | `0.1`         |" in text
@@ -101,7 +101,18 @@ def test_knobs_command_and_hosts_are_told():
     assert "simulated" not in text
 
 
-def test_clients_own_models_are_told():
+def test_a_changed_base_is_changed_again_before_loading():
+    info = replace(INFO, changes_base=True)
+    text = model_card(info, HISTORY, "run").text
+    assert "from fedvlm_hf import apply_base_delta\n" in text
+    assert 'folder = "run/rounds/round-0002"\nbase = apply_base_delta(base, folder)\n' in text
+    assert "model = PeftModel.from_pretrained(base, folder)" in text
+    text = model_card(replace(info, hub_model_id="owner/run"), HISTORY, "run").text
+    assert 'folder = snapshot_download("owner/run", revision="round-0002")\nbase = apply_base_delta(' in text
+    assert "apply_base_delta" not in model_card(INFO, HISTORY, "run").text
+
+
+def test_personal_models_are_explained():
     info = replace(INFO, is_personal=True, hub_model_id="owner/run")
     text = model_card(info, HISTORY, "run").text
     assert "the scores are those of each client's own model" in text
@@ -128,7 +139,7 @@ def test_nothing_of_the_machine_is_named(tmp_path):
     assert platform.node() not in re.findall(r"[\w.-]+", str(card))
     assert 'from_pretrained("base")' in card.text
     assert "| `model_init_kwargs` | `{'cache_dir': 'cache'}` |" in card.text
-    # the metadata would link to another model and data of these names
+    # the metadata would link to another model and dataset with these names
     assert card.data.base_model is None
     assert card.data.datasets is None
     assert card.data.eval_results[0].dataset_type == "rows"
@@ -148,14 +159,14 @@ def test_a_run_without_scores_has_no_model_index():
     assert "The run was not evaluated." in card.text
 
 
-def test_many_clients_are_summed_up():
+def test_many_clients_are_summarized():
     clients = {f"client_{i:02d}": 10 + i for i in range(21)}
     text = model_card(RunInfo("owner/base", "fedavg", "joint", clients), HISTORY, "run").text
     assert "21 clients with 10 to 30 training rows." in text
     assert "client_00" not in text
 
 
-def test_transforms_limits_and_paper_are_told():
+def test_transforms_limits_and_paper_are_named():
     info = RunInfo(
         "owner/base", "fedprox", "connector", {"a": 1}, paper="https://huggingface.co/papers/1812.06127",
         transforms=["clipping at 1.0"], limits=["English only."],

@@ -13,8 +13,8 @@ def colors(path) -> int:
         return len(image.convert("RGB").getcolors(2**24))
 
 
-def test_learning_curves_have_a_panel_a_task(tmp_path):
-    """Two panels beside each other are 4 inches wide each and 2.8 + 0.6 inches high, at 150 dots an inch."""
+def test_learning_curves_have_one_panel_per_task(tmp_path):
+    """Two panels in one row: each is 4 inches wide and 2.8 + 0.6 inches high, at 150 dots per inch."""
     learning_curves(Run("fedavg", HISTORY), tmp_path / "curves.png", {"central": Run("central", HISTORY)})
     with Image.open(tmp_path / "curves.png") as image:
         assert image.size == (1200, 510)
@@ -31,7 +31,7 @@ def test_learning_curves_follow_from_the_records(tmp_path):
 
 @pytest.mark.parametrize("change", ["clients", "evaluation", "other_run"])
 def test_learning_curves_draw_clients_sets_and_other_runs(tmp_path, change):
-    """Each of them adds lines, so the picture changes."""
+    """Each of them adds lines, so the image changes."""
     history, others = HISTORY, {}
     if change == "clients":
         result = replace(HISTORY[2].evaluations["test"], clients={k: {"vqa_accuracy": 0.7} for k in "ab"})
@@ -60,13 +60,13 @@ def test_client_loss(tmp_path):
 
 
 def test_client_loss_with_more_clients_than_names(tmp_path):
-    """Nine clients share a color and an entry in the legend; the picture still has a line for each."""
+    """Nine clients share a color and an entry in the legend."""
     metrics = {f"client_{i:02d}": {"train_loss": 1.0 + i} for i in range(9)}
     for num_clients in (9, 8):
         clients = dict(list(metrics.items())[:num_clients])
         history = [replace(HISTORY[1], round_idx=i, clients=clients) for i in (1, 2)]
         client_loss(history, tmp_path / f"{num_clients}.png")
     with Image.open(tmp_path / "9.png") as nine, Image.open(tmp_path / "8.png") as eight:
-        blue = (0, 114, 178)  # the first client's own color
+        blue = (0, 114, 178)  # the color of the first client
         assert blue not in [color for _, color in nine.convert("RGB").getcolors(2**24)]
         assert blue in [color for _, color in eight.convert("RGB").getcolors(2**24)]

@@ -61,7 +61,7 @@ def test_rounds_between_evaluations_leave_the_curves_alone(tmp_path):
 
 
 def test_a_resumed_run_leaves_the_same_report(tmp_path):
-    """Killed after round 0, 1 or 2 (then nothing is left to run), before that round's report was written."""
+    """Killed after round 0, 1 or 2 (the last one), before the report of that round was written."""
     history = [*HISTORY[:2], record(2, 0.75, 0.5, losses=(1.5, 0.5))]
     drive(ReportCallback(tmp_path / "whole", "fedavg", {"test": ROWS}), history)
     for first in (1, 2, 3):
@@ -75,7 +75,7 @@ def test_an_unevaluated_run_still_reports_its_clients(tmp_path):
 
 
 def test_a_pushed_round_draws_each_figure_once(tmp_path, monkeypatch):
-    """What is pushed holds the same pages as the run's own folder; each figure costs about a second to draw."""
+    """The pushed folder has the same pages as the folder of the run, and drawing a figure takes about a second."""
     drawn = []
     savefig = Figure.savefig
     monkeypatch.setattr(Figure, "savefig", lambda *args, **kwargs: drawn.append(args[0]) or savefig(*args, **kwargs))
@@ -93,4 +93,4 @@ def test_a_pushed_round_draws_each_figure_once(tmp_path, monkeypatch):
     assert {path.name for path in pushed.iterdir()} == set(FILES) - {"generations.jsonl", "samples.png"}
     renamed = replace(HISTORY[2], clients={"client_00": {"train_loss": 1.0}})
     write_pages(tmp_path / "renamed", Run("fedavg", [renamed]), {})
-    assert len(drawn) == by_report + 1 + 1  # other names of clients are another figure, and so are other scores
+    assert len(drawn) == by_report + 1 + 1  # figures with other client names or other scores are drawn

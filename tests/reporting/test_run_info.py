@@ -1,6 +1,7 @@
 """What a card says about a run, and what it must not reveal."""
 
 import json
+from dataclasses import dataclass, replace
 
 import pytest
 from trl import DPOConfig
@@ -17,6 +18,8 @@ from fedvlm_hf.reporting.run_info import (
     public_name,
     public_value,
 )
+from fedvlm_hf.transforms import Transform, TransformContext
+from fedvlm_hf.types import ClientUpdate
 from tiny import save_tiny, tiny_federation
 
 
@@ -104,9 +107,31 @@ def test_a_command_names_no_path_and_no_token(argv, expected):
     ],
 )
 def test_the_paper_is_that_of_the_methods_file(method, paper):
-    """Of two papers in one method neither is *the* paper; a baseline has none."""
+    """A method with two papers has no single paper, and a baseline has none."""
     link = method_paper(resolve_method(method))
     assert link == (paper and f"https://huggingface.co/papers/{paper}")
+
+
+@dataclass(frozen=True)
+class Halve(Transform):
+    """Halve the updates on the way to the server."""
+
+    factor: float = 0.5
+
+    def on_client(self, update: ClientUpdate, context: TransformContext) -> ClientUpdate:
+        return replace(update, tensors=update.tensors.with_flat(update.tensors.flat * self.factor))
+
+
+def test_transforms_are_named_with_their_knobs(tmp_path):
+    """The card joins their descriptions, so they must be text."""
+    data = tiny_federation({"client_00": 2}, test_rows=1)
+    trained = federated(
+        tmp_path / "run", data, num_rounds=1, max_steps=1, trainer_kwargs={"transforms": [Halve(0.25)]}
+    )
+    trained.train()
+    info = json.loads((tmp_path / "run" / "card.json").read_text())
+    assert [text.endswith("Halve (factor=0.25)") for text in info["transforms"]] == [True]
+    assert "Halve (factor=0.25) on their way to the server." in (tmp_path / "run" / "README.md").read_text()
 
 
 def test_a_run_says_what_it_is_made_of(tmp_path, monkeypatch):

@@ -53,7 +53,7 @@ def test_comparable_runs_share_start_data_and_seed(tmp_path):
     assert [line.round_idx for line in found["central"].history] == [0, 1, 2]
 
 
-def test_runs_of_the_same_method_are_told_apart_by_folder(tmp_path):
+def test_labels_of_runs_with_the_same_method_name_the_folder(tmp_path):
     for folder in ("own", "again"):
         write_run(tmp_path / folder, "fedavg", HISTORY)
     for folder in ("mu_1", "mu_2"):

@@ -50,7 +50,7 @@ def test_an_answer_without_a_box_draws_none(tmp_path):
 
 
 def test_any_text_can_be_drawn(tmp_path):
-    """An untrained model says formulas, control characters, scripts that the font lacks and endless words."""
+    """Untrained models write formulas, control characters, scripts that the font lacks, and endless words."""
     texts = ["$\\frac{1}{0$", "a\x00b\n\n\tc", "左肺 🫁", "x" * 5000, "", "word " * 500]
     generations = [Generation(0, "vqa", text, [text]) for text in texts]
     with warnings.catch_warnings():

@@ -31,7 +31,7 @@ def test_rounds_are_the_steps_of_one_tensorboard_run(tmp_path):
 
 
 def test_a_resumed_run_goes_on_in_the_same_place(tmp_path):
-    """Round 1 is logged twice, with the same value: it may have been saved but not logged before the kill."""
+    """Round 1 is logged twice with the same value, since it may have been saved but not logged before the kill."""
     history = [*HISTORY, record(3, 0.8, losses=(1.0, 0.5))]
     track(tmp_path, history[:2])
     track(tmp_path, history, first=2)

@@ -1,6 +1,6 @@
-"""Every defect that was found in other packages' methods, planted in a copy, fails the check that is to catch it.
+"""Each defect that was found in methods of other packages, planted in a copy, fails the check that should catch it.
 
-The copies are short, and the sound one of each passes: it is the defect that fails.
+The copies are short, and the sound version of each passes, so that it is the defect that fails.
 """
 
 from dataclasses import dataclass, field, replace
@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 import pytest
 import torch
 
+from fedvlm_hf.client.run import ClientMixin
+from fedvlm_hf.lora import is_lora_a, is_lora_b
 from fedvlm_hf.methods import ClientMethod, Method
 from fedvlm_hf.methods.fedavg import FedAvg
 from fedvlm_hf.testing import (
@@ -19,7 +21,7 @@ from fedvlm_hf.testing import (
     inspect_method,
     scalars,
 )
-from fedvlm_hf.types import ServerState
+from fedvlm_hf.types import Aggregate, Expected, ServerState
 from method_copies import (
     Adaptive,
     AvgM,
@@ -72,8 +74,6 @@ def test_the_sound_copy_equals_its_paper(method, paper):
 
 
 def test_a_method_with_control_variates_and_client_state_conforms():
-    """Each round the server moves c by the sum of changes over 3 clients, so one client moves it otherwise than three
-    that are alike: the tensors are the same, which is what is looked at."""
     check_method(Method(Controlled(), ControlledMean()), worked_example=PAPER["scaffold"])
 
 
@@ -106,25 +106,25 @@ class ProxThatWritesIntoTheTask(Prox):
 class AvgMOfItsOwnInput(AvgM):
     """The new weights are meant to be a copy of the old ones; Delta is then 0."""
 
-    def apply(self, mean, current, state):
+    def apply(self, aggregate, current, state):
         new = current
-        new.flat.copy_(mean.flat)
+        new.flat.copy_(aggregate.tensors.flat)
         momentum = self.server_momentum * state.tensors["momentum"].flat + new.flat - current.flat
         return new.with_flat(new.flat + self.server_lr * momentum), ServerState({"momentum": new.with_flat(momentum)})
 
 
 @dataclass(frozen=True)
 class PlainMean(FedAvg):
-    def aggregate(self, updates, state):
-        return super().aggregate((replace(update, weight=1) for update in updates), state)
+    def aggregate(self, updates, current, state):
+        return super().aggregate((replace(update, weight=1) for update in updates), current, state)
 
 
 @dataclass(frozen=True)
 class OneFlagForAllTensors(FedAvg):
     """The flag says that the sum is empty; it is cleared after the first tensor, so the others add to the old ones."""
 
-    def apply(self, mean, current, state):
-        is_first, new = True, mean.clone()
+    def apply(self, aggregate, current, state):
+        is_first, new = True, aggregate.tensors.clone()
         for name in new:
             if not is_first:
                 new[name].add_(current[name])
@@ -134,40 +134,38 @@ class OneFlagForAllTensors(FedAvg):
 
 @dataclass(frozen=True)
 class SumInFp32(FedAvg):
-    def aggregate(self, updates, state):
-        total, tensors = 0, None
-        for update in updates:
-            part = update.tensors.flat * update.num_samples
-            tensors = update.tensors.with_flat(part if tensors is None else tensors.flat + part)
-            total += update.num_samples
-        return tensors.with_flat(tensors.flat / total)
+    def aggregate(self, updates, current, state):
+        updates = list(updates)
+        total = sum(update.weight for update in updates)
+        flat = sum(update.tensors.flat * update.weight for update in updates)
+        return Aggregate(current.with_flat(flat / total), {}, len(updates), total)
 
 
 @dataclass(frozen=True)
 class MeanByShares(FedAvg):
     """sum_k (n_k / n) w_k in fp32: the shares 1/7, 2/7, 4/7 of the same weights are not those weights."""
 
-    def aggregate(self, updates, state):
+    def aggregate(self, updates, current, state):
         updates = sorted(updates, key=lambda update: update.client_id)
-        total = sum(update.num_samples for update in updates)
-        flat = sum(update.tensors.flat * (update.num_samples / total) for update in updates)
-        return updates[0].tensors.with_flat(flat)
+        total = sum(update.weight for update in updates)
+        flat = sum(update.tensors.flat * (update.weight / total) for update in updates)
+        return Aggregate(current.with_flat(flat), {}, len(updates), total)
 
 
 @dataclass(frozen=True)
 class SumIntoTheFirstUpdate(FedAvg):
-    def aggregate(self, updates, state):
-        total, tensors = 0, None
+    def aggregate(self, updates, current, state):
+        total, tensors, count = 0, None, 0
         for update in updates:
-            total += update.num_samples
-            scaled = update.tensors.flat.mul_(update.num_samples)
+            total, count = total + update.weight, count + 1
+            scaled = update.tensors.flat.mul_(update.weight)
             tensors = update.tensors if tensors is None else tensors.with_flat(tensors.flat.add_(scaled))
-        return tensors.with_flat(tensors.flat / total)
+        return Aggregate(tensors.with_flat(tensors.flat / total), {}, count, total)
 
 
 @dataclass(frozen=True)
 class NoStep(FedAvg):
-    def apply(self, mean, current, state):
+    def apply(self, aggregate, current, state):
         return current, state
 
 
@@ -177,7 +175,8 @@ class MomentumOnSelf(AvgM):
 
     held: dict = field(default_factory=dict)
 
-    def apply(self, mean, current, state):
+    def apply(self, aggregate, current, state):
+        mean = aggregate.tensors
         momentum = self.server_momentum * self.held.get("momentum", 0) + mean.flat - current.flat
         self.held["momentum"] = momentum
         return mean.with_flat(current.flat + self.server_lr * momentum), state
@@ -188,7 +187,8 @@ MOMENTUM = {}
 
 @dataclass(frozen=True)
 class MomentumInTheModule(AvgM):
-    def apply(self, mean, current, state):
+    def apply(self, aggregate, current, state):
+        mean = aggregate.tensors
         momentum = self.server_momentum * MOMENTUM.get("it", 0) + mean.flat - current.flat
         MOMENTUM["it"] = momentum
         return mean.with_flat(current.flat + self.server_lr * momentum), state
@@ -199,7 +199,8 @@ def _momentum_in_a_closure():
 
     @dataclass(frozen=True)
     class MomentumInAClosure(AvgM):
-        def apply(self, mean, current, state):
+        def apply(self, aggregate, current, state):
+            mean = aggregate.tensors
             held.append(mean.flat - current.flat + self.server_momentum * (held[-1] if held else 0))
             return mean.with_flat(current.flat + self.server_lr * held[-1]), state
 
@@ -225,6 +226,96 @@ class ScaleOfABaseWeight(ClientMethod):
     def on_start(self, model, task):
         frozen = next(p for n, p in model.named_parameters() if "norm" in n and not p.requires_grad)
         frozen.data.mul_(1.1)
+
+
+@dataclass(frozen=True)
+class MeanOfControls(ControlledMean):
+    def aggregate(self, updates, current, state):
+        aggregate = super().aggregate(updates, current, state)
+        means = {g: t.with_flat(t.flat / aggregate.num_clients) for g, t in aggregate.control.items()}
+        return replace(aggregate, control=means)
+
+
+@dataclass(frozen=True)
+class ControlOfTheFirstClient(ControlledMean):
+    """The control groups of the other clients are dropped."""
+
+    def aggregate(self, updates, current, state):
+        first, *others = updates
+        return super().aggregate([first, *(replace(update, control={}) for update in others)], current, state)
+
+
+@dataclass(frozen=True)
+class NoControl(ControlledMean):
+    """The aggregate has the tensors only."""
+
+    def aggregate(self, updates, current, state):
+        return replace(super().aggregate(updates, current, state), control={})
+
+    def apply(self, aggregate, current, state):
+        return aggregate.tensors, state
+
+
+@dataclass(frozen=True)
+class CountsNobody(FedAvg):
+    def aggregate(self, updates, current, state):
+        return Aggregate(super().aggregate(updates, current, state).tensors)
+
+
+@dataclass(frozen=True)
+class FrozenA(ClientMethod):
+    """FFA-LoRA: A stays as it was drawn, and only B trains."""
+
+    def is_trained(self, name):
+        return not is_lora_a(name)
+
+
+@dataclass(frozen=True)
+class FrozenAThatTrains(FrozenA):
+    def on_start(self, model, task):
+        for name, parameter in model.named_parameters():
+            if "lora_A" in name:
+                parameter.requires_grad_(True)
+
+
+@dataclass(frozen=True)
+class FrozenAThatIsWritten(FrozenA):
+    def on_start(self, model, task):
+        next(p for n, p in model.named_parameters() if "lora_A" in n).data.mul_(1.1)
+
+
+@dataclass(frozen=True)
+class AsksForAFrozenTensor(FedAvg):
+    """Its tasks expect the A of the first module too, which does not train."""
+
+    def configure(self, round_idx, client_ids, current, state):
+        first = next(filter(is_lora_b, current)).replace("lora_B", "lora_A")
+        expects = Expected.of({**current, first: torch.zeros(8, 32)})
+        tasks = super().configure(round_idx, client_ids, current, state)
+        return [replace(task, expects=expects) for task in tasks]
+
+    def aggregate(self, updates, current, state):
+        shared = (replace(update, tensors={name: update.tensors[name] for name in current}) for update in updates)
+        return super().aggregate(shared, current, state)
+
+
+@dataclass(frozen=True)
+class PrivateB(ClientMethod):
+    """B stays at the client, and the method keeps a state of its own."""
+
+    def is_shared(self, name):
+        return not is_lora_b(name)
+
+    def on_finish(self, update, task):
+        return replace(update, state={"seen": scalars(rounds=[float(task.round_idx)])})
+
+
+@dataclass(frozen=True)
+class PrivateBThatStartsAnew(PrivateB):
+    def on_start(self, model, task):
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.data.zero_()
 
 
 def says_nothing(method):
@@ -272,6 +363,18 @@ DEFECTS = {
         GradientOfTheLastClient(), "none", ["leaks_nothing_between_clients", "holds_nothing_on_self"]
     ),
     "a base weight leaks": (ScaleOfABaseWeight(), "none", ["leaks_nothing_between_clients"]),
+    "controls are averaged": (Method(Controlled(), MeanOfControls()), "scaffold", ["counts_every_client"]),
+    "a client's control is dropped": (
+        Method(Controlled(), ControlOfTheFirstClient()), "scaffold", ["counts_every_client"]
+    ),
+    "all controls are dropped": (Method(Controlled(), NoControl()), "scaffold", ["counts_every_client"]),
+    "clients are not counted": (CountsNobody(), "fedavg", ["counts_every_client"]),
+    "a frozen tensor trains": (FrozenAThatTrains(), "none", ["trains_and_sends_what_it_says"]),
+    "a frozen tensor is written": (FrozenAThatIsWritten(), "none", ["trains_and_sends_what_it_says"]),
+    "a frozen tensor is sent": (
+        Method(FrozenA(), AsksForAFrozenTensor()), "fedavg", ["trains_and_sends_what_it_says"]
+    ),
+    "private tensors start anew": (PrivateBThatStartsAnew(), "none", ["keeps_private_tensors"]),
 }  # fmt: skip
 EXAMPLES = {**PAPER, "fedavg": WORKED_EXAMPLES["fedavg"], "none": [says_nothing]}
 
@@ -286,13 +389,63 @@ def test_a_planted_defect_fails_its_check(defect):
     assert not [failure.note for failure in failures if "expected the check to run" in failure.note]
 
 
+# --- what the run itself refuses or keeps ---
+
+
+@dataclass(frozen=True)
+class ForgetsExpects(ControlledMean):
+    def configure(self, round_idx, client_ids, current, state):
+        tasks = super().configure(round_idx, client_ids, current, state)
+        return [replace(task, expects=None) for task in tasks]
+
+
+@dataclass(frozen=True)
+class TakesTheReservedGroup(PrivateB):
+    def on_finish(self, update, task):
+        return replace(update, state={"private": scalars(w=[0.0])})
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        (Method(Controlled(), ForgetsExpects()), "has the control group 'change', which its task does not ask for"),
+        (TakesTheReservedGroup(), "`on_finish` of `method` returns the state group 'private'"),
+    ],
+)
+def test_a_run_that_refuses_a_method_fails_the_check_with_its_reason(method, message):
+    with pytest.raises(ConformanceError) as error:
+        check_method(method, checks=["runs"])
+    (failure,) = error.value.report.failures
+    assert message in failure.note
+
+
+@pytest.mark.parametrize("method", [FrozenA(), PrivateB()])
+def test_a_method_that_freezes_or_keeps_tensors_conforms(method):
+    report = check_method(method, exempt={"equals_its_paper": "a test's method"})
+    status = {result.name: result.status for result in report.results}
+    assert status["keeps_private_tensors"] == ("passed" if isinstance(method, PrivateB) else "not applicable")
+
+
+def test_a_run_that_lets_a_methods_state_replace_private_tensors_is_caught(monkeypatch):
+    """The defect that a run once had: a method that returned a state of its own lost the private tensors."""
+    save = ClientMixin._keep
+
+    def replaces(self, update, kept):
+        return save(self, update, update.state or kept)
+
+    monkeypatch.setattr(ClientMixin, "_keep", replaces)
+    check_method("local", checks=["keeps_private_tensors"])  # it returns no state
+    with pytest.raises(ConformanceError, match=r"the private tensors of .client_0[0-2]. to be saved after round 1"):
+        check_method(PrivateB(), checks=["keeps_private_tensors"])
+
+
 @dataclass(frozen=True)
 class ClearsUpdates(FedAvg):
     """The mean is right, and the updates are zeros afterwards."""
 
-    def aggregate(self, updates, state):
+    def aggregate(self, updates, current, state):
         updates = list(updates)
-        mean = super().aggregate(updates, state)
+        mean = super().aggregate(updates, current, state)
         for update in updates:
             update.tensors.flat.zero_()
         return mean

@@ -1,1 +1,4 @@
-"""What makes a federated dataset: readers, builders, partitions, writing, checking, reports. Only commands use it."""
+"""Make federated datasets from downloads: readers, builders, partitions, writing, checking, reports.
+
+Only `commands` imports this package; training reads its results through `data`.
+"""

@@ -1,4 +1,4 @@
-"""A federated dataset before any row is read: its configurations, their splits, the files of each, its manifest."""
+"""A federated dataset before any row is read: its configurations, their splits, the files of each, the manifest."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -18,15 +18,15 @@ from .pieces import Piece, dataset_pieces, parquet_pieces
 
 @dataclass
 class FederatedDataset:
-    """Where the rows of a federated dataset are.
+    """The configurations, splits and files of a federated dataset.
 
     Attributes:
-        name (`str`): The folder, as messages name it.
-        configs (`dict[str, dict[str, list[str]]]`): Configuration to split to its files, in order; the default first.
-        files (`dict[str, list[Piece]]`): Every file once, however many configurations list it; damaged ones without
-            pieces.
+        name (`str`): Name of the dataset in messages, such as its folder.
+        configs (`dict[str, dict[str, list[str]]]`): The ordered files of each split of each configuration; the default
+            configuration comes first.
+        files (`dict[str, list[Piece]]`): The pieces of each file, once for all configurations; none for damaged files.
         schemas (`dict[str, pa.Schema]`): Columns and types of each readable file.
-        manifest (`dict[str, Any]`, *optional*): What the build wrote down, where there is a `manifest.json`.
+        manifest (`dict[str, Any]`, *optional*): The content of `manifest.json`, if there is one.
         problems (`list[tuple[str, str]]`): Files that cannot be used, and why.
     """
 
@@ -38,27 +38,27 @@ class FederatedDataset:
     problems: list[tuple[str, str]] = field(default_factory=list)
 
     def pieces(self, config: str) -> Iterator[tuple[str, Piece]]:
-        """`(split, piece)` of a configuration in the order of its rows."""
+        """Yield `(split, piece)` for a configuration in the order of its rows."""
         for split, files in self.configs[config].items():
             for file in files:
                 for piece in self.files[file]:
                     yield split, piece
 
     def entry(self, config: str) -> dict[str, Any]:
-        """What the manifest says of a configuration; empty where there is no manifest, or it does not know it."""
+        """Return the manifest's entry for a configuration, or an empty dict if there is none."""
         return (self.manifest or {}).get("configs", {}).get(config, {})
 
     def columns(self, config: str, names: list[str]) -> dict[str, dict[str, list[Any]]]:
-        """Columns of a configuration without its images.
+        """Read some columns of a configuration without reading its images.
 
         Args:
             config (`str`):
                 The configuration.
             names (`list[str]`):
-                The columns; those that are not there are left out.
+                The columns; those that do not exist are ignored.
 
         Returns:
-            `dict[str, dict[str, list]]`: split to column to values in row order.
+            `dict[str, dict[str, list]]`: for each split and column the values in row order.
         """
         known = [name for name in names if name in self.column_names(config)]
         columns: dict[str, dict[str, list[Any]]] = {
@@ -71,23 +71,23 @@ class FederatedDataset:
         return columns
 
     def column_names(self, config: str) -> list[str]:
-        """Columns that all files of a configuration have, in the first one's order."""
+        """Return the columns that all files of a configuration have, in the order of the first file."""
         files = [file for split in self.configs[config].values() for file in split if file in self.schemas]
         names = self.schemas[files[0]].names if files else []
         return [name for name in names if all(name in self.schemas[file].names for file in files)]
 
 
 def read_folder(folder: str | Path) -> FederatedDataset:
-    """Looks at a folder in the Hub's layout: `README.md` with `configs:`, Parquet files, perhaps a `manifest.json`.
+    """Open a folder in the Hub's layout: `README.md` with `configs:`, Parquet files, and optionally `manifest.json`.
 
-    Files that are missing or damaged are listed in `problems`; the others can be used.
+    Files that are missing or damaged are listed in `problems`; all others can be used.
 
     Args:
         folder (`str` or `Path`):
-            What `fedvlm build` wrote, or a download of it.
+            A folder that `fedvlm build` wrote, or a download of it.
 
     Raises:
-        `ValueError`: if there is no such folder, its card names no configuration, or the card or manifest cannot be
+        `ValueError`: if there is no such folder, its card lists no configuration, or the card or manifest cannot be
             read.
     """
     folder = Path(folder)
@@ -95,8 +95,8 @@ def read_folder(folder: str | Path) -> FederatedDataset:
     configs = _card_configs(folder)
     if all(set(patterns) == {"partition"} for patterns in configs.values()):
         raise ValueError(
-            f"{folder} has each row's id, split and client, and no rows: a source of it may not be passed on. Build "
-            "the dataset from the sources, see its README.md, and use that folder."
+            f"{folder} has the id, split and client of each row, but no rows, because one of its sources may not be "
+            "redistributed. Build the dataset from the sources, as its README.md explains, and use that folder."
         )
     for name, patterns in configs.items():
         federation.configs[name] = {}
@@ -110,13 +110,13 @@ def read_folder(folder: str | Path) -> FederatedDataset:
 
 
 def from_splits(name: str, configs: Mapping[str, Mapping[str, Dataset]]) -> FederatedDataset:
-    """A loaded dataset; each split counts as a file.
+    """Open a loaded dataset, in which each split counts as one file.
 
     Args:
         name (`str`):
-            As messages name it.
+            Name of the dataset in messages.
         configs (`Mapping[str, Mapping[str, Dataset]]`):
-            Configuration to its `DatasetDict`.
+            The `DatasetDict` of each configuration.
     """
     federation = FederatedDataset(name, {})
     for config, splits in configs.items():
@@ -130,12 +130,12 @@ def from_splits(name: str, configs: Mapping[str, Mapping[str, Dataset]]) -> Fede
 
 
 def _card_configs(folder: Path) -> dict[str, dict[str, list[str]]]:
-    """Configuration to split to patterns, the default first."""
+    """Return the file patterns of each split of each configuration, the default configuration first."""
     card = folder / "README.md"
     if not card.is_file():
         raise ValueError(
-            f"{folder} is not a federated dataset: there is no {card.name} whose `configs:` name splits and files. "
-            "Give the folder that `fedvlm build` wrote, or one that `DatasetDict.save_to_disk` wrote."
+            f"{folder} is not a federated dataset: it has no {card.name} with `configs:` that list splits and files. "
+            "Use a folder written by `fedvlm build` or by `DatasetDict.save_to_disk`."
         )
     try:
         configs = (metadata_load(card) or {}).get("configs")
@@ -146,17 +146,17 @@ def _card_configs(folder: Path) -> dict[str, dict[str, list[str]]]:
         return {str(name): sanitize_patterns(data_files) for name, (_, data_files) in ordered}
     except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{card}: its YAML does not list configurations as `load_dataset` reads them, `configs:` with "
-            f"`config_name` and `data_files` of `split` and `path` ({type(error).__name__}: {error})."
+            f"{card}: its YAML does not list configurations in the form that `load_dataset` reads, `configs:` with "
+            f"`config_name` and `data_files` with `split` and `path` ({type(error).__name__}: {error})."
         ) from error
 
 
 def _resolve(folder: Path, pattern: str, where: str, federation: FederatedDataset) -> list[str]:
-    """The files of a pattern, relative to the folder, as `load_dataset` finds them."""
+    """Return the files that match a pattern, relative to the folder, as `load_dataset` finds them."""
     try:
         paths = resolve_pattern(pattern, str(folder.resolve()))
     except FileNotFoundError:
-        federation.problems.append((pattern, f"is listed by {where} in README.md, and there is no such file"))
+        federation.problems.append((pattern, f"is listed by {where} in README.md, but there is no such file"))
         return []
     return [Path(path).relative_to(folder.resolve()).as_posix() for path in paths]
 
@@ -166,7 +166,7 @@ def _pieces(folder: Path, file: str, federation: FederatedDataset) -> list[Piece
         federation.schemas[file] = pq.read_schema(folder / file)
         return parquet_pieces(folder / file, file)
     except (OSError, pa.ArrowInvalid) as error:
-        federation.problems.append((file, f"is not a whole Parquet file ({error})"))
+        federation.problems.append((file, f"is not a complete Parquet file ({error})"))
         return []
 
 

@@ -1,4 +1,4 @@
-"""Images on their way from a download to a row: found, checked, reduced where asked, and named by their pixels."""
+"""Images between download and row: loading, decoding, resizing, padding, and a digest of their pixels."""
 
 import hashlib
 import io
@@ -10,60 +10,60 @@ from PIL import ExifTags, Image, ImageOps
 
 
 class StoredImage(ABC):
-    """How to get one image of a download. Small, picklable, and equal where `key` is."""
+    """How to load one image of a download. Instances are small and picklable, and equal if their keys are equal."""
 
     key: str
     """Unique in the dataset, such as the path relative to the raw folder."""
 
     @abstractmethod
     def load(self) -> bytes:
-        """The encoded image as it is to be stored.
+        """Return the encoded image as it should be stored.
 
         Raises:
-            `FileNotFoundError`: if it is not there.
-            `ValueError`: if it is there and cannot be read, naming the path.
+            `FileNotFoundError`: if the image does not exist.
+            `ValueError`: naming the path, if the image exists but cannot be read.
         """
 
 
 @dataclass(frozen=True)
 class ImageFile(StoredImage):
-    """An image file whose bytes are stored untouched."""
+    """An image file whose bytes are stored unchanged."""
 
     key: str
     path: Path
 
     def load(self) -> bytes:
-        """The file's bytes."""
+        """Return the file's bytes."""
         return self.path.read_bytes()
 
 
 @dataclass(frozen=True)
 class ImageBytes(StoredImage):
-    """An image that came as bytes, as in a Hub dataset's row; for sources small enough to be in memory."""
+    """An image that is already in memory, as in a row of a Hub dataset. Only for small sources."""
 
     key: str
     content: bytes
 
     def load(self) -> bytes:
-        """The bytes."""
+        """Return the bytes."""
         return self.content
 
 
-# Modes whose values do not fit 8 bits: `convert("RGB")` clips them, and different radiographs would become all white
+# Modes with more than 8 bits: `convert("RGB")` clips their values, which would turn radiographs into white images
 _DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 
 
 def open_image(content: bytes, where: str) -> Image.Image:
-    """Decodes an encoded image fully, and turns it as its EXIF data says, which `datasets` does too.
+    """Decode an image completely, and rotate it according to its EXIF data, as `datasets` does.
 
     Args:
         content (`bytes`):
-            PNG, JPEG, or whatever Pillow reads.
+            PNG, JPEG, or any other format that Pillow reads.
         where (`str`):
-            How the error names it, such as its path.
+            Name of the image in the error message, such as its path.
 
     Returns:
-        `PIL.Image.Image`: in the image's own mode.
+        `PIL.Image.Image`: in the mode of the file.
 
     Raises:
         `ValueError`: if it does not decode.
@@ -79,14 +79,14 @@ def open_image(content: bytes, where: str) -> Image.Image:
 
 
 def image_digest(image: Image.Image) -> str:
-    """Names an image by its pixels: equal pixels, whatever the file format, have the same digest.
+    """Return a digest of an image's pixels. Equal pixels have the same digest in every file format.
 
     Args:
         image (`PIL.Image.Image`):
             The decoded image.
 
     Returns:
-        `str`: 32 hexadecimal digits; over RGB of 8 bits, or over the values themselves where they have more.
+        `str`: 32 hexadecimal digits, over 8-bit RGB, or over the original values if they have more than 8 bits.
     """
     pixels = image if image.mode in _DEEP_MODES else image.convert("RGB")
     kind = f"{image.mode} " if image.mode in _DEEP_MODES else ""
@@ -96,8 +96,10 @@ def image_digest(image: Image.Image) -> str:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """RGB of 8 bits. Values of more bits are stretched, the least becomes 0 and the greatest 255: radiographs of 12
-    bits lie in files of 16, and dividing by 256 would leave them black. A new image always.
+    """Return a new 8-bit RGB image.
+
+    Values of more than 8 bits are scaled so that the smallest becomes 0 and the largest 255: 12-bit radiographs are
+    stored in 16-bit files, and dividing by 256 would turn them black.
     """
     if image.mode not in _DEEP_MODES:
         return image.convert("RGB") if image.mode != "RGB" else image.copy()
@@ -107,21 +109,21 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def encode(image: Image.Image) -> bytes:
-    """JPEG of quality 95 without chroma subsampling, RGB: for images whose pixels had to change."""
+    """Encode an image whose pixels had to change: RGB JPEG of quality 95 without chroma subsampling."""
     buffer = io.BytesIO()
     to_rgb(image).save(buffer, format="JPEG", quality=95, subsampling=0)
     return buffer.getvalue()
 
 
 def shrink(image: Image.Image, max_side: int) -> Image.Image:
-    """Reduces the long side to `max_side` pixels; smaller images keep their size. The shape stays within a pixel."""
+    """Reduce the long side to at most `max_side` pixels, keeping the aspect ratio up to rounding."""
     reduced = to_rgb(image)
     reduced.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
     return reduced
 
 
 def pad_square(image: Image.Image) -> Image.Image:
-    """Centers an image on a black square, as radiographs are surrounded: processors that crop keep all of it."""
+    """Center an image on a square, black like the surroundings of radiographs: processors that crop keep all of it."""
     side = max(image.size)
     square = Image.new("RGB", (side, side))
     square.paste(to_rgb(image), ((side - image.width) // 2, (side - image.height) // 2))

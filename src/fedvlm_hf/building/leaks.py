@@ -1,4 +1,4 @@
-"""Images on both sides of a split, found by their pixels: rows on the training side are left out and counted."""
+"""Remove training rows whose image is also held out. Images are compared by their pixels."""
 
 from collections.abc import Sequence
 
@@ -11,19 +11,19 @@ _ORDER = ("train", "validation", "test")
 
 
 def without_shared_images(examples: Sequence[Example], work: Work) -> list[Example]:
-    """Leaves out rows whose image belongs to a later split too: test over validation over train.
+    """Leave out rows whose image is also in a later split, in the order train, validation, test.
 
-    Two images are one where all their pixels are equal, whatever their file names. Where a file is missing its key
-    stands for it, so that annotations alone can be looked at.
+    Two images are the same if all their pixels are equal, regardless of their file names. If a file is missing, its
+    key is compared instead, so that annotations can be read without their images.
 
     Args:
         examples (`Sequence[Example]`):
             Rows with their given splits.
         work ([`Work`]):
-            Reads the images over all processes and counts what is left out.
+            Runs the worker processes that read images, and counts the rows that are left out.
 
     Returns:
-        `list[Example]`: the others, in their order.
+        `list[Example]`: the remaining rows in their order.
 
     Raises:
         `ValueError`: if an image cannot be read, naming it and its first row.
@@ -41,12 +41,12 @@ def without_shared_images(examples: Sequence[Example], work: Work) -> list[Examp
     kept = [e for e in examples if _ORDER.index(e.split) == latest[_identity(e.image, digests)]]
     missing = sum(digest is None for digest in digests.values())
     if missing:
-        work.tally.note("images without a file", missing, "told apart by name, not by their pixels")
+        work.counts.note("images without a file", missing, "compared by name, not by pixels")
     shared = len(images["test"] & images["train"])
-    work.tally.note("test images that are training images too", shared, f"of {len(images['test'])} test images")
+    work.counts.note("test images that are also training images", shared, f"of {len(images['test'])} test images")
     for split, later in (("train", "validation or test"), ("validation", "test")):
         count = sum(e.split == split for e in examples) - sum(e.split == split for e in kept)
-        work.tally.exclude(f"{split} rows whose image is in {later} too", count, "no held-out image is a client's")
+        work.counts.exclude(f"{split} rows whose image is also in {later}", count, "no client has a held-out image")
     return kept
 
 

@@ -1,4 +1,4 @@
-"""Rows on disk in pieces: small enough for one process and little memory, whatever the size of the files."""
+"""Rows on disk in pieces that are small enough for one process and little memory, however large the files are."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,20 +12,20 @@ from datasets import Dataset
 
 
 PIECE_ROWS = 1000
-"""Rows of a piece, where row groups allow: some seconds of work."""
+"""Rows per piece, if the row groups allow it: a few seconds of work."""
 
-# Rows in memory together: full-size photographs are a few MB each
+# Rows in memory at the same time: full-size photographs have a few MB each
 _BATCH_ROWS = 16
 
 
 @dataclass(frozen=True)
 class Piece(ABC):
-    """Consecutive rows of one file or split; picklable, so that another process may read them.
+    """Consecutive rows of one file or split. Picklable, so that another process can read them.
 
     Attributes:
-        file (`str`): As errors name it.
-        first_row (`int`): Where in the file the piece starts, from 0.
-        num_rows (`int`): How many rows it has.
+        file (`str`): Name of the file in error messages.
+        first_row (`int`): Index of the first row in the file, from 0.
+        num_rows (`int`): Number of rows.
     """
 
     file: str
@@ -34,20 +34,20 @@ class Piece(ABC):
 
     @property
     def name(self) -> str:
-        """Unique in a dataset."""
+        """A name that is unique in the dataset."""
         return f"{self.file}:{self.first_row}"
 
     @property
     @abstractmethod
     def columns(self) -> list[str]:
-        """Names of the columns."""
+        """Names of all columns."""
 
     @abstractmethod
     def batches(self, columns: Sequence[str]) -> Iterator[pa.Table]:
-        """The rows in order, a few at a time, images as `{"bytes", "path"}`.
+        """Yield the rows in order, a few at a time, with images as `{"bytes", "path"}`.
 
         Raises:
-            `OSError` or `pyarrow.ArrowInvalid`: where the file is damaged.
+            `OSError` or `pyarrow.ArrowInvalid`: if the file is damaged.
         """
 
 
@@ -60,11 +60,11 @@ class ParquetPiece(Piece):
 
     @property
     def columns(self) -> list[str]:
-        """Of the file's schema."""
+        """Names of the columns in the file's schema."""
         return pq.read_schema(self.path).names
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.Table]:
-        """Reads page by page: by default Arrow reads whole row groups, whose images may be larger than the memory."""
+        """Read page by page. By default Arrow reads whole row groups, and their images may not fit into memory."""
         with pq.ParquetFile(self.path, pre_buffer=False, buffer_size=2**20) as file:
             for batch in file.iter_batches(_BATCH_ROWS, row_groups=list(self.row_groups), columns=list(columns)):
                 yield pa.Table.from_batches([batch])
@@ -78,11 +78,11 @@ class DatasetPiece(Piece):
 
     @property
     def columns(self) -> list[str]:
-        """Of the dataset."""
+        """Names of the dataset's columns."""
         return self.dataset.column_names
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.Table]:
-        """Reads from the dataset's Arrow files."""
+        """Read from the dataset's Arrow files."""
         rows = self.dataset.select_columns(list(columns)).with_format("arrow")
         stop = self.first_row + self.num_rows
         for start in range(self.first_row, stop, _BATCH_ROWS):
@@ -90,7 +90,7 @@ class DatasetPiece(Piece):
 
 
 def image_content(image: Mapping[str, Any]) -> bytes:
-    """The encoded image of a stored value, also where only its path is stored, as loaded image folders have it.
+    """Return the encoded image of a stored value, which may also be just a path, as in loaded image folders.
 
     Raises:
         `OSError`: if the path cannot be read.
@@ -99,19 +99,19 @@ def image_content(image: Mapping[str, Any]) -> bytes:
 
 
 def parquet_pieces(path: Path, file: str) -> list[Piece]:
-    """A Parquet file in pieces.
+    """Split a Parquet file into pieces.
 
     Args:
         path (`Path`):
             The file.
         file (`str`):
-            As errors name it.
+            Name of the file in error messages.
 
     Returns:
         `list[Piece]`: in row order.
 
     Raises:
-        `OSError` or `pyarrow.ArrowInvalid`: if it is missing or not a whole Parquet file.
+        `OSError` or `pyarrow.ArrowInvalid`: if the file is missing or not a complete Parquet file.
     """
     metadata = pq.read_metadata(path)
     pieces: list[Piece] = []
@@ -127,6 +127,6 @@ def parquet_pieces(path: Path, file: str) -> list[Piece]:
 
 
 def dataset_pieces(dataset: Dataset, file: str) -> list[Piece]:
-    """A loaded split in pieces, named `file` in errors."""
+    """Split a loaded dataset into pieces that error messages call `file`."""
     starts = range(0, dataset.num_rows, PIECE_ROWS)
     return [DatasetPiece(file, start, min(PIECE_ROWS, dataset.num_rows - start), dataset) for start in starts]

@@ -1,4 +1,4 @@
-"""What a model is asked: the wordings of each task, filled in by the builders and written nowhere else."""
+"""The instructions for each task. Builders fill them in; no prompt is written anywhere else."""
 
 from collections.abc import Sequence
 from string import Formatter, ascii_uppercase
@@ -6,7 +6,7 @@ from string import Formatter, ascii_uppercase
 
 TEMPLATES = {
     "vqa": {
-        # LLaVA-1.5's for short answers (https://huggingface.co/papers/2310.03744, table 7): pretrained models know it
+        # LLaVA-1.5's prompt for short answers (https://huggingface.co/papers/2310.03744, table 7)
         "short": "{question}\nAnswer the question using a single word or phrase.",
         "plain": "{question}",
         "polite": "Please look at the image and answer in a word or phrase: {question}",
@@ -46,34 +46,34 @@ TEMPLATES = {
         "polite": "Please find the {target} in this {study} and give its bounding box [x1, y1, x2, y2].",
     },
 }
-"""Kind of question to its wordings by name; the first is the default."""
+"""For each kind of question its wordings by name. The first wording is the default."""
 
 TASK_OF = {
     **{key: key for key in TEMPLATES},
     "choice": "vqa",
     "referring": "caption",
 }
-"""Kind of question to the row's `task`, which decides how the answer is scored."""
+"""For each kind of question the row's `task`, which decides how the answer is scored."""
 
 
 def chat(task: str, answer: str, wording: str | None = None, **fields: str) -> dict[str, list[dict[str, str]]]:
-    """The `prompt` and `completion` of a row.
+    """Return the `prompt` and `completion` of a row.
 
     Args:
         task (`str`):
-            A key of `TEMPLATES`; `TASK_OF` has the row's `task`.
+            A key of `TEMPLATES`. The row's `task` is `TASK_OF[task]`.
         answer (`str`):
             The completion.
         wording (`str`, *optional*):
-            One of the task's wordings; the first by default.
+            Name of one of the wordings; the first one by default.
         **fields (`str`):
-            What the wording asks for, such as `question`.
+            Values for the wording's placeholders, such as `question`.
 
     Returns:
         `dict[str, list[dict[str, str]]]`: chat messages under `prompt` and `completion`.
 
     Raises:
-        `ValueError`: if the task or wording is unknown, or a field is missing or too many.
+        `ValueError`: if the task or wording is unknown, or if a field is missing or not used by the wording.
 
     Example:
 
@@ -102,34 +102,34 @@ def chat(task: str, answer: str, wording: str | None = None, **fields: str) -> d
 
 
 def check_wording(wording: str | None, keys: Sequence[str]) -> None:
-    """Refuses a wording that one of several templates does not have, before any row is read.
+    """Check that several templates all have a wording, before any row is read.
 
     Args:
         wording (`str`, *optional*):
-            What was asked for; the first of each template by default.
+            The requested wording. With `None` each template uses its first one.
         keys (`Sequence[str]`):
             Keys of `TEMPLATES`.
 
     Raises:
-        `ValueError`: naming the wordings that all of them have.
+        `ValueError`: naming the wordings that all these templates have.
     """
     if wording is not None and not all(wording in TEMPLATES[key] for key in keys):
         common = [name for name in TEMPLATES[keys[0]] if all(name in TEMPLATES[key] for key in keys)]
-        raise ValueError(f"`wording={wording!r}` is not one of all of {list(keys)}; choose one of {common}.")
+        raise ValueError(f"`wording={wording!r}` does not exist for all of {list(keys)}; choose one of {common}.")
 
 
 def choices_text(choices: Sequence[str]) -> str:
-    """The options of a multiple-choice question, one a line.
+    """Write the options of a multiple-choice question, one per line.
 
     Args:
         choices (`Sequence[str]`):
             2 to 26 options.
 
     Returns:
-        `str`: for the field `choices` of the wordings of `"choice"`.
+        `str`: the value of the field `choices` of the `"choice"` wordings.
 
     Raises:
-        `ValueError`: if there are fewer or more, or one is empty.
+        `ValueError`: if there are fewer or more options, or if one is empty.
 
     Example:
 
@@ -145,7 +145,7 @@ def choices_text(choices: Sequence[str]) -> str:
     """
     if not 2 <= len(choices) <= len(ascii_uppercase):
         raise ValueError(
-            f"`choices` must be 2 to {len(ascii_uppercase)} options, got {len(choices)}: each has a letter."
+            f"`choices` must be 2 to {len(ascii_uppercase)} options, got {len(choices)}: each option has one letter."
         )
     if not all(choice.strip() for choice in choices):
         raise ValueError(f"`choices` has an empty option: {list(choices)}.")
@@ -153,11 +153,11 @@ def choices_text(choices: Sequence[str]) -> str:
 
 
 def choice_letter(index: int) -> str:
-    """The letter of an option, counted from 0: the answer to a multiple-choice question.
+    """Return the letter of an option, counted from 0: the answer to a multiple-choice question.
 
     Raises:
-        `ValueError`: if there is no such letter.
+        `ValueError`: if there is no letter for `index`.
     """
     if not 0 <= index < len(ascii_uppercase):
-        raise ValueError(f"`index` must be 0 to {len(ascii_uppercase) - 1}, got {index}: options have a letter each.")
+        raise ValueError(f"`index` must be 0 to {len(ascii_uppercase) - 1}, got {index}: each option has one letter.")
     return ascii_uppercase[index]

@@ -1,4 +1,4 @@
-"""What a long build needs: all cores, progress, results that outlive a kill, and a count of what was left out."""
+"""Tools for long builds: worker processes, progress bars, results that survive a kill, and row counts."""
 
 import json
 import os
@@ -20,18 +20,18 @@ from ..files import file_sha256, write_atomic
 T = TypeVar("T")
 
 
-class Tally:
-    """Counts per rule, in the order of the rules: read, left out and why, kept.
+class RowCounts:
+    """Counts of the rows that were read and of those that each rule excluded, in the order of the rules.
 
     Example:
 
     ```python
-    >>> from fedvlm_hf.building.work import Tally
+    >>> from fedvlm_hf.building.work import RowCounts
 
-    >>> tally = Tally()
-    >>> tally.read("rows of train.json", 10)
-    >>> tally.exclude("rows in Chinese", 4, "English is the default")
-    >>> tally.kept
+    >>> counts = RowCounts()
+    >>> counts.read("rows of train.json", 10)
+    >>> counts.exclude("rows in Chinese", 4, "English is the default")
+    >>> counts.kept
     6
     ```
     """
@@ -40,52 +40,54 @@ class Tally:
         self.lines: list[dict[str, Any]] = []
 
     def read(self, what: str, count: int) -> None:
-        """So many rows came in."""
+        """Count rows that were read."""
         self.lines.append({"step": "read", "what": what, "count": count, "why": ""})
 
     def exclude(self, what: str, count: int, why: str) -> None:
-        """So many rows were left out."""
+        """Count rows that were left out, with the reason."""
         self.lines.append({"step": "excluded", "what": what, "count": count, "why": why})
 
     def note(self, what: str, count: int, why: str = "") -> None:
-        """Something else worth counting, which changes no total: repaired rows, images, volumes."""
+        """Count something that does not change the total, such as repaired rows, images or volumes."""
         self.lines.append({"step": "note", "what": what, "count": count, "why": why})
 
     @property
     def kept(self) -> int:
-        """What was read less what was left out."""
+        """Number of rows read minus the number left out."""
         signs = {"read": 1, "excluded": -1, "note": 0}
         return sum(signs[line["step"]] * line["count"] for line in self.lines)
 
 
 @dataclass
 class Work:
-    """Where and how a build works.
+    """The worker processes of a build, its row counts, and the checksums of its source files.
 
     Attributes:
-        folder (`Path`, *optional*): Journals are kept here, so that a build goes on where it was stopped; nowhere by
-            default.
-        num_workers (`int`): Processes; 1 works in this one.
-        raw (`Path`, *optional*): The download's folder, which the names of `sources` are relative to.
-        tally ([`Tally`]): Counts per rule.
-        sources (`dict[str, str]`): SHA-256 of the files that rows were read from, by name.
+        folder (`Path`, *optional*): Where journals are kept, so that an interrupted build can continue. By default no
+            journal is kept.
+        num_workers (`int`): Number of worker processes; with 1 the work is done in the current process.
+        raw (`Path`, *optional*): The download's folder. Names in `sources` are relative to it.
+        counts ([`RowCounts`]): Row counts per rule.
+        sources (`dict[str, str]`): SHA-256 of each file that rows were read from, by name.
     """
 
     folder: Path | None = None
     num_workers: int = 1
     raw: Path | None = None
-    tally: Tally = field(default_factory=Tally)
+    counts: RowCounts = field(default_factory=RowCounts)
     sources: dict[str, str] = field(default_factory=dict)
 
     def source(self, path: str | os.PathLike[str]) -> Path:
-        """Notes the SHA-256 of a file that rows are read from; for annotations, images are known by their pixels.
+        """Record the SHA-256 of a file that rows are read from.
+
+        For annotation files only, since images are identified by their pixels.
 
         Args:
             path (`str` or `os.PathLike`):
                 The file.
 
         Returns:
-            `Path`: the same, to be read: `json.loads(work.source(path).read_text())`.
+            `Path`: the same path, so that it can be read at once: `json.loads(work.source(path).read_text())`.
 
         Raises:
             `ValueError`: if there is no such file.
@@ -107,26 +109,26 @@ class Work:
         description: str | None = None,
         is_long: bool = False,
     ) -> dict[str, Any]:
-        """Apply a function to many items over all processes, and remember what is done.
+        """Apply a function to many items on all worker processes, and record the results in a journal.
 
         Args:
             name (`str`):
-                Names the journal, a JSON line a result.
+                Name of the journal, which has one JSON line per result.
             function (`Callable`):
-                Of the top level of a module; its result is of JSON's types. `None` is not remembered: a later run
-                tries that item again.
+                A top-level function of a module that returns JSON types. A result of `None` is not recorded, so a
+                later run tries that item again.
             items (`Mapping[str, T]`):
-                Key to argument. A key says everything that the result depends on.
+                The argument for each key. The key must identify everything that the result depends on.
             description (`str`, *optional*):
-                Of the progress bar; by default `name`.
+                Label of the progress bar; `name` by default.
             is_long (`bool`, *optional*, defaults to `False`):
-                An item takes so long that processes are worth starting for two.
+                Whether one item takes so long that it is worth starting processes for two items.
 
         Returns:
-            `dict[str, Any]`: key to result, in the order of `items`.
+            `dict[str, Any]`: the result for each key, in the order of `items`.
 
         Raises:
-            `ValueError`: as `function` does, or if a process was killed from outside.
+            `ValueError`: if `function` raises it, or if a worker process was killed from outside.
         """
         done = self._journalled(name, items)
         todo = {key: item for key, item in items.items() if key not in done}
@@ -145,7 +147,7 @@ class Work:
             yield from zip(keys, map(function, arguments), strict=True)
             return
         chunk = 1 if is_long else max(1, min(32, len(keys) // (4 * self.num_workers)))
-        # Spawned and not forked: the parent has torch's and Arrow's threads, which a fork would leave locked
+        # Spawn, do not fork: the parent runs threads of torch and Arrow, and a fork would copy their locks as held
         pool = ProcessPoolExecutor(
             min(self.num_workers, len(todo)), mp_context=get_context("spawn"), initializer=_follow_parent
         )
@@ -154,8 +156,8 @@ class Work:
                 yield from zip(keys, pool.map(function, arguments, chunksize=chunk), strict=True)
         except BrokenProcessPool as error:
             raise ValueError(
-                f"A process was killed during {name!r}, as the system does when memory runs out. Start the same "
-                f"command again with fewer than {self.num_workers} processes (`--num_workers`): it goes on from here."
+                f"A worker process was killed during {name!r}, probably because memory ran out. Run the same command "
+                f"again with fewer than {self.num_workers} processes (`--num_workers`): it continues from here."
             ) from error
 
     def _journal(self, name: str) -> Path | None:
@@ -168,11 +170,11 @@ class Work:
         done = {}
         text = path.read_text(encoding="utf-8")
         if text and not text.endswith("\n"):
-            write_atomic(path, text[: text.rfind("\n") + 1])  # or the next line would be written onto the cut-off one
+            write_atomic(path, text[: text.rfind("\n") + 1])  # or the next line would be appended to the cut-off one
         for line in text.splitlines():
             try:
                 key, result = json.loads(line)
-            except ValueError:  # the line that a kill cut off
+            except ValueError:  # a line that was cut off by a kill
                 continue
             if key in items:
                 done[key] = result
@@ -187,7 +189,7 @@ class Work:
 
 
 def _follow_parent() -> None:
-    """A process's start: Ctrl-C is the parent's to handle, and where the parent was killed nothing is left behind."""
+    """Set up a worker process: leave Ctrl-C to the parent, and exit if the parent is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_exit_after_parent, daemon=True).start()
 

@@ -99,6 +99,8 @@ class Adapter:
         dtype. What has trained once stays fp32, also in a later stage in which it is frozen.
         """
         names = frozenset(names)
+        if unknown := sorted(names - self.parameters.keys()):
+            raise ValueError(f"`names` has {unknown[0]!r}, which is not a parameter of the adapter.")
         for name, parameter in self.parameters.items():
             parameter.requires_grad_(name in names)
             if parameter.requires_grad and parameter.dtype != torch.float32:

@@ -230,6 +230,13 @@ def _fingerprint(model: PeftModel) -> str:
     return digest.hexdigest()
 
 
+def load_base_delta(path: Path) -> TensorDict:
+    """Read the change of the base model that a round's export holds, by the names that [`Adapter`] has."""
+    from safetensors.torch import load_file
+
+    return TensorDict.from_tensors({f"{_PREFIX}{name}": tensor for name, tensor in load_file(path).items()})
+
+
 def apply_base_delta(model: PreTrainedModel, folder: str | Path) -> PreTrainedModel:
     """Put the change of the base model that a round's export holds on a base model, in place.
 

@@ -112,7 +112,7 @@ class ClientMixin:
                 "another name for what the method keeps."
             )
         update, transforms = self.transforms.encode(update, task, kept)
-        return self._save(update, {**own, **update.state, **transforms})
+        return self._keep(update, {**own, **update.state, **transforms})
 
     def _kept_state(self, task: ClientTask) -> State:
         """What the client kept. At the start of a stage only its tensors: the method starts anew, as at the server."""
@@ -175,7 +175,7 @@ class ClientMixin:
         for metrics in self._metrics.values():
             metrics.clear()
 
-    def _save(self, update: ClientUpdate, kept: Mapping[str, TensorDict]) -> ClientUpdate:
+    def _keep(self, update: ClientUpdate, kept: Mapping[str, TensorDict]) -> ClientUpdate:
         """Save what the client keeps; the update with its version."""
         if self.method.client.is_continuous:
             self._save_trainer_state(self.store.folder(update.client_id, update.round_idx))

@@ -4,8 +4,8 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from ..exchange.tensor_files import load_state, save_state
 from ..files import round_tag
-from ..state import load_state, save_state
 from ..types import State
 
 

@@ -1,13 +1,13 @@
-"""The subcommands of `fedvlm`: a module each, with a function `run(argv)` whose docstring is the help."""
+"""The subcommands of `fedvlm`: one module each, with a function `run(argv)`. Its docstring is the help text."""
 
 import argparse
 import inspect
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Defaults after each option, and texts with their own line ends."""
+    """Show the default of each option, and keep the line breaks of texts."""
 
 
 def dedented(text: str | None) -> str:
-    """A docstring as `--help` shows it."""
+    """Return a docstring without its indentation, as shown by `--help`."""
     return inspect.cleandoc(text or "")

@@ -15,24 +15,26 @@ if TYPE_CHECKING:
 @dataclass
 class FolderArguments:
     """
-    Where a dataset comes from and goes to.
+    The source and the destination of a dataset.
 
     Parameters:
         raw (`str`):
             Folder with the official download.
         out (`str`):
-            Folder to make.
+            Folder to write.
         push (`str`, *optional*):
-            Repository of the Hub to push to.
+            Repository on the Hub to push to.
     """
 
     raw: str = field(metadata={"help": "Folder with the official download."})
-    out: str = field(metadata={"help": "Folder to make. A stopped build goes on when the same command is run again."})
+    out: str = field(
+        metadata={"help": "Folder to write. To continue an interrupted build, run the same command again."}
+    )
     push: str | None = field(
         default=None,
         metadata={
-            "help": "Repository of the Hub to push to, such as my-group/fed-slake; a new one is private. Where a "
-            "source may not be passed on, only ids and the partition are sent."
+            "help": "Repository on the Hub to push to, such as my-group/fed-slake; a new one is private. If a source "
+            "may not be redistributed, only ids and the partition are uploaded."
         },
     )
 
@@ -44,7 +46,7 @@ def run(argv: Sequence[str]) -> None:
 
     Writes a folder that `load_dataset` reads: Parquet shards with client splits,
     a card, and manifest.json with checksums and counts. `fedvlm build NAME --help`
-    says where to get the download, under which terms, and lists the options.
+    shows where to get the download, under which terms, and all options.
     """
     from ..building.builders.base import BUILDERS
     from ..registry import unknown_name_message
@@ -62,7 +64,7 @@ def run(argv: Sequence[str]) -> None:
 
 
 def _build(name: str, builder_class: "type[Builder]", argv: Sequence[str]) -> None:
-    # Imports that take seconds are in the functions, so that `fedvlm --help` does not wait for them
+    # Slow imports are in the functions, so that `fedvlm --help` does not wait for them
     from transformers import HfArgumentParser
 
     from ..building.writing.build import build_dataset
@@ -78,7 +80,7 @@ def _build(name: str, builder_class: "type[Builder]", argv: Sequence[str]) -> No
     )
     folders, builder, options = parser.parse_args_into_dataclasses(list(argv))
     out = build_dataset(builder, folders.raw, folders.out, options)
-    # After the build, which would otherwise hold what drawing needs in memory
+    # Imported after the build, so that the build does not keep the memory of the plotting libraries
     from ..building.report.pages import add_partition_reports
 
     add_partition_reports(out)
@@ -90,8 +92,8 @@ def _build(name: str, builder_class: "type[Builder]", argv: Sequence[str]) -> No
     restricted = [source.name for source in builder.used_sources if source.is_restricted]
     if restricted:
         sent = ", ".join(path.relative_to(pushed).as_posix() for path in sorted(pushed.rglob("*")) if path.is_file())
-        print(f"Rows and images were NOT sent: {' and '.join(restricted)} may not be passed on.")
-        print(f"Sent was what is in {pushed}: {sent}.")
+        print(f"Rows and images were NOT uploaded: {' and '.join(restricted)} may not be redistributed.")
+        print(f"The contents of {pushed} were uploaded: {sent}.")
     print(f"Pushed to {url}")
 
 
@@ -106,12 +108,12 @@ def _overview() -> str:
 
 
 def _description(builder_class: "type[Builder]") -> str:
-    """What the dataset is, where its download comes from and how it must lie."""
+    """Describe the dataset, its download and the expected layout."""
     lines = [f"{builder_class.title}: {builder_class.summary}", "", "expected under --raw:"]
     lines += [f"  {line}" for line in builder_class.layout.strip().splitlines()]
     lines += ["", "where to get it:"] if builder_class.sources else []
     for source in builder_class.sources:
         lines += [f"  {source.name}: {source.url}", f"    licence: {source.licence}", f"    access: {source.terms}"]
         if source.is_restricted:
-            lines.append("    Rows and images may not be passed on; --push sends ids and the partition.")
+            lines.append("    Rows and images may not be redistributed; --push uploads only ids and the partition.")
     return "\n".join(lines)

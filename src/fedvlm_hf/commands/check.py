@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 def run(argv: Sequence[str]) -> None:
-    """Verify a federated dataset, and name the first rows where it is wrong.
+    """Check a federated dataset, and list the first rows with problems.
 
-    Every row is read once and every different image decoded once. Looked at are
-    the files, split names and columns; texts, answers, boxes and images; that no
-    id comes twice, no row is in two splits, and no image of test or validation is
-    a client's; and the counts and partitions that manifest.json names.
+    Every row is read once and every distinct image is decoded once. The command
+    checks files, split names and columns; texts, answers, boxes and images; that
+    ids are unique, no row is in two splits, and no client has an image of test or
+    validation; and the counts and partitions given in manifest.json.
 
-    The exit status is 1 where anything is wrong.
+    The exit status is 1 if there is any problem.
 
     examples:
       A folder that `fedvlm build` wrote:
@@ -30,9 +30,9 @@ def run(argv: Sequence[str]) -> None:
     """
     parser = ArgumentParser("fedvlm check", description=dedented(run.__doc__), formatter_class=HelpFormatter)
     parser.add_argument("dataset", help="Folder, or name of a dataset on the Hub.")
-    parser.add_argument("--num_workers", type=int, help="Processes; by default one a core.")
+    parser.add_argument("--num_workers", type=int, help="Number of worker processes; one per CPU core by default.")
     arguments = parser.parse_args(argv)
-    # Imports that take seconds are here, so that `fedvlm --help` does not wait for them
+    # Slow imports are here, so that `fedvlm --help` does not wait for them
     from ..building.checking.check import check_federation
     from ..building.checking.findings import failed
     from ..building.work import Work, default_workers
@@ -47,7 +47,7 @@ def run(argv: Sequence[str]) -> None:
 
 
 def open_federation(name: str) -> "FederatedDataset":
-    """A federated dataset by what a user calls it.
+    """Open a federated dataset by the name that the user gave.
 
     Args:
         name (`str`):
@@ -68,7 +68,7 @@ def open_federation(name: str) -> "FederatedDataset":
 
 
 def _hub_federation(name: str) -> "FederatedDataset":
-    """Downloads the files themselves: what `load_dataset` keeps is a copy in Arrow's format, without the manifest."""
+    """Download the original files, because `load_dataset` keeps copies in Arrow's format without the manifest."""
     from huggingface_hub import snapshot_download
 
     from ..building.dataset import read_folder
@@ -77,7 +77,7 @@ def _hub_federation(name: str) -> "FederatedDataset":
         folder = snapshot_download(name, repo_type="dataset")
     except (ValueError, OSError) as error:
         raise ValueError(
-            f"`dataset`: there is no folder {name}, and it cannot be loaded from the Hub ({error})."
+            f"`dataset`: {name} is not a folder, and it cannot be loaded from the Hub ({error})."
         ) from error
     federation = read_folder(folder)
     federation.name = name

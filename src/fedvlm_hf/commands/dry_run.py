@@ -9,7 +9,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from transformers import PreTrainedConfig
 
-from ..adapters import complete_config
+from ..client.adapters import complete_config
 from ..models.vlm import VLMParts, model_skeleton, vlm_parts
 
 

@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 def run(argv: Sequence[str]) -> None:
     r"""Take part in a federation through a repository, as one of its clients.
 
-    Waits for the rounds that `fedvlm hub-server` announces, trains on the rows
-    here, and answers on the branch updates/CLIENT_ID, or in a pull request where
-    the token may only read. Rows never leave this host; everyone with read access
-    to the repository sees the updates that they lead to.
+    It waits for the rounds that `fedvlm hub-server` announces, trains on the rows
+    of this host, and answers on the branch updates/CLIENT_ID, or in a pull request
+    if the token may only read. Rows never leave this host, but everyone with read
+    access to the repository sees the updates that are trained on them.
 
-    Every argument of the training comes from the server. Before it trains, the
+    All arguments of the training come from the server. Before it trains, the
     client checks that base model, adapter, configuration and package versions are
-    the server's. Killed at any moment, start it again with the same command. It
-    ends when the server says that there are no more rounds.
+    the server's. If it is killed, start it again with the same command. It ends
+    when the server announces that there are no more rounds.
 
     examples:
         fedvlm hub-client --repo org/fed-run --client_id site_a \
@@ -36,12 +36,11 @@ def run(argv: Sequence[str]) -> None:
     from transformers import HfArgumentParser
     from trl import get_peft_config, get_quantization_config
 
-    from ..hub.federation.answers import alone
-    from ..hub.federation.client import HubClient
-    from ..hub.federation.facts import base_sha256
-    from ..hub.federation.remote import Remote
-    from ..hub.federation.settings import Settings, client_arguments
+    from ..engines.hub.answers import exclusive_lock
+    from ..engines.hub.client import HubClient
+    from ..exchange.settings import Settings, base_sha256, client_arguments
     from ..launch import use_threads
+    from ..repository import Repository
     from ..trainer import FederatedTrainer
 
     parser = HfArgumentParser(
@@ -54,14 +53,14 @@ def run(argv: Sequence[str]) -> None:
     show_steps()
     use_threads(own.num_threads)
     folder = Path(own.output_dir or Path("out") / own.repo.replace("/", "--") / own.client_id)
-    remote = Remote(own.repo, branch=own.revision, pause=own.poll_seconds)
+    repository = Repository(own.repo, branch=own.revision, first_wait=own.poll_seconds)
 
-    def make_trainer(settings: Settings) -> tuple[FederatedTrainer, str]:
+    def make_host(settings: Settings) -> tuple[FederatedTrainer, str]:
         model = own.model_name_or_path or settings.base_model
         if model is None:
             raise ValueError(
                 "`--model_name_or_path` is needed: the server's base model is a folder on its own disk. Pass the "
-                "folder of your copy."
+                "folder with your copy."
             )
         args, model_args = client_arguments(
             settings,
@@ -79,21 +78,21 @@ def run(argv: Sequence[str]) -> None:
         )
         return trainer, base
 
-    with alone(folder, f"client {own.client_id}"):
-        count = HubClient(remote, own.client_id, folder / "answers", make_trainer, own.any_versions).run()
+    with exclusive_lock(folder, f"client {own.client_id}"):
+        count = HubClient(repository, own.client_id, folder / "answers", make_host, own.any_versions).run()
     print(f"The federation is finished; {own.client_id} answered {count} rounds since it was started.")
 
 
 def show_steps() -> None:
-    """Let the terminal show what a federation waits for: between rounds it may be hours."""
+    """Show on the terminal what a federation waits for, since there may be hours between rounds."""
     import logging
 
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    logging.getLogger("fedvlm_hf.hub.federation").setLevel(logging.INFO)
+    logging.getLogger("fedvlm_hf.engines.hub").setLevel(logging.INFO)
 
 
 def _rows(own: "HubClientArguments") -> "Dataset":
-    """The rows of this client: the split of that name, the client's own, or the only one."""
+    """Return the rows of this client: the split that is named, the one with the client's name, or the only one."""
     from ..launch import load_federation
 
     dataset = load_federation(own.dataset_name, own.dataset_config)
@@ -109,47 +108,54 @@ def _rows(own: "HubClientArguments") -> "Dataset":
 @dataclass
 class HubClientArguments:
     """
-    What `fedvlm hub-client` takes; all else comes from the server.
+    Arguments of `fedvlm hub-client`; all others come from the server.
 
     Parameters:
         repo (`str`):
             The federation's repository.
         client_id (`str`):
-            Which of its clients this is.
+            This client.
         dataset_name (`str`):
             Folder or dataset with this client's rows.
         dataset_config (`str`, *optional*), split (`str`, *optional*):
-            Which rows of it. By default the split called `client_id`, or the only one.
+            Configuration and split. By default the split named `client_id`, or the only one.
         model_name_or_path (`str`, *optional*):
-            A copy of the base model. By default the repository that the server names.
+            Folder with a copy of the base model. By default the repository that the server names.
         output_dir (`str`, *optional*):
-            Folder for what must outlive a kill. Below `out/` by default.
+            Folder for files that are needed after a restart. Below `out/` by default.
         revision (`str`, *optional*, defaults to `"main"`):
             The run's branch.
         any_versions (`bool`, *optional*, defaults to `False`):
-            Take part with other package versions than the server's.
+            Take part with package versions that differ from the server's.
         use_cpu (`bool`, *optional*, defaults to `False`):
-            Train on the CPU whatever there is.
+            Train on the CPU even if there is an accelerator.
         poll_seconds (`float`, *optional*, defaults to `10.0`):
             Seconds between two looks at the repository.
         num_threads (`int`, *optional*):
             Threads for torch on a CPU. All cores by default.
         disable_tqdm (`bool`, *optional*, defaults to `False`):
-            Show no progress bars.
+            Hide progress bars.
     """
 
     repo: str = field(metadata={"help": "The federation's repository, such as org/name."})
-    client_id: str = field(metadata={"help": "Which of its clients this is."})
+    client_id: str = field(metadata={"help": "This client."})
     dataset_name: str = field(metadata={"help": "Folder or dataset with this client's rows."})
-    dataset_config: str | None = field(default=None, metadata={"help": "Its configuration."})
-    split: str | None = field(default=None, metadata={"help": "Its split. The one named --client_id by default."})
-    model_name_or_path: str | None = field(
-        default=None, metadata={"help": "A copy of the base model. The repository that the server names by default."}
+    dataset_config: str | None = field(default=None, metadata={"help": "Configuration of the dataset."})
+    split: str | None = field(
+        default=None, metadata={"help": "Split of the dataset. The one named --client_id by default."}
     )
-    output_dir: str | None = field(default=None, metadata={"help": "Folder for what must outlive a kill."})
+    model_name_or_path: str | None = field(
+        default=None,
+        metadata={"help": "Folder with a copy of the base model. The repository that the server names by default."},
+    )
+    output_dir: str | None = field(
+        default=None, metadata={"help": "Folder for files that are needed after a restart."}
+    )
     revision: str = field(default="main", metadata={"help": "The run's branch."})
-    any_versions: bool = field(default=False, metadata={"help": "Take part with other package versions."})
-    use_cpu: bool = field(default=False, metadata={"help": "Train on the CPU whatever there is."})
+    any_versions: bool = field(
+        default=False, metadata={"help": "Take part with package versions that differ from the server's."}
+    )
+    use_cpu: bool = field(default=False, metadata={"help": "Train on the CPU even if there is an accelerator."})
     poll_seconds: float = field(default=10.0, metadata={"help": "Seconds between two looks at the repository."})
     num_threads: int | None = field(default=None, metadata={"help": "CPU threads for torch. All cores by default."})
-    disable_tqdm: bool = field(default=False, metadata={"help": "Show no progress bars."})
+    disable_tqdm: bool = field(default=False, metadata={"help": "Hide progress bars."})

@@ -10,10 +10,10 @@ from .check import open_federation
 
 
 def run(argv: Sequence[str]) -> None:
-    r"""Show how a federated dataset is partitioned, or cut a dataset into clients.
+    r"""Show how a federated dataset is partitioned, or divide a dataset into clients.
 
-    Of a federated dataset: labels, tasks and modalities of each client, sizes,
-    distances from the pool and shared images, printed and as PNG and Markdown.
+    For a federated dataset, prints the labels, tasks and modalities of each client,
+    sizes, distances from the pool and shared images, and writes PNG and Markdown.
 
     With --from, any dataset that `load_dataset` reads becomes a federated one:
     `fedvlm partition --from DATASET --help` lists the options.
@@ -21,7 +21,7 @@ def run(argv: Sequence[str]) -> None:
     examples:
       The partition of a folder that `fedvlm build` wrote:
         fedvlm partition out/fed-slake --config noniid
-      A dataset of the Hub, cut into clients in three ways:
+      A dataset on the Hub, divided into clients in three ways:
         fedvlm partition --from org/dataset --by modality --iid --num_clients 3 \
             --dirichlet 0.1 --label modality --out out/fed-dataset
     """
@@ -34,34 +34,33 @@ def run(argv: Sequence[str]) -> None:
 def _report(argv: Sequence[str]) -> None:
     parser = ArgumentParser("fedvlm partition", description=dedented(run.__doc__), formatter_class=HelpFormatter)
     parser.add_argument("dataset", help="Folder, or name of a federated dataset on the Hub.")
-    parser.add_argument("--config", help="The configuration; all of them by default.")
-    parser.add_argument("--by", help="Column to compare clients by; the one its manifest names, or task, by default.")
+    parser.add_argument("--config", help="The configuration; all configurations by default.")
+    parser.add_argument("--by", help="Column to compare clients by. Default: the one in the manifest, or task.")
     parser.add_argument("--out", help="Folder for figures and pages; report/ in the dataset's folder by default.")
     arguments = parser.parse_args(argv)
-    # Imports that take seconds are in the functions, so that `fedvlm --help` does not wait for them
+    # Slow imports are in the functions, so that `fedvlm --help` does not wait for them
     from ..building.report.pages import read_report, report_text, write_report
 
     federation = open_federation(arguments.dataset)
     if arguments.out is None and not Path(arguments.dataset).is_dir():
-        raise ValueError(f"`--out` is needed: {arguments.dataset} is no folder that the report could go to.")
+        raise ValueError(f"`--out` is required, because {arguments.dataset} is not a folder to write the report to.")
     out = Path(arguments.out or Path(arguments.dataset) / "report")
     for config in [arguments.config] if arguments.config else federation.configs:
         report = read_report(federation, config, arguments.by)
         page = write_report(report, out)
-        print(f"{report_text(report)}\nThis is {page}, with the figure {page.with_suffix('.png')}")
+        print(f"{report_text(report)}\nWritten to {page}, with the figure {page.with_suffix('.png')}")
 
 
 def _from_dataset(argv: Sequence[str]) -> None:
-    """Cut a dataset without clients into clients.
+    """Divide a dataset without clients into clients.
 
     fedvlm partition --from DATASET --out DIR [OPTIONS]
 
-    --by, --dirichlet and --iid say how clients come about; each that is given is
-    a configuration. Rows in the row format, with prompt and completion, or with
-    messages are taken as they are; otherwise --question and --answer name the
-    columns. The source's splits test and validation are kept; without a test, a
-    share of the images is held out. A training row whose image is held out is
-    left out.
+    --by, --dirichlet and --iid define clients; each of them adds a configuration.
+    Rows in the row format, with prompt and completion, or with messages are used
+    unchanged; otherwise set the columns with --question and --answer. The splits
+    test and validation of the source are kept; without a split test, a share of the
+    images is held out. Training rows whose image is held out are left out.
     """
     from transformers import HfArgumentParser
 
@@ -77,7 +76,7 @@ def _from_dataset(argv: Sequence[str]) -> None:
         description=dedented(_from_dataset.__doc__),
         formatter_class=HelpFormatter,
     )
-    parser.add_argument("--out", required=True, help="Folder to make.")
+    parser.add_argument("--out", required=True, help="Folder to write.")
     builder, options, rest = parser.parse_args_into_dataclasses(list(argv))
     out = build_dataset(builder, builder.dataset, rest.out, options)
     add_partition_reports(out)

@@ -8,43 +8,46 @@ from . import HelpFormatter, dedented
 
 
 if TYPE_CHECKING:
-    from ..hub.target import PushTarget
+    from ..hub.layout import PushTarget
 
 
 def run(argv: Sequence[str]) -> None:
-    """Send what of a run is not on the Hub yet, every round in order.
+    """Send the rounds of a run that are not on the Hub yet, in order.
 
     OUT is the output_dir of a run that has ended or was killed. No model is
-    loaded. A run that was trained with --push_to_hub knows its repository; for
-    another one name it with --repo, and all its rounds are sent. Needs HF_TOKEN
-    or a login, and takes HF_ENDPOINT.
+    loaded. A run that was trained with --push_to_hub knows its repository. For
+    any other run, name the repository with --repo, and all rounds are sent. It
+    needs HF_TOKEN or a login, and uses HF_ENDPOINT.
 
-    Clients' states, test images and generated answers are not sent. What was sent
-    is noted in OUT/outbox; delete that folder to have every round looked at again.
+    Clients' states, test images and generated answers are not sent. The rounds
+    that were sent are noted in OUT/outbox; delete that folder to have every round
+    compared with the repository again.
 
     examples:
-      After the Hub was away for the end of a run:
+      The Hub was away at the end of a run:
         fedvlm push out/fedavg-seed42
-      A run that was made without the Hub:
+      A run that was trained without the Hub:
         fedvlm push out/fedavg-seed42 --repo my-name/fed-slake-fedavg
     """
     parser = ArgumentParser("fedvlm push", description=dedented(run.__doc__), formatter_class=HelpFormatter)
     parser.add_argument("out", help="The run's output_dir.")
-    parser.add_argument("--repo", help="Repository, such as my-name/my-run; by default the one of the training.")
+    parser.add_argument("--repo", help="Repository, such as my-name/my-run. By default the one of the training.")
     parser.add_argument(
-        "--private", action=BooleanOptionalAction, help="Whether a new repository is private; it is by default."
+        "--private", action=BooleanOptionalAction, help="Whether a new repository is private. It is by default."
     )
-    parser.add_argument("--hub_revision", help="Branch of the rounds' commits; main by default.")
-    parser.add_argument("--hub_base_model", help="Repository of the base model, where the run took it from a folder.")
+    parser.add_argument("--hub_revision", help="Branch of the rounds' commits. main by default.")
+    parser.add_argument("--hub_base_model", help="Repository of the base model, if the run loaded it from a folder.")
     parser.add_argument(
-        "--share_client_names", action=BooleanOptionalAction, help="Clients' names, or numbers; names by default."
+        "--share_client_names",
+        action=BooleanOptionalAction,
+        help="Share clients' names, or number them. Shared by default.",
     )
     parser.add_argument(
         "--push_client_adapters",
         action=BooleanOptionalAction,
-        help="Clients' own adapters and states, each on a branch of its own; not by default.",
+        help="Also send each client's own adapter and state, on its own branch.",
     )
-    parser.add_argument("--patience", type=float, default=600.0, help="Seconds for which an outage is waited out.")
+    parser.add_argument("--patience", type=float, default=600.0, help="Seconds to wait out an outage.")
     arguments = parser.parse_args(argv)
     # Imports that take seconds are here, so that `fedvlm --help` does not wait for them
     from ..hub.push import push_run
@@ -60,16 +63,16 @@ def run(argv: Sequence[str]) -> None:
 
 
 def _target(out: str, options: dict) -> "PushTarget":
-    """What the run itself pushed to, with what the options say instead."""
+    """Return the target of the training, changed by the options."""
     from dataclasses import replace
     from pathlib import Path
 
-    from ..hub.errors import HubRefusedError
-    from ..hub.target import PushTarget
+    from ..hub.layout import PushTarget
+    from ..repository.requests import HubRefusedError
 
     known = PushTarget.read(Path(out) / "outbox")
     if known is None and "repo" not in options:
-        raise HubRefusedError(f"'{out}' holds no run that was pushed before. Say where to: `--repo OWNER/NAME`.")
+        raise HubRefusedError(f"'{out}' holds no run that was pushed before. Name a repository: `--repo OWNER/NAME`.")
     fields = {
         "repo": "repo_id",
         "private": "private",

@@ -12,11 +12,10 @@ if TYPE_CHECKING:
 
 
 def run(argv: Sequence[str]) -> None:
-    """List the rounds of a run: when each was saved, its scores, its traffic.
+    """List the rounds of a run: when each was saved, its scores and its traffic.
 
-    The rounds that can be loaded are named by their tag, or by their folder where
-    the run is a folder. Private repositories take the token of `hf auth login`, or
-    of HF_TOKEN.
+    Rounds that can be loaded are named by their tag, or by their folder if the run
+    is a folder. Private repositories need the token of `hf auth login` or HF_TOKEN.
 
     examples:
       A run's repository on the Hub:
@@ -28,13 +27,13 @@ def run(argv: Sequence[str]) -> None:
     parser.add_argument("run", help="Repository on the Hub, or folder of a run.")
     arguments = parser.parse_args(argv)
     # Imports that take seconds are here, so that `fedvlm --help` does not wait for them
-    from ..hub.remote_rounds import saved_rounds
+    from ..hub.rounds import saved_rounds
 
     print(rounds_text(saved_rounds(arguments.run)))
 
 
 def rounds_text(saved: "SavedRounds") -> str:
-    """A run's rounds as a table; those that were deleted since have no place."""
+    """Return a run's rounds as a table; rounds that were deleted since have no revision."""
     from ..markdown import markdown_table
     from ..reporting.tables import MISSING, megabytes, score_columns
 

@@ -1,7 +1,7 @@
-"""Boxes: one type, one text, and the ways from and to what the sources write.
+"""Bounding boxes: their type, their text form, and conversions from the formats of the sources.
 
-A box is four fractions of the stored image's width and height, 0-1 from its top left corner. As text it is
-`[x1, y1, x2, y2]` with three decimals, in prompts, answers and references alike.
+A box is given by four fractions of the stored image's width and height, measured from its top left corner. In prompts,
+answers and references it is written as `[x1, y1, x2, y2]` with three decimals.
 """
 
 import re
@@ -13,13 +13,13 @@ import numpy as np
 
 _NUMBER = r"\s*([-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?)\s*"
 ANY_BOX = re.compile(r"\[" + ",".join([_NUMBER] * 4) + r"\]")
-"""A list of four numbers, as models may write it."""
+"""A list of four numbers, in any form that models may write."""
 
 _FRACTION = r"(?:0\.\d{3}|1\.000)"
 BOX_TEXT = re.compile(r"\[" + ", ".join([_FRACTION] * 4) + r"\]")
-"""A box as `box_text` writes it, and nothing looser."""
+"""A box exactly as `box_text` writes it."""
 
-# Pixels that annotations may stick out of their image: rounding, and the habit of counting pixels from 1
+# How many pixels annotations may exceed their image, because of rounding or because pixels are counted from 1
 _SLACK = 1.0
 
 
@@ -33,18 +33,18 @@ class Box(NamedTuple):
 
 
 def box_text(box: tuple[float, float, float, float]) -> str:
-    """Writes a box as it stands in rows.
+    """Write a box in the text form of rows.
 
     Args:
         box ([`Box`]):
-            Edges in 0-1, with x1 < x2 and y1 < y2.
+            Edges between 0 and 1, with x1 < x2 and y1 < y2.
 
     Returns:
-        `str`: such as `"[0.125, 0.021, 0.354, 0.333]"`. Its right is above its left, and its bottom above its top,
-        after rounding too: edges that round to the same number become those of the thousandth that holds their middle.
+        `str`: such as `"[0.125, 0.021, 0.354, 0.333]"`. x1 < x2 and y1 < y2 also hold after rounding: two edges that
+            round to the same number become the edges of the interval of width 0.001 that contains their middle.
 
     Raises:
-        `ValueError`: if an edge is outside 0-1, or the box has no area.
+        `ValueError`: if an edge is outside of 0 to 1, or the box has no area.
 
     Example:
 
@@ -61,38 +61,38 @@ def box_text(box: tuple[float, float, float, float]) -> str:
     if not (0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1):
         raise ValueError(
             f"`box` must have 0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1, got {tuple(box)}: boxes are fractions of the "
-            "image. `from_corners` and `from_xywh` make them from pixels."
+            "image. Use `from_corners` or `from_xywh` to convert pixels."
         )
     return format_box(box)
 
 
 def format_box(box: tuple[float, float, float, float]) -> str:
-    """The text of any box, as of a model's answer, which may reach beyond the image; rows are for [`box_text`]."""
+    """Write any box, such as a model's answer, which may extend beyond the image. For rows use [`box_text`]."""
     (x1, x2), (y1, y2) = _rounded(box[0], box[2]), _rounded(box[1], box[3])
     return f"[{x1:.3f}, {y1:.3f}, {x2:.3f}, {y2:.3f}]"
 
 
 def parse_box(text: str) -> Box | None:
-    """The first well-formed list of four numbers in a text, or `None` where there is none or it is not a box."""
+    """Return the first list of four numbers in a text, or `None` if there is none or it is not a box."""
     match = ANY_BOX.search(text)
     if match is None:
         return None
     box = Box(*map(float, match.groups()))
-    # A number such as 1e999 is well formed and infinite.
+    # A number such as 1e999 is well-formed, but infinite.
     return box if all(map(isfinite, box)) and box.x1 < box.x2 and box.y1 < box.y2 else None
 
 
 def from_corners(x1: float, y1: float, x2: float, y2: float, image_width: int, image_height: int) -> Box:
-    """A box from its edges in pixels.
+    """Convert edges in pixels to a box.
 
     Args:
         x1 (`float`), y1 (`float`), x2 (`float`), y2 (`float`):
-            Left, top, right and bottom edge; the right edge of the last column is `image_width`.
+            Left, top, right and bottom edge. The right edge of the last column is `image_width`.
         image_width (`int`), image_height (`int`):
-            Of the image, in pixels.
+            Size of the image in pixels.
 
     Returns:
-        [`Box`]: in 0-1, clipped to the image.
+        [`Box`]: in fractions of the image, clipped to the image.
 
     Raises:
         `ValueError`: if an edge is more than one pixel outside the image, or no area is left inside.
@@ -100,11 +100,11 @@ def from_corners(x1: float, y1: float, x2: float, y2: float, image_width: int, i
     edges = (x1, y1, x2, y2)
     sides = (image_width, image_height, image_width, image_height)
     where = f"the image of {image_width} x {image_height} pixels"
-    # written so that NaN fails
+    # written so that NaN is an error
     if not all(-_SLACK <= edge <= side + _SLACK for edge, side in zip(edges, sides, strict=True)):
         raise ValueError(
-            f"The box with the edges {list(edges)} is more than a pixel outside {where}: it may belong to another "
-            "image, or be written in another convention."
+            f"The box with the edges {list(edges)} is more than one pixel outside of {where}: it may belong to "
+            "another image, or use another convention."
         )
     box = Box(*(min(max(edge / side, 0.0), 1.0) for edge, side in zip(edges, sides, strict=True)))
     if box.x1 >= box.x2 or box.y1 >= box.y2:
@@ -113,16 +113,16 @@ def from_corners(x1: float, y1: float, x2: float, y2: float, image_width: int, i
 
 
 def from_xywh(x: float, y: float, width: float, height: float, image_width: int, image_height: int) -> Box:
-    """A box from COCO's convention: left and top edge, width and height, in pixels.
+    """Convert a box in COCO's convention: left edge, top edge, width and height in pixels.
 
     Args:
         x (`float`), y (`float`), width (`float`), height (`float`):
-            Of the box.
+            The box.
         image_width (`int`), image_height (`int`):
-            Of the image.
+            Size of the image in pixels.
 
     Returns:
-        [`Box`]: in 0-1, clipped to the image.
+        [`Box`]: in fractions of the image, clipped to the image.
 
     Raises:
         `ValueError`: if an edge is more than one pixel outside the image, or no area is left inside.
@@ -140,15 +140,15 @@ def from_xywh(x: float, y: float, width: float, height: float, image_width: int,
 
 
 def from_mask(mask: np.ndarray) -> Box:
-    """The tight box of a segmentation mask, along the outer edges of its pixels.
+    """Return the smallest box around a segmentation mask, along the outer edges of its pixels.
 
     Args:
         mask (`np.ndarray` of shape `(height, width)`):
-            Zero outside. A single pixel (row r, column c) gives [c / width, r / height, (c + 1) / width,
+            Zero outside of the object. A single pixel (row r, column c) gives [c / width, r / height, (c + 1) / width,
             (r + 1) / height].
 
     Returns:
-        [`Box`]: in 0-1.
+        [`Box`]: in fractions of the image.
 
     Raises:
         `ValueError`: if the mask is not two-dimensional or is empty.
@@ -157,7 +157,7 @@ def from_mask(mask: np.ndarray) -> Box:
         raise ValueError(f"`mask` must be of shape (height, width), got {mask.shape}.")
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not rows.size:
-        raise ValueError(f"`mask` of shape {mask.shape} is empty: what is not there has no box. Drop the row.")
+        raise ValueError(f"`mask` of shape {mask.shape} is empty, so it has no box. Drop the row.")
     height, width = mask.shape
     return Box(
         float(columns[0] / width),
@@ -168,7 +168,7 @@ def from_mask(mask: np.ndarray) -> Box:
 
 
 def _rounded(low: float, high: float) -> tuple[float, float]:
-    """Two edges with three decimals, the second above the first."""
+    """Round two edges to three decimals so that the second stays larger than the first."""
     first, second = round(low, 3) + 0.0, round(high, 3) + 0.0  # -0.0 + 0.0 is 0.0
     if first < second:
         return first, second

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +230,39 @@ def dataset_digest(dataset: Dataset) -> str:
         content.append(_image_sizes(batch["images"]))
         digest.update(json.dumps(content, sort_keys=True).encode())
     return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Roster:
+    """The clients of a federation.
+
+    Args:
+        datasets (`Mapping[str, Dataset]`):
+            The rows of those that are here, by id.
+        client_ids (`Sequence[str]`, *optional*):
+            Every client, where some are on other hosts. By default those that are here.
+        pooled (`Mapping[str, Dataset]`, *optional*):
+            The rows as a baseline pools them, where it does.
+    """
+
+    datasets: Mapping[str, Dataset]
+    client_ids: Sequence[str] | None = None
+    pooled: Mapping[str, Dataset] | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """Every client, in sorted order."""
+        return sorted(self.client_ids or self.datasets)
+
+    def sizes(self) -> dict[str, int]:
+        """The number of rows of each client; 0 for those on other hosts, which is not known."""
+        return {name: len(self.datasets.get(name, ())) for name in self.names}
+
+    def digests(self) -> dict[str, str]:
+        """A digest of the rows of each client that is here."""
+        return {
+            name: dataset_digest(self.datasets[name]) if name in self.datasets else "elsewhere" for name in self.names
+        }
 
 
 def _sequence_lengths(dataset: Dataset, collator: Callable, batch_size: int) -> Iterator[int]:

@@ -1,4 +1,4 @@
-"""What splits are called: a client each, and what is held out."""
+"""Names of splits: one split per client, and the held-out splits."""
 
 CLIENT_PREFIX = "client_"
 HELD_OUT = ("validation", "test")
@@ -6,18 +6,18 @@ HELD_OUT = ("validation", "test")
 
 
 def is_client(split: str) -> bool:
-    """Whether a split is a client's."""
+    """Return whether a split is a client."""
     return split.startswith(CLIENT_PREFIX)
 
 
 def client_name(k: int, num_clients: int) -> str:
-    """Split name of client `k`, from 0: `"client_00"`, with three digits and more from 101 clients on.
+    """Return the split name of client `k`: `"client_00"`, with more digits if there are more than 100 clients.
 
     Args:
         k (`int`):
-            Less than `num_clients`.
+            Number of the client, from 0.
         num_clients (`int`):
-            All names have the same number of digits, so that they sort by number.
+            Number of clients. All names have the same number of digits, so that they sort by number.
 
     Returns:
         `str`: the name.
@@ -26,5 +26,5 @@ def client_name(k: int, num_clients: int) -> str:
         `ValueError`: if there is no client `k`.
     """
     if not 0 <= k < num_clients:
-        raise ValueError(f"`k={k}` is none of the `num_clients={num_clients}` clients, which count from 0.")
+        raise ValueError(f"`k={k}` is not one of the `num_clients={num_clients}` clients, which are counted from 0.")
     return f"{CLIENT_PREFIX}{k:0{max(2, len(str(num_clients - 1)))}d}"

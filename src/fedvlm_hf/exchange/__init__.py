@@ -1,1 +1,4 @@
-"""What crosses a process or a host, whatever the engine: the checks of updates, tensor files, settings."""
+"""What crosses a process or a host, whatever the engine: checks of updates, documents, tensor files, run settings.
+
+Everything that is read here comes from somebody else, so it is checked before it is used and never unpickled.
+"""

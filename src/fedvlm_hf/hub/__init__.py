@@ -1,1 +1,1 @@
-"""A federation's home on the Hub: each round a revision that anyone with access can load, compare and continue."""
+"""Rounds on the Hub: each is a commit with a tag that anyone with access can load, compare and continue."""

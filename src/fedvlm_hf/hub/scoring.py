@@ -1,40 +1,39 @@
-"""Scoring saved rounds again, by generation, as the run itself did."""
+"""Scoring saved rounds again, by generation, in the same way as the run did."""
 
 import warnings
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from pathlib import Path
 
 import torch
 from datasets import Dataset
-from peft import PeftConfig, get_peft_model
+from peft import PeftConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForImageTextToText, AutoProcessor, set_seed
 
-from ..adapters import Adapter
+from ..client.model import ClientModel, load_base_delta
 from ..evaluation import PreparedEvaluation
-from ..methods import resolve_method
-from ..state import load_state
+from ..exchange.tensor_files import load_state
+from ..methods import ClientMethod, resolve_method
 from ..tensors import TensorDict
-from ..types import EvalResult
+from ..types import EvalResult, State
 from .rounds import SavedRounds
 
 
 class RoundScorer:
-    """A base model that takes on one round after another.
+    """Scores rounds one after another with one base model.
 
     Args:
         saved ([`~hub.rounds.SavedRounds`]):
             The run's rounds.
         rounds (`Sequence[int]`):
-            Those to score.
+            The rounds to score.
         base_model (`str`, *optional*):
-            Folder or repository. By default what the rounds' `adapter_config.json` names.
+            Folder or repository. By default the one that the rounds' `adapter_config.json` names.
         dtype (`str`, *optional*, defaults to `"float32"`):
-            Of the base model, as it was trained.
+            Of the base model; use that of the training.
 
     Raises:
-        `ValueError`: if a round is not there, or the base model is not.
+        `ValueError`: if a round or the base model cannot be found.
     """
 
     def __init__(
@@ -48,32 +47,39 @@ class RoundScorer:
         base = AutoModelForImageTextToText.from_pretrained(
             _existing(self.base_model),
             dtype=dtype,
-            use_safetensors=True if base_model is None else None,  # whom the rounds name may be anybody
+            use_safetensors=True if base_model is None else None,  # the rounds may name any repository
         )
         self.processor = AutoProcessor.from_pretrained(self.base_model)
+        self.run = saved.run(self.rounds[-1])
+        set_seed(self.run["seed"])  # what clients keep starts from the adapter that the run drew
         with warnings.catch_warnings():  # PEFT 0.21 reads a property that transformers 5.23 renamed
             warnings.simplefilter("ignore", FutureWarning)
-            self.model = get_peft_model(base, config)
-        self.model.to("cuda" if torch.cuda.is_available() else "cpu")
-        self.adapter = Adapter(self.model)
-        self.adapter.set_trainable("joint")  # fp32, as it was trained
-        self.shapes = {name: parameter.shape for name, parameter in self.adapter.parameters.items()}
-        self.run = saved.run(self.rounds[-1])
+            model = get_peft_model(base, config)
+        model.to("cuda" if torch.cuda.is_available() else "cpu")
+        self.local = self._make_local(model)
+        self.shapes = self.local.initial.shapes
 
-    @cached_property
+    def _make_local(self, model: PeftModel) -> ClientModel:
+        """Return the model with the tensors that each client of the run keeps for itself."""
+        config, client = self.run["config"], ClientMethod()
+        if any(self.saved.client_versions(round_idx) for round_idx in self.rounds):
+            client = resolve_method(self.run["method"], config.get("method_kwargs")).client
+        stage_rounds = next(iter(config["stage_rounds"]), None)
+        # an earlier version did not keep the number of rounds, which decides nothing here
+        num_rounds = config.get("num_rounds", self.rounds[-1] + (stage_rounds or 0) + 1)
+        return ClientModel(model, client, config["tuning"], num_rounds, stage_rounds)
+
+    @property
     def is_personal(self) -> bool:
-        """Whether clients have models of their own."""
-        if not any(self.saved.client_versions(round_idx) for round_idx in self.rounds):
-            return False
-        client = resolve_method(self.run["method"], self.run["config"].get("method_kwargs")).client
-        return not all(client.is_shared(name) for name in self.shapes)
+        """Whether each client has its own model."""
+        return self.local.is_personal
 
     def prepare(self, dataset: Dataset, batch_size: int = 8, max_new_tokens: int | None = None) -> PreparedEvaluation:
-        """Make an evaluation set ready for all rounds. The longest answer is by default that of the run."""
+        """Prepare an evaluation set for all rounds. The longest answer is by default that of the run."""
         if self.is_personal and ("client_id" not in dataset.column_names or None in dataset.unique("client_id")):
             raise ValueError(
-                f"`method` {self.run['method']!r} gives each client a model of its own, but the rows do not say in a "
-                "column `client_id` whose each of them is."
+                f"`method` {self.run['method']!r} gives each client its own model, but the rows have no column "
+                "`client_id` that names the client of each row."
             )
         return PreparedEvaluation(
             dataset,
@@ -84,33 +90,37 @@ class RoundScorer:
         )
 
     def score(self, round_idx: int, prepared: PreparedEvaluation, on_batch: Callable[[int], None]) -> EvalResult:
-        """Score a round, each client's rows by its own model where clients have one."""
+        """Score a round; if each client has its own model, its rows are answered by that model."""
         exported = TensorDict.from_tensors(load_file(self.saved.weights(round_idx, self.shapes)))
-        self.adapter.write(exported)
+        self.local.adapter.write(exported)
+        self.local.adapter.change_base(self._base_change(round_idx))
         config = self.run["config"]
         dtype = torch.bfloat16 if config.get("bf16") else torch.float16 if config.get("fp16") else None
         if not self.is_personal:
-            return prepared.run(self.model, autocast_dtype=dtype, on_batch=on_batch)
+            return prepared.run(self.local.model, autocast_dtype=dtype, on_batch=on_batch)
         versions = self.saved.client_versions(round_idx)
 
         def load_client(client_id: str) -> None:
-            self.adapter.write(exported)  # which has the initial values of what clients keep
-            if client_id in versions:
-                self.adapter.write(self._private(client_id, versions[client_id]))
+            self.local.adapter.write(exported)
+            self.local.load_personal(self._state(client_id, versions[client_id]) if client_id in versions else {})
 
-        return prepared.run(self.model, autocast_dtype=dtype, on_batch=on_batch, load_client=load_client)
+        return prepared.run(self.local.model, autocast_dtype=dtype, on_batch=on_batch, load_client=load_client)
 
-    def _private(self, client_id: str, version: int) -> TensorDict:
+    def _base_change(self, round_idx: int) -> TensorDict:
+        path = self.saved.base_delta(round_idx, self.shapes)
+        return TensorDict({}) if path is None else load_base_delta(path)
+
+    def _state(self, client_id: str, version: int) -> State:
         path = self.saved.client_state(client_id, version, self.shapes)
         if path is None:
             raise ValueError(
                 f"{self.saved.name} does not have what {client_id} keeps for itself, so its model cannot be scored. "
-                "On the Hub it is where the run was trained with `--push_client_adapters`."
+                "The Hub has it if the run was trained with `--push_client_adapters`."
             )
-        return load_state(path).get("private", TensorDict({}))
+        return load_state(path)
 
 
 def _existing(base_model: str) -> str:
     if Path(base_model).is_absolute() and not Path(base_model).is_dir():
-        raise ValueError(f"The base model was in '{base_model}', where it is no more. Name it with `--base_model`.")
+        raise ValueError(f"The base model was in '{base_model}', which no longer exists. Name it with `--base_model`.")
     return base_model

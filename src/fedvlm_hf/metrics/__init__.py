@@ -1,7 +1,7 @@
-"""How answers are scored: `evaluate` modules, one folder each, and the table of which task uses which.
+"""Scores of answers: one folder per metric, each an `evaluate` module, and a table of the metrics of each task.
 
-Every value is a mean over examples, so the score of a client or a subset is the mean over its rows of one scoring of
-the whole evaluation set.
+Every score is a mean over examples. The whole evaluation set is scored once, and the score of a client or a subset is
+the mean over its rows.
 """
 
 import importlib
@@ -19,7 +19,7 @@ TASK_METRICS: dict[str, tuple[str, ...]] = {
     "grounding": ("box_iou",),
     "detection": ("box_iou",),
 }
-"""Task to the folders of its metrics. `evaluate.load` takes the path of any of them."""
+"""Folders of the metrics of each task. `evaluate.load` accepts the path of each of them."""
 
 PRIMARY: dict[str, str] = {
     "vqa": "accuracy",
@@ -29,7 +29,7 @@ PRIMARY: dict[str, str] = {
     "grounding": "mean_iou",
     "detection": "mean_iou",
 }
-"""Task to the one number that a plot or a table shows."""
+"""The metric of each task that plots and tables show."""
 
 
 def score(task: str, predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
@@ -39,15 +39,15 @@ def score(task: str, predictions: Sequence[str], references: Sequence[Sequence[s
         task (`str`):
             A key of `TASK_METRICS`.
         predictions (`Sequence[str]`):
-            One answer a row.
+            One answer per row.
         references (`Sequence[Sequence[str]]`):
-            The right answers of each row, at least one.
+            The correct answers of each row, at least one.
 
     Returns:
-        `dict[str, float]`: metric to mean over the rows, such as `{"cider": 5.2, "rouge_l": 0.6}`.
+        `dict[str, float]`: The mean of each metric over the rows, such as `{"cider": 5.2, "rouge_l": 0.6}`.
 
     Raises:
-        `ValueError`: as `score_examples`.
+        `ValueError`: As `score_examples`.
 
     Example:
 
@@ -64,17 +64,18 @@ def score(task: str, predictions: Sequence[str], references: Sequence[Sequence[s
 def score_examples(
     task: str, predictions: Sequence[str], references: Sequence[Sequence[str]]
 ) -> dict[str, list[float]]:
-    """Score each answer of one task; the arguments are those of `score`.
+    """Score each answer of one task. The arguments are those of `score`.
 
     Returns:
-        `dict[str, list[float]]`: metric to one value a row, in the order of the rows.
+        `dict[str, list[float]]`: For each metric, one value per row, in the order of the rows.
 
     Raises:
-        `ValueError`: if the task is unknown, the lengths differ, or the references cannot be scored against.
+        `ValueError`: If the task is unknown, the lengths differ, or the references cannot be used for scoring.
     """
     if len(predictions) != len(references):
         raise ValueError(
-            f"`predictions` and `references` must have the same rows, got {len(predictions)} and {len(references)}."
+            f"`predictions` and `references` must have one entry per row each, got {len(predictions)} and "
+            f"{len(references)}."
         )
     values: dict[str, list[float]] = {}
     for module in _modules(task):
@@ -83,17 +84,17 @@ def score_examples(
 
 
 def check_references(task: str, references: Sequence[Sequence[str]]) -> None:
-    """Find what `score` would refuse, before anything is generated.
+    """Check the references before answers are generated.
 
     Raises:
-        `ValueError`: if the task is unknown or its metrics cannot score against these references.
+        `ValueError`: If the task is unknown, or if its metrics cannot use these references.
     """
     for module in _modules(task):
         module.check_references(references)
 
 
 def _modules(task: str) -> list[ModuleType]:
-    # Imported from the package and not through `evaluate.load`: that copies each script into the user's cache first.
+    # Imported from the package, not with `evaluate.load`, which would first copy each script to the user's cache
     if task not in TASK_METRICS:
         raise ValueError(f"`task` must be one of {', '.join(TASK_METRICS)}, got {task!r}: it decides how to score.")
     return [importlib.import_module(f".{name}.{name}", __name__) for name in TASK_METRICS[task]]

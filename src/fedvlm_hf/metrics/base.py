@@ -1,4 +1,4 @@
-"""What the metrics share."""
+"""Functions that the metrics share."""
 
 from collections.abc import Callable, Mapping, Sequence
 from math import fsum
@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
 
 def info(description: str, inputs: str = "") -> "evaluate.MetricInfo":
-    """Describe a metric of `predictions` (strings) against `references` (a list of strings a row)."""
-    # Here, since `evaluate` imports torch and transformers, and tables of scores need the names of metrics only
+    """Describe a metric of `predictions` (strings) against `references` (one list of strings per row)."""
+    # Not at the top: `evaluate` imports torch and transformers, and tables of scores only need the names of metrics
     import datasets
     import evaluate
 
@@ -25,33 +25,33 @@ def info(description: str, inputs: str = "") -> "evaluate.MetricInfo":
 
 
 def means(values: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """Mean of each list; the order of the rows does not change a bit of it."""
+    """Return the mean of each list, which does not depend on the order of the rows in any bit."""
     return {name: fsum(column) / len(column) for name, column in values.items()}
 
 
 def check_references(references: Sequence[Sequence[str]]) -> None:
-    """Refuse references that no metric can score against.
+    """Refuse references that no metric can use.
 
     Raises:
-        `ValueError`: if there are no rows, or a row has no reference.
+        `ValueError`: If there are no rows, or if a row has no reference.
     """
     if not references:
-        raise ValueError("`references` has no rows: the mean of no scores does not exist.")
+        raise ValueError("`references` has no rows, so there is no mean score.")
     for row, texts in enumerate(references):
         if isinstance(texts, str) or not texts:
             raise ValueError(
-                f"`references` must be a list of one or more strings a row, got {texts!r} in row {row}: an answer is "
-                "right when it agrees with one of them."
+                f"`references` must have a list of one or more strings for each row, got {texts!r} in row {row}: an "
+                "answer is correct if it agrees with one of them."
             )
 
 
 def exact_matches(
     predictions: Sequence[str], references: Sequence[Sequence[str]], normalize: Callable[[str], str]
 ) -> dict[str, list[float]]:
-    """`accuracy` of each row: 1 where the normalized answer is not empty and equals a normalized reference, else 0.
+    """Return the `accuracy` of each row: 1 if the normalized answer is not empty and equals a normalized reference.
 
     Raises:
-        `ValueError`: if there are no rows, or a row has no reference.
+        `ValueError`: If there are no rows, or if a row has no reference.
     """
     check_references(references)
     correct = []

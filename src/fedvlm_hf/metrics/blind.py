@@ -1,4 +1,4 @@
-"""What can be scored without looking: a yardstick for visual question answering."""
+"""A baseline for visual question answering that sees neither image nor question."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -7,20 +7,19 @@ from datasets import Dataset
 
 
 def commonest_answers(train: Iterable[Dataset], test: Dataset) -> list[str]:
-    """A blind yardstick: to each test row the commonest training answer to its kind of question.
+    """Answer each test row with the most frequent training answer to its kind of question.
 
-    The kind is the question type together with open or closed: the strongest guess that sees neither image nor
-    question. A kind that training lacks gets the commonest answer of all; of equally common answers the first in the
-    alphabet is taken.
+    A kind is a question type together with open or closed. This is the best guess without image and question. A kind
+    that does not occur in training gets the most frequent answer of all kinds. Ties are resolved alphabetically.
 
     Args:
         train (`Iterable[Dataset]`):
-            The clients' rows.
+            The training rows of each client.
         test (`Dataset`):
             The rows to answer.
 
     Returns:
-        `list[str]`: one answer a test row, to be scored as a model's answers are.
+        `list[str]`: One answer per test row, to be scored like the answers of a model.
     """
     counts: dict[tuple[str, str] | None, Counter[str]] = defaultdict(Counter)
     for dataset in train:

@@ -1,13 +1,12 @@
-"""Fed-Nature mini, the embedded default: a small real-digit dataset and tiny pretrained base models, with no download.
+"""Fed-Nature mini, the embedded default: a small dataset of real digits and a tiny pretrained model, without
+downloads.
 
-`fed_nature()` makes the four clients' data, `base_model("llava")` is the local folder of a base model for
-`from_pretrained`.
+`fed_nature()` makes the data of four clients, and `base_model("llava")` returns the folder of the base model.
 """
 
 from pathlib import Path
 
-from .dataset import fed_nature
-from .floors import blind_floors
+from .dataset import blind_floors, fed_nature
 
 
 __all__ = ["base_model", "blind_floors", "fed_nature"]
@@ -17,13 +16,13 @@ _BASE_MODELS = ("llava",)
 
 
 def base_model(name: str = "llava") -> str:
-    """Local folder of an embedded base model.
+    """Return the local folder of an embedded base model.
 
     Args:
-        name (`str`, *optional*, defaults to `"llava"`): Which one.
+        name (`str`, *optional*, defaults to `"llava"`): Name of the model.
 
     Returns:
-        `str`: a folder that `AutoModelForImageTextToText.from_pretrained` and `AutoProcessor.from_pretrained` load.
+        `str`: A folder that `AutoModelForImageTextToText.from_pretrained` and `AutoProcessor.from_pretrained` load.
 
     Example:
 
@@ -36,7 +35,7 @@ def base_model(name: str = "llava") -> str:
     """
     if name not in _BASE_MODELS:
         raise ValueError(
-            f"`name` must be one of {list(_BASE_MODELS)}, the base models that ship with fedvlm_hf, but is {name!r}. "
-            "For any other model pass its own path or Hub name to the trainer."
+            f"`name` must be one of {list(_BASE_MODELS)}, the base models that ship with fedvlm_hf, got {name!r}. To "
+            "use another model, pass its folder or Hub id to the trainer."
         )
     return str(_FOLDER / name)

@@ -1,12 +1,12 @@
-"""What the language model is taught on public scenes: short commands, and a small dose of the clients' questions.
+"""The pretraining questions about public scenes: short commands, and a small share of the clients' questions.
 
-Public annotators have conventions of their own, as in any real pretraining set: loose boxes, "yes" and "no" where a
-client says "present" and "absent", other words for sizes and arrangements, captions as lists. So a base model that
-sees well still has each client's conventions to learn, which is what federated fine-tuning is for.
+Public annotators have their own conventions, as in any real pretraining set: loose boxes, "yes" and "no" where clients
+say "present" and "absent", other words for sizes and arrangements, and captions as lists. A base model that sees well
+therefore still has to learn the conventions of each client, which is the purpose of federated fine-tuning.
 
-The clients' *questions* are among those asked, answered in the public conventions. In a trial without them federated
-averaging failed: each client learns "always answer in my format" without reading the question, and the mean of four
-such habits lost the longer formats (captions and boxes) altogether.
+Some questions have the wording of the clients, with answers in the public conventions. Without them, federated
+averaging failed in a trial: each client learned to always answer in its own format without reading the question, and
+the mean of four such clients had lost the longer formats (captions and boxes).
 """
 
 import string
@@ -31,7 +31,7 @@ PUBLIC_ARRANGEMENTS = {
     "corners": "square",
     "scattered": "loose",
 }
-# Words that only clients say: "repeat" turns practise them, because the tied head is frozen when the clients train.
+# Words that only clients use. "repeat" turns practise them, because the tied head is frozen when clients train.
 _CLIENT_WORDS = (
     *("a", "and", "on", "background", "with", "digits", "there", "is", "in", "front", "of", "the", "image", "shows"),
     *("ground", "pair", "corners", "scattered", "small", "large", "two", "three", "four"),
@@ -51,11 +51,11 @@ _LOOSE = 2
 
 @dataclass(frozen=True)
 class CurriculumConfig:
-    """The mix.
+    """The mix of questions.
 
     Args:
-        client_dose (`float`): Share of turns with a client's question in place of a command.
-        turns_per_scene (`int`, *optional*, defaults to `8`): Questions on one image.
+        client_dose (`float`): Share of turns with a client's question instead of a command.
+        turns_per_scene (`int`, *optional*, defaults to `8`): Number of questions per image.
     """
 
     client_dose: float
@@ -63,7 +63,7 @@ class CurriculumConfig:
 
 
 def public_turns(scene: Scene, rng: np.random.Generator, config: CurriculumConfig) -> list[Turn]:
-    """Draw the questions and answers that go with one public scene.
+    """Draw the questions and answers for one public scene.
 
     Returns:
         `list[tuple[str, str]]`: `config.turns_per_scene` pairs of prompt and answer.
@@ -77,7 +77,7 @@ def public_turns(scene: Scene, rng: np.random.Generator, config: CurriculumConfi
 
 
 def one_of_each(scene: Scene, rng: np.random.Generator) -> dict[str, Turn]:
-    """One turn of every kind: command -> turn, and `"vqa question"`, ... -> a client's question in that task."""
+    """Return one turn of every kind, by command, and for each task a client's question as `"vqa question"` etc."""
     turns = {}
     for command in _COMMANDS:
         question, answer = command(scene, rng)
@@ -86,21 +86,21 @@ def one_of_each(scene: Scene, rng: np.random.Generator) -> dict[str, Turn]:
 
 
 def client_question(scene: Scene, rng: np.random.Generator, task: str | None = None) -> Turn:
-    """A question in a client's words with the answer in the public conventions."""
+    """Draw a question in the wording of a client, with the answer in the public conventions."""
     task = task or pick(rng, list(TASKS))
     question, answers = TASKS[task](scene, rng)
     return question, _PUBLIC_ANSWERS[task](scene, question, answers[0])
 
 
 def public_box(item: Item) -> str:
-    """The loose box of public annotators: two pixels of margin on each side, cut at the border of the image."""
+    """Return the loose box of public annotators: two pixels of margin on each side, clipped at the image border."""
     x1, y1, x2, y2 = item.ink
     edges = (max(x1 - _LOOSE, 0), max(y1 - _LOOSE, 0), min(x2 + _LOOSE, IMAGE_SIZE), min(y2 + _LOOSE, IMAGE_SIZE))
     return box_text(tuple(min(edge / IMAGE_SIZE, 0.999) for edge in edges))
 
 
 def public_caption(scene: Scene) -> str:
-    """`"red 3, blue 5; striped background"`."""
+    """Return the caption of public annotators, such as `"red 3, blue 5; striped background"`."""
     return ", ".join(describe(item) for item in scene.items) + f"; {scene.ground} background"
 
 

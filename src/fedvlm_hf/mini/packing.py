@@ -1,9 +1,9 @@
-"""Several questions on one image as one training sequence, and the hints that go with them.
+"""Pack several questions about one image into one training sequence, with hints for their words.
 
-The questions about a scene share its image tokens: a sequence is the prefix `<s><user><image>...` and then one
-segment `question<assistant>answer</s>` after the other, each of which sees the prefix and itself only and counts its
-positions on from the prefix. So each segment reads exactly what a single-question prompt of the chat template reads,
-at an eighth of the cost of the images.
+The questions about a scene share its image tokens. A sequence consists of the prefix `<s><user><image>...` and
+segments `question<assistant>answer</s>`. Each segment attends only to the prefix and to itself, and its positions
+start after the prefix. A segment is therefore equal to a conversation of the chat template with a single question, at
+an eighth of the cost of the images.
 """
 
 from collections import Counter
@@ -16,16 +16,16 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast
 
+from .architecture import IMAGE
 from .curriculum import PUBLIC_SIZES, CurriculumConfig, public_turns
 from .pretrain_tower import patch_labels
 from .scenes import COLORS, SIZES, Scene, make_scene
 from .tasks import pick
-from .tokenizer import IMAGE
 
 
 IGNORED = -100
 _ROW_WORDS, _COLUMN_WORDS = (" top", " center", " bottom"), (" left", " center", " right")
-# Few distinct lengths: oneDNN prepares kernels, and keeps memory, for each one that it meets.
+# Few different lengths: oneDNN prepares kernels and allocates memory for each one
 _LENGTH_STEP = 32
 
 
@@ -36,11 +36,11 @@ class Packed:
     Attributes:
         pixels (`torch.Tensor`): uint8 `(B, 48, 48, 3)`.
         input_ids (`torch.Tensor`): int64 `(B, T)`.
-        position_ids (`torch.Tensor`): int64 `(B, T)`; each segment counts on from the prefix.
-        segments (`torch.Tensor`): int64 `(B, T)`; 0 is the prefix, 1 ... the questions, -1 padding.
-        labels (`torch.Tensor`): int64 `(B, T)`; the answers and their eos, -100 elsewhere.
-        hints (`torch.Tensor`): int64 `(B, T)`; like `labels`, what a question's color or digit stands for.
-        facts (`torch.Tensor`): int64 `(B, 36, 3)`; see [`patch_labels`].
+        position_ids (`torch.Tensor`): int64 `(B, T)`. The positions of each segment start after the prefix.
+        segments (`torch.Tensor`): int64 `(B, T)`. The prefix is 0, the questions are 1, 2, ..., padding is -1.
+        labels (`torch.Tensor`): int64 `(B, T)`. Answers with their eos token, -100 elsewhere.
+        hints (`torch.Tensor`): int64 `(B, T)`. What colors and digits in questions stand for, -100 elsewhere.
+        facts (`torch.Tensor`): int64 `(B, 36, 3)`. See [`patch_labels`].
     """
 
     pixels: torch.Tensor
@@ -53,7 +53,7 @@ class Packed:
 
 
 class PackedScenes(Dataset):
-    """Public scenes as packed sequences; an item is pixels, facts, ids, positions, segments, labels, hints."""
+    """Public scenes as packed sequences. Items are pixels, facts, ids, positions, segments, labels and hints."""
 
     def __init__(
         self, tokenizer: PreTrainedTokenizerFast, seed: int, first: int, end: int, config: CurriculumConfig
@@ -84,7 +84,7 @@ class PackedScenes(Dataset):
             positions += range(num_prefix, num_prefix + length)
             segments += [number] * length
             labels += [IGNORED] * len(asked) + answered
-            # One place later, as labels are: what a token predicts stands where the next one is.
+            # Shifted by one, like labels: the prediction of a token is at the position of the next token
             hints += [IGNORED, *hinted.of(asked), *[IGNORED] * (len(answered) - 1)]
         facts = patch_labels(scene)["facts"]
         sequences = (torch.tensor(x) for x in (ids, positions, segments, labels, hints))
@@ -92,7 +92,7 @@ class PackedScenes(Dataset):
 
 
 def name_tokens(tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[int], list[int]]:
-    """Token ids of the ten digits, the colors and the sizes, as they stand within a sentence."""
+    """Return the token ids of the ten digits, the colors and the sizes, as they occur within a sentence."""
     digits = tokenizer.convert_tokens_to_ids([str(digit) for digit in range(10)])
     return (
         digits,
@@ -106,7 +106,7 @@ def _first_tokens(tokenizer: PreTrainedTokenizerFast, words: Iterable[str]) -> l
 
 
 class Hints:
-    """What the words of a question stand for in a scene."""
+    """Hints: what the words of a question stand for in a scene."""
 
     def __init__(self, scene: Scene, tokenizer: PreTrainedTokenizerFast, rng: np.random.Generator) -> None:
         digits, colors, sizes = name_tokens(tokenizer)
@@ -121,10 +121,13 @@ class Hints:
         self.unique = {token: other for token, other in pairs if counts[token] == 1}
 
     def of(self, tokens: list[int]) -> list[int]:
-        """One hint a token: a color or digit of one item only -> its other half; "3" in "red 3" -> place or size."""
+        """Return one hint per token.
+
+        A color or digit of exactly one item stands for the other of the two, and "3" in "red 3" for place or size.
+        """
         before = [IGNORED, IGNORED, *tokens]
         return [
-            # A draw among the three teaches all of them: the cross entropy is least at an even share for each.
+            # Drawing one of three teaches all of them: the cross entropy is lowest at equal probabilities
             pick(self.rng, self.whole[named, token])
             if (named, token) in self.whole
             else self.unique.get(token, IGNORED)
@@ -146,15 +149,15 @@ def collate_packed(items: list[tuple[torch.Tensor, ...]]) -> Packed:
 
 
 def segment_mask(segments: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Additive attention mask of a packed batch.
+    """Return the additive attention mask of a packed batch.
 
     Args:
         segments (`torch.Tensor`): int64 `(B, T)`, 0 for the prefix, -1 for padding.
-        dtype (`torch.dtype`): Of the mask.
+        dtype (`torch.dtype`): Data type of the mask.
 
     Returns:
-        `torch.Tensor`: `(B, 1, T, T)`; 0 where a token may look: earlier or at itself, in the prefix or in its own
-        segment.
+        `torch.Tensor`: A mask `(B, 1, T, T)` that is 0 where a token may attend: to itself and to earlier tokens of
+        the prefix or its own segment.
     """
     length = segments.shape[1]
     allowed = (segments[:, :, None] == segments[:, None, :]) | (segments[:, None, :] == 0)

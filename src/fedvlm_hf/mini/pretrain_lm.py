@@ -1,9 +1,10 @@
-"""Stage 2 of pretraining: connector and language model learn to read the frozen tower.
+"""Stage 2 of pretraining: train connector and language model to read the frozen tower.
 
-Two losses beside the answers' one teach to look things up by content ("find red"), which the answers alone had not
-taught in 1,500 steps. Each image token, as it enters the language model, names its digit, color and size: words and
-patches come into one space. And each color or digit in a question says what it stands for in the scene ("red" ->
-"3", "red 3" -> "top", "left" or "big"), which takes one step of attention where an answer takes two.
+Two losses in addition to that of the answers teach the model to look things up by content ("find red"), which it had
+not learned from the answers alone in 1,500 steps. In the first, each image token names its digit, color and size as it
+enters the language model, so that words and patches share one space. In the second, each color or digit in a question
+predicts what it stands for in the scene ("red" -> "3", "red 3" -> "top", "left" or "big"), which needs one step of
+attention, while an answer needs two.
 """
 
 from collections.abc import Iterator
@@ -17,13 +18,12 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from transformers import CLIPVisionModel, LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
-from .architecture import build_model
+from .architecture import build_model, train_tokenizer
 from .curriculum import CurriculumConfig, public_turns
 from .packing import IGNORED, Packed, PackedScenes, collate_packed, name_tokens, segment_mask
 from .pretrain_loop import LoopConfig, fit
 from .pretrain_tower import NO_DIGIT, normalize
 from .scenes import make_scene
-from .tokenizer import train_tokenizer
 
 
 _NUM_TOKENIZER_SCENES = 1500
@@ -32,12 +32,12 @@ _AUXILIARY_WEIGHT = 0.5
 
 @dataclass(frozen=True)
 class LmStage:
-    """One stretch of training.
+    """One stage of training.
 
     Args:
-        name (`str`): Of its checkpoint.
-        loop ([`LoopConfig`]): Steps, batch size and rate.
-        curriculum ([`CurriculumConfig`]): The mix.
+        name (`str`): Name of the checkpoint.
+        loop ([`LoopConfig`]): Steps, batch size and learning rate.
+        curriculum ([`CurriculumConfig`]): The mix of questions.
     """
 
     name: str
@@ -47,13 +47,13 @@ class LmStage:
 
 LM_STAGES = (
     LmStage("lm_commands", LoopConfig(1500, 32, 1.5e-3), CurriculumConfig(client_dose=0.06)),
-    # Short, as all skills are there by now: it is about finding them from a sentence as well as from a command.
+    # Short, because it only teaches to use the same skills for a sentence as for a command
     LmStage("lm_questions", LoopConfig(800, 32, 1.0e-3, warmup_steps=50), CurriculumConfig(client_dose=0.5)),
 )
 
 
 def public_tokenizer(seed: int, config: CurriculumConfig) -> PreTrainedTokenizerFast:
-    """The tokenizer, trained on the curriculum's own text (a second of work)."""
+    """Train the tokenizer on the text of the curriculum, which takes a second."""
     texts = []
     for index in range(_NUM_TOKENIZER_SCENES):
         scene, rng = make_scene("public", seed, index), np.random.default_rng([seed, index])
@@ -64,16 +64,17 @@ def public_tokenizer(seed: int, config: CurriculumConfig) -> PreTrainedTokenizer
 def packed_losses(
     model: LlavaForConditionalGeneration, batch: Packed, names: tuple[list[int], ...]
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Mean cross entropies of a packed batch.
+    """Return the mean cross entropies of a packed batch.
 
     Args:
         model (`LlavaForConditionalGeneration`): The model.
         batch ([`Packed`]): The batch.
-        names (`tuple[list[int], ...]`): From [`name_tokens`].
+        names (`tuple[list[int], ...]`): Token ids from [`name_tokens`].
 
     Returns:
-        `tuple[torch.Tensor, torch.Tensor, torch.Tensor]`: of the answers' tokens; of the hints; of the digit and color
-        of each image token that shows one, read off by the model's own final norm and head before any layer.
+        `tuple[torch.Tensor, torch.Tensor, torch.Tensor]`: The losses of the tokens of answers; of the hints; and of
+        the digit, color and size of image tokens that show a digit, predicted by the final norm and the head of the
+        model without any of its layers.
     """
     with torch.no_grad():
         features = model.model.vision_tower(normalize(batch.pixels)).last_hidden_state[:, 1:]
@@ -101,16 +102,16 @@ def packed_losses(
 def pretrain_lm(
     tower: CLIPVisionModel, work_dir: Path, seed: int, stages: tuple[LmStage, ...] = LM_STAGES
 ) -> tuple[LlavaForConditionalGeneration, PreTrainedTokenizerFast]:
-    """Train connector and language model on public scenes, or load them where `work_dir` already holds them.
+    """Train connector and language model on public scenes, or load them if `work_dir` already contains them.
 
     Args:
         tower (`CLIPVisionModel`): The trained tower, which stays frozen.
-        work_dir (`Path`): Holds a checkpoint for each stage, from which a stopped run continues.
+        work_dir (`Path`): Folder of one checkpoint per stage, from which a stopped run continues.
         seed (`int`): Seed of the initial weights, the scenes and the questions.
-        stages (`tuple[LmStage, ...]`, *optional*): What to train on, in this order.
+        stages (`tuple[LmStage, ...]`, *optional*): The stages, in order.
 
     Returns:
-        `tuple[LlavaForConditionalGeneration, PreTrainedTokenizerFast]`: the model in eval mode, fp32, and its
+        `tuple[LlavaForConditionalGeneration, PreTrainedTokenizerFast]`: The model in eval mode, in fp32, and its
         tokenizer.
     """
     tokenizer = public_tokenizer(seed, stages[0].curriculum)
@@ -125,7 +126,7 @@ def pretrain_lm(
         return answers + _AUXILIARY_WEIGHT * (hints + naming)
 
     for number, stage in enumerate(stages, start=1):
-        # Each stage has scenes of its own: the tower's are those of stream `seed`, these of the streams that follow.
+        # No scene is in two stages: those of the tower are from stream `seed`, and these from the streams after it
         batches_from = partial(_batches, tokenizer, seed + number, stage)
         earlier = {"after": [asdict(other) for other in stages[: number - 1]]} if number > 1 else {}
         recipe = {"seed": seed} | asdict(stage.curriculum) | earlier

@@ -13,14 +13,14 @@ from tqdm.auto import tqdm
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """Knobs of one stage.
+    """Settings of one stage.
 
     Args:
-        num_steps (`int`): Optimizer steps.
-        batch_size (`int`): Scenes a step.
-        learning_rate (`float`): Peak rate; linear warm-up, then cosine to zero.
-        warmup_steps (`int`, *optional*, defaults to `100`): Steps of warm-up.
-        weight_decay (`float`, *optional*, defaults to `0.02`): AdamW's decay, on matrices only.
+        num_steps (`int`): Number of optimizer steps.
+        batch_size (`int`): Scenes per step.
+        learning_rate (`float`): Peak learning rate, with a linear warm-up and then a cosine to zero.
+        warmup_steps (`int`, *optional*, defaults to `100`): Steps of the warm-up.
+        weight_decay (`float`, *optional*, defaults to `0.02`): Weight decay of AdamW, for matrices only.
         save_steps (`int`, *optional*, defaults to `200`): Steps between checkpoints.
     """
 
@@ -40,23 +40,23 @@ def fit(
     checkpoint: Path,
     recipe: dict[str, Any],
 ) -> list[float]:
-    """Train `model` in place, continuing from `checkpoint` where it exists.
+    """Train `model` in place, continuing from `checkpoint` if it exists.
 
     Args:
-        model (`nn.Module`): What trains: its parameters that require gradients.
-        batches_from (`Callable`): Step number -> the batches from that step on. Batches must depend on nothing but
-            their step.
-        compute_loss (`Callable`): Batch -> scalar loss.
-        config ([`LoopConfig`]): The knobs.
-        checkpoint (`Path`): File with weights, optimizer and step, rewritten every `save_steps` steps and at the end.
-        recipe (`dict`): What else the result depends on (seeds, the mix), to tell another run's checkpoint from this
-            one's.
+        model (`nn.Module`): The model. Its parameters that require gradients are trained.
+        batches_from (`Callable`): Function that returns the batches from a given step on. Each batch must depend only
+            on its step.
+        compute_loss (`Callable`): Function that returns the scalar loss of a batch.
+        config ([`LoopConfig`]): The settings.
+        checkpoint (`Path`): File with weights, optimizer and step, written every `save_steps` steps and at the end.
+        recipe (`dict`): Other settings that the result depends on, such as seeds, to recognize checkpoints of other
+            runs.
 
     Returns:
-        `list[float]`: the loss of every step run, those before a restart included.
+        `list[float]`: The loss of every step, including those before a restart.
 
     Raises:
-        `ValueError`: `checkpoint` holds a run with other knobs.
+        `ValueError`: If `checkpoint` belongs to a run with other settings.
     """
     recipe = recipe | asdict(config)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -73,7 +73,7 @@ def fit(
     model.train()
     name = checkpoint.stem
     with tqdm(total=config.num_steps, initial=len(losses), desc=f"pretraining {name}", unit="step") as bar:
-        # zip asks its first argument first: with the batches second, none is drawn beyond the last step.
+        # zip reads its first argument first, so with the batches second none is drawn after the last step
         for _, batch in zip(range(len(losses), config.num_steps), batches_from(len(losses)), strict=False):
             with torch.autocast("cpu", dtype=torch.bfloat16):
                 loss = compute_loss(batch)
@@ -120,8 +120,8 @@ def _load(path: Path, recipe: dict, model: nn.Module, optimizer: Any, scheduler:
     other = {key: (made_with.get(key), value) for key, value in recipe.items() if made_with.get(key) != value}
     if other:
         raise ValueError(
-            f"`checkpoint` {path} was made with other knobs (there, here): {other}. Going on from it would "
-            "give a model that no setting describes: take another work folder, or delete this file."
+            f"`checkpoint` {path} was made with other settings (there, here): {other}. Continuing from it would give "
+            "a model that no settings describe. Use another work folder, or delete this file."
         )
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])

@@ -1,7 +1,7 @@
-"""Stage 1 of pretraining: the CLIP tower alone learns to see, from a dense label on each of its 36 patches.
+"""Stage 1 of pretraining: train the CLIP tower alone, with labels for each of its 36 patches.
 
-A contrastive or a caption loss would need far more images than 45 CPU minutes allow: patch labels say where each fact
-is. The heads are thrown away afterwards.
+A contrastive loss or a caption loss would need far more images than 45 CPU minutes allow, because only patch labels
+say where each fact is. The heads are discarded afterwards.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ _COLOR_INDEX = {name: index for index, name in enumerate(COLORS)}
 
 
 def vision_config() -> CLIPVisionConfig:
-    """The tower: 0.69 M parameters, 48 pixels in patches of 8, so 36 image tokens."""
+    """Return the configuration of the tower: 0.69 M parameters, 48x48 pixels in patches of 8x8, so 36 image tokens."""
     return CLIPVisionConfig(
         hidden_size=128,
         intermediate_size=384,
@@ -38,12 +38,12 @@ def vision_config() -> CLIPVisionConfig:
 
 
 def normalize(pixels: torch.Tensor) -> torch.Tensor:
-    """uint8 `(B, 48, 48, 3)` -> float `(B, 3, 48, 48)` in [-1, 1], as the image processor does (mean = std = 0.5)."""
+    """Map uint8 `(B, 48, 48, 3)` to float `(B, 3, 48, 48)` in [-1, 1], like the image processor (mean = std = 0.5)."""
     return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 class TowerWithHeads(nn.Module):
-    """The tower, one linear head on each patch and one on the mean patch."""
+    """The tower with a linear head for each patch and another one for the mean of the patches."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,20 +54,20 @@ class TowerWithHeads(nn.Module):
         self.ground_head = nn.Linear(config.hidden_size, len(GROUNDS))
 
     def forward(self, pixels: torch.Tensor) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
-        """uint8 pixels -> (digit, color, size, box offsets) per patch, each `(B, 36, n)`, and ground, `(B, 6)`."""
+        """Map uint8 pixels to digit, color, size and box of each patch, `(B, 36, n)`, and the ground, `(B, 6)`."""
         patches = self.norm(self.tower(normalize(pixels)).last_hidden_state[:, 1:])
         return self.patch_head(patches).float().split(_HEADS, dim=-1), self.ground_head(patches.mean(1)).float()
 
 
 def patch_labels(scene: Scene) -> dict[str, torch.Tensor]:
-    """Labels of one scene.
+    """Return the labels of one scene.
 
     Returns:
-        `dict[str, torch.Tensor]`: `pixels` uint8 `(48, 48, 3)`; `facts` int64 `(36, 3)`, digit (10 = none), color and
-        size of the digit with most ink in each patch; `boxes` float32 `(36, 4)`, that digit's edges from the patch's
-        center, in patches; `ground` int64.
+        `dict[str, torch.Tensor]`: `pixels`, uint8 `(48, 48, 3)`; `facts`, int64 `(36, 3)`: digit (10 = none), color
+        and size of the digit with most ink in each patch; `boxes`, float32 `(36, 4)`: the edges of that digit relative
+        to the center of the patch, in patches; `ground`, int64.
     """
-    # The last row answers for patches without a digit: owner -1 finds it.
+    # The last row is for patches without a digit, which have owner -1
     facts = torch.tensor(
         [[i.digit, _COLOR_INDEX[i.color], SIZES.index(i.size)] for i in scene.items] + [[NO_DIGIT, 0, 0]]
     )
@@ -85,7 +85,7 @@ def patch_labels(scene: Scene) -> dict[str, torch.Tensor]:
 
 
 def tower_loss(model: TowerWithHeads, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Sum of cross entropies and smooth L1 of the boxes; patches without a digit count for the digit head only."""
+    """Sum cross entropies and the smooth L1 loss of boxes; patches without a digit count only for the digit head."""
     (digit, color, size, box), ground = model(batch["pixels"])
     held = batch["facts"][..., 0] != NO_DIGIT
     facts = batch["facts"][held]
@@ -111,38 +111,23 @@ class _LabelledScenes(Dataset):
 
 
 def pretrain_tower(work_dir: Path, seed: int, loop: LoopConfig = TOWER_LOOP) -> CLIPVisionModel:
-    """Train the tower on public scenes, or load it where `work_dir` already holds it.
+    """Train the tower on public scenes, or load it if `work_dir` already contains it.
 
     Args:
-        work_dir (`Path`): Holds `tower.pt`, from which a stopped run continues.
+        work_dir (`Path`): Folder of `tower.pt`, from which a stopped run continues.
         seed (`int`): Seed of the initial weights and of the scenes.
-        loop ([`LoopConfig`], *optional*): Steps, batch size and rate.
+        loop ([`LoopConfig`], *optional*): Steps, batch size and learning rate.
 
     Returns:
-        `CLIPVisionModel`: in eval mode, fp32.
+        `CLIPVisionModel`: The tower in eval mode, in fp32.
     """
     torch.manual_seed(seed)
     model = TowerWithHeads()
 
     def batches_from(step: int) -> Iterator[dict[str, torch.Tensor]]:
         scenes = _LabelledScenes(seed, step * loop.batch_size, loop.num_steps * loop.batch_size)
-        # One worker draws the scenes while this process trains: 0.4 ms a scene, a fifth of the time otherwise.
+        # One worker draws the scenes while this process trains: at 0.4 ms each, they would take a fifth of the time
         return iter(DataLoader(scenes, loop.batch_size, num_workers=1, prefetch_factor=4))
 
     fit(model, batches_from, lambda batch: tower_loss(model, batch), loop, work_dir / "tower.pt", {"seed": seed})
     return model.tower.eval()
-
-
-@torch.no_grad()
-def tower_scores(model: TowerWithHeads, block: str, seed: int, num_scenes: int) -> dict[str, float]:
-    """Per-patch accuracies on fresh scenes of a block, and the mean error of a box edge in pixels."""
-    labels = [patch_labels(make_scene(block, seed, index)) for index in range(num_scenes)]
-    batch = {key: torch.stack([label[key] for label in labels]) for key in labels[0]}
-    (digit, color, size, box), ground = model(batch["pixels"])
-    held = batch["facts"][..., 0] != NO_DIGIT
-    facts = batch["facts"][held]
-    scores = {name: logits[held].argmax(-1).eq(facts[:, i]).float().mean().item()
-              for i, (name, logits) in enumerate({"digit": digit, "color": color, "size": size}.items())}  # fmt: skip
-    scores["ground"] = ground.argmax(-1).eq(batch["ground"]).float().mean().item()
-    scores["edge_px"] = (box[held] - batch["boxes"][held]).abs().mean().item() * PATCH
-    return scores

@@ -1,9 +1,9 @@
-"""Scenes for Fed-Nature mini: real handwritten digits, colored and placed on cluttered grounds.
+"""Scenes for Fed-Nature mini: real handwritten digits, colored and placed on cluttered backgrounds.
 
 The digits are scikit-learn's copy of the UCI "Optical Recognition of Handwritten Digits" test set (Alpaydin and
 Kaynak, 1998; 1,797 images of 8x8 pixels by 13 writers, CC BY 4.0, https://doi.org/10.24432/C50P49). Nothing is
-downloaded: the file ships with scikit-learn. The set is ordered by writer, so contiguous blocks of it are a harder and
-more honest split than a shuffled one.
+downloaded: the file ships with scikit-learn. The set is ordered by writer, so splitting it into contiguous blocks is
+harder and more honest than shuffling it.
 
 A scene is a pure function of `(block, seed, index)`: 2 to 4 digits in the cells of a 3x3 grid, in one of six
 arrangements.
@@ -19,7 +19,7 @@ from sklearn.datasets import load_digits
 
 IMAGE_SIZE = 48
 CELL = 16
-# Source digits by use. No digit is in two blocks, so a test score never rests on a digit that training has seen.
+# Source digits by use. No digit is in two blocks, so no test scene shows a digit that was used in training.
 DIGIT_BLOCKS = {
     "public": range(0, 900),
     "client_00": range(900, 1040),
@@ -90,15 +90,15 @@ class Item:
 
 @dataclass(frozen=True)
 class Scene:
-    """An image and everything that is true of it.
+    """An image and its complete description.
 
     Attributes:
         pixels (`np.ndarray`): `(48, 48, 3)` uint8.
         items (`tuple[Item, ...]`): The 2 to 4 digits in reading order; no two share both digit and color.
         arrangement (`str`): One of `ARRANGEMENTS`.
         ground (`str`): One of `GROUNDS`.
-        owner (`np.ndarray`): `(6, 6)` int8, for each patch of 8x8 pixels the index of the item with most ink in it, or
-            -1.
+        owner (`np.ndarray`): `(6, 6)` int8: for each patch of 8x8 pixels, the index of the item with most ink in it,
+            or -1.
     """
 
     pixels: np.ndarray
@@ -108,7 +108,7 @@ class Scene:
     owner: np.ndarray
 
     def image(self) -> Image.Image:
-        """The scene as an RGB PIL image."""
+        """Return the scene as an RGB PIL image."""
         return Image.fromarray(self.pixels)
 
 
@@ -116,16 +116,16 @@ def make_scene(block: str, seed: int, index: int) -> Scene:
     """Draw scene number `index` of a stream.
 
     Args:
-        block (`str`): Key of `DIGIT_BLOCKS`: whose handwritten digits are used.
+        block (`str`): Key of `DIGIT_BLOCKS`, which selects the handwritten digits.
         seed (`int`): Seed of the stream.
         index (`int`): Number of the scene in the stream. The same three arguments always give the same bits.
 
     Returns:
-        [`Scene`]
+        [`Scene`]: The scene.
     """
     if block not in DIGIT_BLOCKS:
         raise ValueError(
-            f"`block` must be one of {sorted(DIGIT_BLOCKS)}, which name disjoint source digits, but is {block!r}."
+            f"`block` must be one of {sorted(DIGIT_BLOCKS)}, which have disjoint source digits, got {block!r}."
         )
     rng = np.random.default_rng([sorted(DIGIT_BLOCKS).index(block), seed, index])
     arrangement = ARRANGEMENTS[rng.integers(len(ARRANGEMENTS))]
@@ -155,7 +155,7 @@ def _draw_cells(arrangement: str, rng: np.random.Generator) -> list[int]:
 def _draw_item(
     cell: int, sources: range, others: list[Item], pixels: np.ndarray, rng: np.random.Generator
 ) -> tuple[Item, np.ndarray]:
-    """Pick a digit and a color not yet together in the scene, blend it into `pixels` in place; also its ink mask."""
+    """Draw a new combination of digit and color, and blend it into `pixels` in place; also return its ink mask."""
     inks, classes = _digits()
     taken = {(item.digit, item.color) for item in others}
     while True:
@@ -184,23 +184,23 @@ def _draw_item(
 
 @cache
 def _digits() -> tuple[list[Image.Image], np.ndarray]:
-    """Each digit as an 8-bit image with a margin of two pixels (a rotated stroke must not be cut), and the classes."""
+    """Return the digits as 8-bit images with a margin of two pixels for rotated strokes, and their classes."""
     digits = load_digits()
     padded = np.pad(digits.images * (255 / 16), ((0, 0), (2, 2), (2, 2))).astype(np.uint8)
     return [Image.fromarray(image) for image in padded], digits.target
 
 
 def stamp(ink: Image.Image, height: float, angle: float, shear: float) -> np.ndarray:
-    """Scale, rotate and shear one handwritten digit and cut it to its ink.
+    """Scale, rotate and shear one handwritten digit, and crop it to its ink.
 
     Args:
-        ink (`Image.Image`): 12x12 8-bit ink image, the 8x8 original with a margin of two.
-        height (`float`): Pixels that the original's 8 rows become.
+        ink (`Image.Image`): 12x12 8-bit ink image, which is the 8x8 original with a margin of two.
+        height (`float`): Height in pixels of the original's 8 rows after scaling.
         angle (`float`): Rotation in radians.
         shear (`float`): Horizontal shift per row.
 
     Returns:
-        `np.ndarray`: float opacity in [0, 1]; each border row and column holds ink (opacity of 0.3 or more).
+        `np.ndarray`: Opacity in [0, 1]. Each border row and column contains ink (an opacity of 0.3 or more).
     """
     scale, cos, sin = 8 / height, np.cos(angle), np.sin(angle)
     a, b, d, e = scale * (cos - shear * sin), scale * (-sin - shear * cos), scale * sin, scale * cos
@@ -214,7 +214,7 @@ def stamp(ink: Image.Image, height: float, angle: float, shear: float) -> np.nda
 
 
 def _draw_ground(ground: str, rng: np.random.Generator) -> np.ndarray:
-    """`(48, 48, 3)` int16: a dark tinted ground with a faint pattern and 2 to 5 low-contrast strokes."""
+    """Draw a dark tinted ground with a faint pattern and 2 to 5 low-contrast strokes, as `(48, 48, 3)` int16."""
     base = rng.integers(20, 80, 3)
     contrast = rng.integers(18, 34) * (1 if rng.random() < 0.7 else -0.6)
     pattern = _PATTERNS[ground](rng)
@@ -259,6 +259,6 @@ _PATTERNS = dict(zip(GROUNDS, (_plain, _striped, _checked, _dotted, _shaded, _sp
 
 
 def _owners(masks: list[np.ndarray]) -> np.ndarray:
-    """`(6, 6)` int8: per 8x8 patch the item with most ink, or -1 under four inked pixels."""
+    """Return `(6, 6)` int8: the item with most ink in each 8x8 patch, or -1 below four inked pixels."""
     ink = np.stack(masks).reshape(len(masks), 6, 8, 6, 8).sum((2, 4))
     return np.where(ink.max(0) >= 4, ink.argmax(0), -1).astype(np.int8)

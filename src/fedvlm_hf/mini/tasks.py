@@ -1,7 +1,7 @@
-"""The four clients' tasks: what is asked about a scene, and what the client's annotators answer.
+"""The tasks of the four clients: questions about a scene, and the answers of the client's annotators.
 
-Each function draws one `(question, answers)` pair; the first answer is the training target, all of them are references
-in scoring.
+Each function draws one `(question, answers)` pair. The first answer is the training target, and all answers are
+references for scoring.
 """
 
 from collections import Counter
@@ -18,12 +18,12 @@ Exchange = tuple[str, list[str]]
 
 
 def describe(item: Item) -> str:
-    """`"red 3"`: the words that name one digit of a scene, and no other one."""
+    """Return words that identify one digit of a scene, such as `"red 3"`."""
     return f"{item.color} {item.digit}"
 
 
 def vqa(scene: Scene, rng: np.random.Generator) -> Exchange:
-    """One of six kinds of question, drawn evenly from those that this scene can answer."""
+    """Draw one of six kinds of questions, with equal probabilities for those that this scene can answer."""
     exchange = None
     while exchange is None:
         exchange = _VQA_KINDS[rng.integers(len(_VQA_KINDS))](scene, rng)
@@ -31,14 +31,14 @@ def vqa(scene: Scene, rng: np.random.Generator) -> Exchange:
 
 
 def grounding(scene: Scene, rng: np.random.Generator) -> Exchange:
-    """`"Where is the red 3?"` -> the tight box of its ink."""
+    """Ask for the tight box around the ink of a digit: `"Where is the red 3?"`."""
     item = pick(rng, scene.items)
     asked = pick(rng, ("Where is the {}?", "Give the box of the {}."))
     return asked.format(describe(item)), [box_text(item.box)]
 
 
 def caption(scene: Scene, rng: np.random.Generator) -> Exchange:
-    """Five captions of one scene in the styles of five annotators; the first is the one that is trained on."""
+    """Ask for a caption. The answers have the styles of five annotators, and the first one is the training target."""
     items = [describe(item) for item in scene.items]
     listed = ", ".join(items[:-1]) + " and " + items[-1]
     number = NUMBER_WORDS[len(items)]
@@ -53,11 +53,11 @@ def caption(scene: Scene, rng: np.random.Generator) -> Exchange:
 
 
 def classification(scene: Scene, rng: np.random.Generator) -> Exchange:
-    """The arrangement of the digits, in one word."""
+    """Ask for the arrangement of the digits, which is one word."""
     return pick(rng, ("How are the digits arranged?", "Name the arrangement.")), [scene.arrangement]
 
 
-# Client number -> its task: one task a client, as in Fed-Nature.
+# The tasks in the order of the clients: one task per client, as in Fed-Nature
 TASKS: dict[str, Callable[[Scene, np.random.Generator], Exchange]] = {
     "vqa": vqa,
     "grounding": grounding,
@@ -67,7 +67,7 @@ TASKS: dict[str, Callable[[Scene, np.random.Generator], Exchange]] = {
 
 
 def pick(rng: np.random.Generator, options):
-    """One element of a sequence, evenly."""
+    """Draw one element of a sequence, with equal probabilities."""
     return options[rng.integers(len(options))]
 
 
@@ -113,7 +113,7 @@ _VQA_KINDS = (_digit_of_color, _color_of_digit, _count, _exists, _place, _size)
 
 
 def _pick_unique(scene: Scene, rng: np.random.Generator, key: Callable[[Item], object]) -> Item | None:
-    """An item whose `key` no other item shares, or None."""
+    """Draw an item with a `key` that no other item has, or return `None` if there is none."""
     counts = Counter(key(item) for item in scene.items)
     unique = [item for item in scene.items if counts[key(item)] == 1]
     return pick(rng, unique) if unique else None

@@ -1,7 +1,7 @@
 """Keep the modules that train in full out of quantization.
 
-LoRA trains beside a quantized linear, so the language model and the vision tower may be quantized. The connector and
-every other module in `modules_to_save` trains itself, and integer weights have no gradient.
+LoRA adds its own weights to a quantized linear, so the language model and the vision tower may be quantized. The
+connector and all other modules in `modules_to_save` are trained directly, which integer weights do not allow.
 """
 
 import copy
@@ -16,7 +16,7 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 from .vlm import model_skeleton, vlm_parts
 
 
-# bitsandbytes, and almost every other method. HQQ's `skip_modules` holds names of another kind, see below.
+# Of bitsandbytes and of almost all other methods. HQQ has `skip_modules`, with names of another kind.
 SKIP_LISTS = ("llm_int8_skip_modules", "modules_to_not_convert")
 
 
@@ -34,8 +34,8 @@ def skip_trained_modules(
         config ([`~transformers.PreTrainedConfig`]):
             The configuration of the base model, whose family must be known to [`vlm_parts`].
         modules_to_save (`Iterable[str]`, *optional*):
-            Further modules that train in full, named as in PEFT's `modules_to_save`: a name stands for each module
-            whose path ends in it.
+            Further modules that are trained directly, as in PEFT's `modules_to_save`: a name stands for all modules
+            with a path that ends in it.
 
     Returns:
         [`~transformers.utils.quantization_config.QuantizationConfigMixin`]: A completed copy. A method without a list

@@ -177,10 +177,17 @@ def _usage(info: RunInfo, run: Run, name: str) -> str:
         imports = "import fedvlm_hf.models  # registers the class of the base model\n"
     tag = round_tag(run.history[-1].round_idx)
     place = f'"{info.hub_model_id}", revision="{tag}"' if info.hub_model_id else f'"{name}/rounds/{tag}"'
+    change = ""
+    if info.changes_base:
+        imports += "from fedvlm_hf import apply_base_delta\n"
+        if info.hub_model_id:
+            imports += "from huggingface_hub import snapshot_download\n"
+            place = f"snapshot_download({place})"
+        change, place = f"folder = {place}\nbase = apply_base_delta(base, folder)\n", "folder"
     text = (
         "Every round is a PEFT adapter that also contains the connector; round 0 is the model before training.\n\n"
         f"```python\n{imports}from peft import PeftModel\nfrom transformers import AutoModelForImageTextToText\n\n"
-        f"base = AutoModelForImageTextToText.from_pretrained({base})\n"
+        f"base = AutoModelForImageTextToText.from_pretrained({base})\n{change}"
         f"model = PeftModel.from_pretrained(base, {place})\n```\n"
     )
     if info.is_personal:

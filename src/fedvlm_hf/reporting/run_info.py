@@ -1,12 +1,11 @@
 """What a model card says about a run besides its scores, and where each part comes from.
 
-Cards are published, so nothing here may hold a path of the machine, a token or another secret.
+Cards are published, so they must not contain a path of the machine, a token or another secret.
 """
 
 import json
 import os
 import platform
-import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,6 +22,7 @@ from transformers import TrainingArguments
 
 from ..methods import ClientMethod, Method, Strategy
 from ..methods.fedavg import FedAvg
+from ..registry import paper_link
 
 
 PACKAGES = ("fedvlm_hf", "torch", "transformers", "trl", "peft", "datasets")
@@ -42,7 +42,6 @@ NEVER_SHOWN_PREFIXES = (
     "hub_", "push_to_hub", "trackio_", "logging_", "log_", "save_", "dataloader_", "ddp_", "per_device_eval_",
 )  # fmt: skip
 
-_PAPER = re.compile(r"https://huggingface\.co/papers/[\w.]+")
 _ADAPTER = ("r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora")
 _LEFT_OUT = ("--resume_from_checkpoint", "--hub_token")
 
@@ -91,6 +90,8 @@ class RunInfo:
             Whether the class of the base model comes with this package and has to be imported before loading.
         is_personal (`bool`, *optional*, defaults to `False`):
             Whether clients keep private tensors, so that each is scored with a model that no saved round contains.
+        changes_base (`bool`, *optional*, defaults to `False`):
+            Whether the method changes the weights of the base model, which loading has to repeat.
         is_simulated (`bool`, *optional*, defaults to `True`):
             Whether all clients ran on one host.
     """
@@ -115,6 +116,7 @@ class RunInfo:
     versions: Mapping[str, str] = field(default_factory=versions)
     is_our_class: bool = False
     is_personal: bool = False
+    changes_base: bool = False
     is_simulated: bool = True
 
 
@@ -154,7 +156,8 @@ def run_info(
         dataset_config=data.config_name if data and data.config_name != "default" else None,
         hub_model_id=args.hub_model_id if args.push_to_hub else None,
         paper=method_paper(method),
-        transforms=[_in_words(transform) for transform in run["transforms"]],
+        transforms=[_described(transform) for transform in run["transforms"]],
+        changes_base=method.strategy.changes_base,
         command=public_command(sys.argv),
         is_our_class=type(model.get_base_model()).__module__.startswith("fedvlm_hf."),
         **_license(base_model),
@@ -162,8 +165,8 @@ def run_info(
     )
 
 
-def _in_words(transform: Mapping[str, Any]) -> str:
-    """A transform with its knobs, such as `clip (max_norm=1.0)`."""
+def _described(transform: Mapping[str, Any]) -> str:
+    """Return the name and the knobs of a transform, such as `clip (max_norm=1.0)`."""
     knobs = ", ".join(f"{name}={value}" for name, value in transform["knobs"].items())
     return f"{transform['name']} ({knobs})" if knobs else transform["name"]
 
@@ -191,9 +194,8 @@ def hyperparameters(args: TrainingArguments) -> dict[str, Any]:
 def method_paper(method: Method) -> str | None:
     """Return the link to the paper that the file of a method names, or `None` if it names none or several."""
     halves = [half for half in (method.client, method.strategy) if type(half) not in (ClientMethod, Strategy, FedAvg)]
-    modules = [sys.modules[type(half).__module__] for half in halves or [method.strategy]]
-    links = [link for module in modules for link in _PAPER.findall(module.__doc__ or "")[:1]]
-    return links[0] if len(links) == 1 else None
+    links = {paper_link(type(half)) for half in halves or [method.strategy]} - {None}
+    return links.pop() if len(links) == 1 else None
 
 
 def public_command(argv: Sequence[str]) -> str | None:

@@ -84,4 +84,10 @@ def round_logs(record: RoundRecord) -> dict[str, float]:
     means = {"loss": client_mean(record, "train_loss"), "learning_rate": client_mean(record, "learning_rate")}
     logs.update({name: value for name, value in means.items() if value is not None})
     logs.update({f"seconds_{part}": value for part, value in record.seconds.items()})
-    return {**logs, "bytes_down": record.bytes_down, "bytes_up": record.bytes_up, "peak_memory": record.peak_memory}
+    return {
+        **logs,
+        "bytes_down": record.bytes_down,
+        "bytes_up": record.bytes_up,
+        "peak_memory": record.peak_memory,
+        "peak_accelerator_memory": record.peak_accelerator_memory,
+    }

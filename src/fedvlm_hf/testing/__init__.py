@@ -1,4 +1,4 @@
-"""The conformance suite: is a federated method what its paper says, and does it keep the rules of a federated run?"""
+"""The conformance suite: whether a federated method is what its paper says, and keeps the rules of a federated run."""
 
 from typing import TYPE_CHECKING
 
@@ -7,7 +7,7 @@ from ..lazy import lazy_attributes
 
 if TYPE_CHECKING:
     from .conformance import CHECKS, check_method, inspect_method
-    from .examples import ClientExample, ServerExample, WorkedExample, scalars, sent
+    from .examples import ClientExample, ServerExample, WorkedExample, scalars, sent, steps
     from .papers import WORKED_EXAMPLES
     from .report import CheckResult, ConformanceError, Mismatch, Report
 
@@ -25,6 +25,7 @@ __all__ = [
     "inspect_method",
     "scalars",
     "sent",
+    "steps",
 ]
 
 _HOMES = {
@@ -41,6 +42,7 @@ _HOMES = {
     "inspect_method": "conformance",
     "scalars": "examples",
     "sent": "examples",
+    "steps": "examples",
 }
 
 __getattr__ = lazy_attributes(__name__, _HOMES)

@@ -1,4 +1,4 @@
-"""check_method: every check of the conformance suite on one method."""
+"""check_method: run every check of the conformance suite on one method."""
 
 import time
 import traceback
@@ -16,12 +16,14 @@ from .report import CheckResult, ConformanceError, Mismatch, NotApplicable, Repo
 from .run_checks import (
     differs_from_fedavg,
     holds_nothing_on_self,
+    keeps_private_tensors,
     leaks_nothing_between_clients,
     resumes_to_the_bit,
     runs,
+    trains_and_sends_what_it_says,
 )
 from .subject import Subject
-from .update_checks import identical_clients_are_one, order_invariant, weights_follow_sizes
+from .update_checks import counts_every_client, identical_clients_are_one, order_invariant, weights_follow_sizes
 
 
 CHECKS: dict[str, Callable[[Subject], None]] = {
@@ -33,14 +35,17 @@ CHECKS: dict[str, Callable[[Subject], None]] = {
         order_invariant,
         identical_clients_are_one,
         weights_follow_sizes,
+        counts_every_client,
         treats_tensors_alike,
         resumes_to_the_bit,
+        keeps_private_tensors,
+        trains_and_sends_what_it_says,
         leaks_nothing_between_clients,
         holds_nothing_on_self,
         changes_no_input,
     )
 }
-"""The checks by name; the first line of each docstring says what a sound method does."""
+"""The checks by name. The first line of each docstring says what a sound method does."""
 
 
 def check_method(method: "str | Method | Strategy | ClientMethod", *args: Any, **kwargs: Any) -> Report:
@@ -50,10 +55,10 @@ def check_method(method: "str | Method | Strategy | ClientMethod", *args: Any, *
     `checks` and `config_kwargs`.
 
     Returns:
-        [`Report`]: all results, none of them a failure.
+        [`Report`]: All results, none of them a failure.
 
     Raises:
-        [`ConformanceError`]: with what was expected, what came and what that usually means, for each failed check.
+        [`ConformanceError`]: For each failed check, what was expected, what happened and what usually causes that.
 
     Example:
 
@@ -84,7 +89,7 @@ def inspect_method(
 ) -> Report:
     """Run every check on a method: on scalars, and in real runs of three rounds on a LLaVA of 40,000 parameters.
 
-    It takes a few seconds on one CPU thread and needs no network. Global random generators are left seeded.
+    It takes a few seconds on one CPU thread and needs no network. It seeds the global random generators.
 
     Args:
         method (`str`, `Method`, `Strategy` or `ClientMethod`):
@@ -92,26 +97,26 @@ def inspect_method(
         method_kwargs (`Mapping[str, Any]`, *optional*):
             Knobs, beside a name.
         worked_example (`WorkedExample` or a sequence of them, *optional*):
-            The paper's formula on a few scalars, worked by hand: a [`ServerExample`], a [`ClientExample`], or a
-            function that takes the method and asserts. The built-in methods have theirs.
+            The paper's formula on a few scalars, computed by hand: a [`ServerExample`], a [`ClientExample`], or a
+            function that takes the method and asserts. The built-in methods come with theirs.
         alias_of (`str`, *optional*):
-            Another method that this one is by another name. Then their bits must be the same; else they must differ
-            from FedAvg's.
+            Another method, if this one is the same by another name: the bits must then be the same. Otherwise they
+            must differ from those of FedAvg.
         weighting (`str`, *optional*, defaults to `"num_samples"`):
             `"uniform"` for a method whose mean does not count samples.
         exempt (`Mapping[str, str]`, *optional*):
             Checks that the method cannot pass, each with the reason, such as `{"identical_clients_are_one": "adds
             noise"}`. The report shows them.
         checks (`Sequence[str]`, *optional*):
-            Names of the checks to run, while one is being looked at. All of [`CHECKS`] by default.
+            Names of the checks to run. All of [`CHECKS`] by default.
         config_kwargs (`Mapping[str, Any]`, *optional*):
             Arguments of the real runs that the method needs, such as `{"optim": "sgd", "learning_rate": 0.1}`.
 
     Returns:
-        [`Report`]: printed, a table with every failure explained below it.
+        [`Report`]: The results; printed, a table with an explanation of each failure below it.
 
     Raises:
-        `ValueError`: on an unknown method, knob, weighting or name of a check.
+        `ValueError`: If a method, knob, weighting or check is unknown.
 
     Example:
 
@@ -121,8 +126,8 @@ def inspect_method(
     >>> report = inspect_method("fedprox", {"mu": 0.0}, checks=["differs_from_fedavg"])
     >>> print(report.failures[0].note)  # without its penalty it is FedAvg
     expected other weights than FedAvg gives
-        got the same ones (0.0e+00 of the way that training goes)
-        usually a hook that is never called or misspelled, a correction that stays 0, ...
+        got the same weights (their distance is 0.0e+00 of that covered by training)
+        usually a hook that is misspelled or never called, a correction that stays 0, ...
     ```
     """
     exempt, checks = dict(exempt or {}), list(CHECKS if checks is None else checks)
@@ -167,5 +172,8 @@ def _run(name: str, check: Callable[[Subject], None], subject: Subject, exempt: 
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
         raised = f"{type(error).__name__} at {place.filename}:{place.lineno}: {error}"
-        status, note = "FAILED", str(Mismatch("the check to run", raised, "a hook that raises."))
+        status, note = (
+            "FAILED",
+            str(Mismatch("the check to run", raised, "a hook that raises, or a run that refuses the method.")),
+        )
     return CheckResult(name, status, note, time.perf_counter() - began)

@@ -1,6 +1,6 @@
-"""Worked examples: a paper's formula on a few scalars, worked by hand, in a form that can be checked."""
+"""Worked examples: the formula of a paper on a few scalars, computed by hand, in a form that can be checked."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,28 +14,28 @@ from .report import Mismatch
 
 
 def scalars(**values: Sequence[float]) -> TensorDict:
-    """A TensorDict of a few numbers, such as `scalars(w=[1.0, -2.0])`."""
+    """Return a TensorDict of a few numbers, such as `scalars(w=[1.0, -2.0])`."""
     return TensorDict.from_tensors({name: torch.tensor(numbers) for name, numbers in values.items()})
 
 
 def sent(client_id: str, weight: float, control: State | None = None, **values: Sequence[float]) -> ClientUpdate:
-    """What a client of this weight sends, such as `sent("a", 3, w=[1.0, -2.0])`."""
+    """Return the update of a client with this weight, such as `sent("a", 3, w=[1.0, -2.0])`."""
     return ClientUpdate(1, client_id, scalars(**values), weight, control=control or {})
 
 
 @dataclass(frozen=True)
 class ServerExample:
-    """Rounds of a server half, worked by hand.
+    """Rounds of a server half, computed by hand.
 
     Args:
         derivation (`str`):
-            How the numbers follow from the paper's formula; shown where they do not come.
+            How the numbers follow from the paper's formula; shown if a method gives other numbers.
         initial (`TensorDict`):
             The global tensors before round 1.
         rounds (`Sequence[tuple[Sequence[ClientUpdate], TensorDict]]`):
             For each round what the clients send, and the global tensors after it.
         knobs (`Mapping[str, Any]`, *optional*):
-            The knobs that the numbers were worked with. They are set on the method whatever knobs it came with.
+            The knobs that the numbers were computed with. They replace those of the method under test.
         num_clients (`int`, *optional*, defaults to `2`):
             Number of all clients.
         tolerance (`float`, *optional*, defaults to `1e-6`):
@@ -66,31 +66,30 @@ class ServerExample:
         """Run the rounds with the method's server half.
 
         Raises:
-            [`Mismatch`]: if a number is another one.
+            [`Mismatch`]: If a number differs.
         """
         strategy = replace(method.strategy, **self.knobs)
-        current = self.initial.clone()
-        state = strategy.init(current, self.num_clients)
-        for round_idx, (updates, expected) in enumerate(self.rounds, start=1):
-            current, state = step(strategy, updates, current, state)
+        sends = [lambda _, updates=updates: updates for updates, _ in self.rounds]
+        found = steps(strategy, sends, self.initial.clone(), self.num_clients)
+        for round_idx, ((current, _), (_, expected)) in enumerate(zip(found, self.rounds, strict=True), start=1):
             _compare(self, current, expected, f"global tensors after round {round_idx}")
 
 
 @dataclass(frozen=True)
 class ClientExample:
-    """One step of a client half that changes gradients, worked by hand.
+    """One step of a client half that changes gradients, computed by hand.
 
     Args:
         derivation (`str`):
-            How the numbers follow from the paper's formula; shown where they do not come.
+            How the numbers follow from the paper's formula; shown if a method gives other numbers.
         parameters (`TensorDict`), gradients (`TensorDict`):
             The client's weights and their gradients before `adjust_gradients`.
         global_tensors (`TensorDict`):
-            What the round started from.
+            The tensors that the round started from.
         expected (`TensorDict`):
-            The gradients after it.
+            The gradients after `adjust_gradients`.
         control (`State`, *optional*), state (`State`, *optional*):
-            What else the server sent, and what the client kept.
+            The control groups that the server sent, and what the client kept from its last round.
         phase (`LocalPhase`, *optional*):
             The local phase that runs, where the method has more than one.
         knobs (`Mapping[str, Any]`, *optional*), tolerance (`float`, *optional*, defaults to `1e-6`):
@@ -112,7 +111,7 @@ class ClientExample:
         """Adjust the gradients with the method's client half.
 
         Raises:
-            [`Mismatch`]: if a number is another one.
+            [`Mismatch`]: If a number differs.
         """
         client = replace(method.client, **self.knobs)
         parameters = {name: nn.Parameter(tensor.clone()) for name, tensor in self.parameters.items()}
@@ -127,15 +126,15 @@ class ClientExample:
 
 
 WorkedExample = ServerExample | ClientExample | Callable[[Method], None]
-"""A worked example: rounds of a server half, a step of a client half, or, for what neither can say, a function that
-takes the method and raises `AssertionError`."""
+"""A worked example: rounds of a server half, a step of a client half, or, where neither fits, a function that takes
+the method and raises `AssertionError`."""
 
 
 def check_example(example: WorkedExample, method: Method) -> None:
     """Check one example.
 
     Raises:
-        [`Mismatch`]: if a number is another one.
+        [`Mismatch`]: If a number differs.
     """
     if isinstance(example, ServerExample | ClientExample):
         example.check(method)
@@ -151,7 +150,7 @@ def check_example(example: WorkedExample, method: Method) -> None:
 
 
 def covers(example: WorkedExample, half: Strategy | ClientMethod) -> bool:
-    """Whether an example is about this half of a method."""
+    """Return whether an example is about this half of a method."""
     if isinstance(example, ServerExample):
         return isinstance(half, Strategy)
     return isinstance(half, ClientMethod) or not isinstance(example, ClientExample)
@@ -160,8 +159,32 @@ def covers(example: WorkedExample, half: Strategy | ClientMethod) -> bool:
 def step(
     strategy: Strategy, updates: Sequence[ClientUpdate], current: TensorDict, state: ServerState
 ) -> tuple[TensorDict, ServerState]:
-    """What a server does with the updates of a round; they come one at a time, as they do in a run."""
+    """Aggregate and apply the updates of one round, as the server does; they come one at a time, as in a run."""
     return strategy.apply(strategy.aggregate(iter(updates), current, state), current, state)
+
+
+def steps(
+    strategy: Strategy,
+    rounds: Iterable[Callable[[TensorDict], Sequence[ClientUpdate]]],
+    initial: TensorDict,
+    num_clients: int = 2,
+) -> Iterator[tuple[TensorDict, ServerState]]:
+    """Yield the global tensors and the server's state after each round, from a fresh state.
+
+    Args:
+        strategy (`Strategy`):
+            The server half.
+        rounds (`Iterable[Callable[[TensorDict], Sequence[ClientUpdate]]]`):
+            For each round, what the clients send, given the global tensors.
+        initial (`TensorDict`):
+            The global tensors before round 1.
+        num_clients (`int`, *optional*, defaults to `2`):
+            Number of all clients.
+    """
+    current, state = initial, strategy.init(initial, num_clients)
+    for sends in rounds:
+        current, state = step(strategy, sends(current), current, state)
+        yield current, state
 
 
 def _compare(example: ServerExample | ClientExample, found: TensorDict, expected: TensorDict, what: str) -> None:

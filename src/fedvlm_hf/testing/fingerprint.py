@@ -1,4 +1,4 @@
-"""What an object holds, as text by path, so that two moments can be compared."""
+"""The content of an object as text by path, so that it can be compared at two moments."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -15,16 +15,16 @@ _PLAIN = (str, bytes, int, float, complex, bool, type(None), type, ModuleType)
 
 
 def fingerprint(value: Any) -> dict[str, str]:
-    """Everything that an object holds: attributes, items and tensors at any depth, and its class's own attributes.
+    """List everything that an object holds: attributes, items and tensors at any depth, and attributes of its class.
 
-    Functions count with what they close over and their default values, since a list can hide in either.
+    The closure and the default values of a function count too, since a list can hide in either.
 
     Args:
         value (`Any`):
             The object.
 
     Returns:
-        `dict[str, str]`: path to content.
+        `dict[str, str]`: The content by path.
 
     Example:
 
@@ -39,7 +39,7 @@ def fingerprint(value: Any) -> dict[str, str]:
 
 
 def changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
-    """Paths whose content is not what it was."""
+    """Return the paths whose content has changed, in sorted order."""
     return sorted(path for path in {*before, *after} if before.get(path) != after.get(path))
 
 
@@ -56,7 +56,7 @@ def _walk(value: Any, path: str, seen: set[int]) -> Iterator[tuple[str, str]]:
 
 
 def _content(value: Any) -> str:
-    """What an object is, beside its parts."""
+    """Describe an object itself, without its parts."""
     if isinstance(value, TensorDict):
         return value.digest()
     if isinstance(value, torch.Tensor):

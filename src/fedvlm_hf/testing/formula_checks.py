@@ -1,4 +1,4 @@
-"""Checks of the formula, tensor by tensor, and of what it leaves alone. Each raises [`Mismatch`], or passes."""
+"""Checks of the formula, and that inputs stay unchanged. Each raises [`Mismatch`] or passes."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,15 +24,15 @@ def equals_its_paper(subject: Subject) -> None:
             raise Mismatch(
                 f"a worked example for {type(half).__name__}",
                 "none",
-                "nobody worked the paper's formula out by hand yet: pass `worked_example=`, a `ServerExample` or "
-                "`ClientExample`, or a function that takes the method and asserts what the paper says.",
+                "a new method. Compute the paper's formula by hand for a few numbers and pass `worked_example=`: a "
+                "`ServerExample` or `ClientExample`, or a function that takes the method and asserts.",
             )
     for example in subject.examples:
         check_example(example, method)
 
 
 def treats_tensors_alike(subject: Subject) -> None:
-    """Many tensors at once give what each gives alone, up to rounding."""
+    """All tensors together give the same values as each tensor alone, up to rounding."""
     updates = subject.updates([5, 3, 1][: len(subject.whole.clients)])
     current, state = subject.before_last_round()
     together, _ = subject.outcome(updates)
@@ -45,18 +45,18 @@ def treats_tensors_alike(subject: Subject) -> None:
             wrong.append(name)
     if wrong:
         raise Mismatch(
-            f"for each of {len(current)} tensors what it gives alone",
-            f"something else for {len(wrong)} of them, such as {wrong[0]!r}",
+            f"the same values for each of {len(current)} tensors as when it is processed alone",
+            f"other values for {len(wrong)} of them, such as {wrong[0]!r}",
             "a flag or buffer that all tensors share, or one tensor's values used for the next. If the paper couples "
             "tensors (LoRA's A and B, a norm over all), `exempt={'treats_tensors_alike': 'why'}`.",
         )
 
 
 def changes_no_input(subject: Subject) -> None:
-    """Tasks, updates, global tensors and server state are the same after they were used."""
+    """Tasks, updates, global tensors and server state are not changed in place."""
     for exchange in subject.whole.exchanges:
         held = changes(exchange.task_before, exchange.task_after)
-        _refuse_change(held, "the task of a client in its run")
+        _refuse_change(held, "the task of a client during its run")
         held = changes(exchange.update_before, message_digests(exchange.update))
         _refuse_change(held, "the update of a client after it was sent")
     current, state = subject.before_last_round()
@@ -78,10 +78,10 @@ def changes_no_input(subject: Subject) -> None:
 def _refuse_change(paths: Sequence[str], what: str) -> None:
     if paths:
         raise Mismatch(
-            f"{what} to stay as it was",
+            f"{what} to stay unchanged",
             f"changed: {', '.join(paths[:3])}",
-            "an operation in place (`add_`, `mul_`, `copy_`, `out=`) on a tensor that is not one's own, or a name "
-            "that was meant to be a copy.",
+            "an in-place operation (`add_`, `mul_`, `copy_`, `out=`) on a tensor that was passed in, or a second name "
+            "for a tensor instead of a copy.",
         )
 
 
@@ -90,5 +90,5 @@ def _only(tensors: TensorDict, name: str) -> TensorDict:
 
 
 def _only_in_groups(groups: State, name: str) -> State:
-    """Of each group that has a tensor of this name, that tensor alone; other groups whole."""
+    """Reduce each group that has a tensor of this name to that tensor; keep other groups whole."""
     return {group: _only(tensors, name) if name in tensors else tensors for group, tensors in groups.items()}

@@ -1,7 +1,7 @@
-"""Worked examples of the methods that come with the package, from their papers and not from their code.
+"""Worked examples of the methods that come with the package, computed from their papers and not from their code.
 
-In the server examples client a has one sample and client b three. `_clients(w=[m])` has them send m + 3 and m - 1:
-their mean weighted by samples is m, where the plain mean is m + 1. Tensor `u` mirrors `w`: other sign, same steps.
+In the server examples client a has one sample and client b three. With `_clients(w=[m])` they send m + 3 and m - 1:
+their mean weighted by samples is m, and their plain mean is m + 1. Tensor `u` mirrors `w`, with the other sign.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from .tiny import tiny_rows
 
 
 def _clients(**means: Sequence[float]) -> list[ClientUpdate]:
-    """Updates of 1 and 3 samples whose weighted mean is given."""
+    """Return updates of 1 and 3 samples with the given weighted mean."""
     return [
         sent("a", 1, **{name: [mean + 3 for mean in values] for name, values in means.items()}),
         sent("b", 3, **{name: [mean - 1 for mean in values] for name, values in means.items()}),
@@ -24,7 +24,7 @@ def _clients(**means: Sequence[float]) -> list[ClientUpdate]:
 
 
 def _plain_clients(**means: Sequence[float]) -> list[ClientUpdate]:
-    """Updates of 1 and 3 samples whose plain mean is given; the weighted one is 1 less."""
+    """Return updates of 1 and 3 samples with the given plain mean; the weighted mean is 1 less."""
     return [
         sent("a", 1, **{name: [mean + 2 for mean in values] for name, values in means.items()}),
         sent("b", 3, **{name: [mean - 2 for mean in values] for name, values in means.items()}),
@@ -39,9 +39,9 @@ def _controlled(client_id: str, weight: float, w: float) -> ClientUpdate:
 def _server(
     derivation: str, knobs: dict, means: Sequence[float], weights: Sequence[float], clients=_clients
 ) -> ServerExample:
-    """Rounds in which the clients' mean is given, from `weights[0]` to the other weights; `u` has all of it negative.
+    """Return rounds with the given means of the clients, from `weights[0]` to the other weights; `u` is the negative.
 
-    A round's mean is `w + Delta`, so a line of `means` shows the Delta that the derivation speaks of.
+    The mean of a round is `w + Delta`, with the Delta of the derivation.
     """
     rounds = [
         (clients(w=[mean], u=[-mean]), scalars(w=[after], u=[-after]))
@@ -53,7 +53,7 @@ def _server(
 FEDAVG = ServerExample(
     """McMahan et al., Algorithm 1: w = sum_k n_k w_k / n. With n = (1, 3): w = ((4 + 3 * 0) / 4, (0 + 3 * 4) / 4) =
     (1, 3) and u = (-2 + 3 * 6) / 4 = 4. In round 2 w = ((1 + 3 * 5) / 4, (3 - 3 * 1) / 4) = (4, 0) and u =
-    (0 + 3 * 8) / 4 = 6: what was there before plays no part.""",
+    (0 + 3 * 8) / 4 = 6: the old values have no influence.""",
     scalars(w=[10.0, 20.0], u=[30.0]),
     [
         ([sent("a", 1, w=[4.0, 0.0], u=[-2.0]), sent("b", 3, w=[0.0, 4.0], u=[6.0])], scalars(w=[1.0, 3.0], u=[4.0])),
@@ -266,14 +266,14 @@ def adds_the_residual(method: Method) -> None:
 
 
 def pools_every_row(method: Method) -> None:
-    """The baseline `central` has no formula: one client holds every row once, clients in sorted order."""
+    """The baseline `central` has no formula: one client has every row once, clients in sorted order."""
     a, b = tiny_rows(2, seed=1), tiny_rows(3, seed=2)
     clients = method.client.clients({"b": b, "a": a})
     found = {name: list(rows["id"]) for name, rows in clients.items()}
     if found != {"central": [*a["id"], *b["id"]]}:
         raise AssertionError(f"the rows of {found}")
     if not method.client.is_continuous:
-        raise AssertionError("a run whose optimizer starts afresh in each round: plain training never does")
+        raise AssertionError("a run with a new optimizer in each round, where plain training keeps its optimizer")
 
 
 def shares_nothing(method: Method) -> None:

@@ -1,18 +1,18 @@
-"""What the conformance suite found: one result for each check, and the error that lists the failures."""
+"""Results of the conformance suite: one for each check, and the error that lists the failures."""
 
 from dataclasses import dataclass
 
 
 class Mismatch(AssertionError):
-    """What a check found.
+    """A check failed.
 
     Args:
         expected (`str`):
             What a sound method does.
         got (`str`):
-            What came instead.
+            What this method did.
         usually (`str`):
-            What that usually means.
+            The usual causes.
     """
 
     def __init__(self, expected: str, got: str, usually: str):
@@ -20,12 +20,12 @@ class Mismatch(AssertionError):
 
 
 class NotApplicable(Exception):
-    """Why a check has no meaning for a method."""
+    """A check has no meaning for a method, for the reason in the message."""
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """How one check ended.
+    """The result of one check.
 
     Args:
         name (`str`):
@@ -33,9 +33,9 @@ class CheckResult:
         status (`str`):
             `"passed"`, `"FAILED"`, `"exempt"` (declared by the caller) or `"not applicable"` (found by the check).
         note (`str`, *optional*):
-            What was expected, what came and what that usually means; or why the check was left out.
+            What was expected, what happened and what usually causes that; or why the check was left out.
         seconds (`float`, *optional*):
-            Wall time; the real run that several checks read is counted where it is first needed.
+            Wall time. The real run that several checks use is counted for the first of them.
     """
 
     name: str
@@ -46,7 +46,7 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class Report:
-    """How all checks of a method ended; printed, it is a table and then the failures in full.
+    """The results of all checks of a method. `str()` prints them as a table, followed by the failures in full.
 
     Args:
         method (`str`):
@@ -54,7 +54,7 @@ class Report:
         results (`tuple[CheckResult, ...]`):
             In the order of [`CHECKS`].
         weights (`str`, *optional*):
-            SHA-256 of all clients' models after the real run of three rounds. Two methods that have the same are one.
+            SHA-256 of all clients' models after the real run of three rounds. Methods with equal values do the same.
     """
 
     method: str

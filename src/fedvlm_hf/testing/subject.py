@@ -1,4 +1,4 @@
-"""A method under test, with the runs and updates that checks ask for, each made once."""
+"""A method under test, with the runs and updates that checks need. Each run is made once."""
 
 import copy
 import shutil
@@ -13,7 +13,7 @@ import torch
 
 from ..methods import ClientMethod, Method, Strategy, resolve_method
 from ..tensors import TensorDict
-from ..types import ClientUpdate, ServerState
+from ..types import Aggregate, ClientUpdate, ServerState
 from .examples import WorkedExample, step
 from .recorder import NUM_ROUNDS, Exchange, Recorder, build_trainer, copy_of_state
 from .report import NotApplicable
@@ -30,11 +30,11 @@ class Subject:
         method (`str`, `Method`, `Strategy` or `ClientMethod`), method_kwargs (`Mapping[str, Any]`, *optional*):
             As in [`check_method`].
         folder (`Path`):
-            Where its runs may write.
+            Folder for its runs.
         examples (`Sequence[WorkedExample]`, *optional*), alias_of (`str`, *optional*), weighting (`str`, *optional*):
             As in [`check_method`].
         config (`Mapping[str, Any]`, *optional*):
-            Arguments of the runs that differ from `RUN`.
+            Arguments of the runs that replace those in `RUN`.
     """
 
     method: "str | Method | Strategy | ClientMethod"
@@ -53,16 +53,16 @@ class Subject:
         self._run_error: Exception | None = None
 
     def fresh(self) -> Method:
-        """The method as it came, in new objects: what a new process would start with."""
+        """Return the method as it was given, in new objects: what a new process would start with."""
         return copy.deepcopy(self._pristine)
 
     def trainer(self, name: str, stop_after: int | None = None) -> Recorder:
-        """A trainer with a fresh method; the name is that of its folder."""
+        """Build a trainer with a fresh method, with its files in the folder `name`."""
         return build_trainer(self.folder / name, self.fresh(), self.config, stop_after)
 
     @cached_property
     def whole(self) -> Recorder:
-        """The trainer of the unbroken run."""
+        """The trainer after an uninterrupted run."""
         if self._run_error is not None:
             raise NotApplicable("the real run failed, see `runs`")
         trainer = self.trainer("whole")
@@ -74,24 +74,24 @@ class Subject:
         return trainer
 
     def weights(self) -> str:
-        """Digest of the clients' models after the unbroken run; empty where it failed or no check needed it."""
+        """Digest of the clients' models after the uninterrupted run; empty if it failed or no check needed it."""
         return self.whole.models().digest() if "whole" in vars(self) else ""
 
     @cached_property
     def cut(self) -> Recorder:
-        """The trainer of the same run, ended after round `STOP_AFTER`."""
+        """The trainer after the same run, stopped after round `STOP_AFTER`."""
         trainer = self.trainer("cut", STOP_AFTER)
         trainer.train()
         return trainer
 
     def resumed(self) -> Recorder:
-        """A new trainer with a fresh method that went on where the cut run ended."""
+        """Return a new trainer with a fresh method, after it has resumed the stopped run and finished it."""
         trainer = self.trainer(Path(self.cut.run_args.output_dir).name)
         trainer.train(resume_from_checkpoint=True)
         return trainer
 
     def copy_of_clients(self, name: str) -> Recorder:
-        """A new trainer whose clients hold what they held after round `STOP_AFTER`."""
+        """Return a new trainer with the client states that were saved after round `STOP_AFTER`."""
         cut, trainer = self.cut, self.trainer(name)
         if cut.store.root.exists():
             shutil.copytree(cut.store.root, trainer.store.root)
@@ -99,43 +99,66 @@ class Subject:
         return trainer
 
     def before_last_round(self) -> tuple[TensorDict, ServerState]:
-        """Global tensors and server state that the last round of the unbroken run started from."""
+        """Return the global tensors and the server state before the last round of the uninterrupted run."""
         end = self.whole.watch.ends[-2]
         return end.tensors.clone(), copy_of_state(end.state)
 
     def last_exchanges(self) -> list[Exchange]:
-        """Tasks and updates of the last round."""
+        """Return the client runs of the last round."""
         return [e for e in self.whole.exchanges if e.task.round_idx == NUM_ROUNDS]
 
-    def updates(self, num_samples: Sequence[int]) -> list[ClientUpdate]:
-        """Unequal updates for the last round, one a client: its real ones, each moved otherwise than it was."""
+    def updates(self, weights: Sequence[int]) -> list[ClientUpdate]:
+        """Make different updates for the last round, one per client: the real ones with noise on what they changed."""
         current, _ = self.before_last_round()
         exchanges, client_ids = self.last_exchanges(), sorted(self.whole.clients)
-        if len(client_ids) < len(num_samples):
+        if len(client_ids) < len(weights):
             raise NotApplicable(f"there is only the client {client_ids[0]!r}")
         if not current:
             raise NotApplicable("no tensor travels")
         made = []
-        for index, (client_id, size) in enumerate(zip(client_ids, num_samples, strict=False)):
-            update = exchanges[index % len(exchanges)].update
-            noise = torch.randn(current.flat.shape, generator=torch.Generator().manual_seed(index))
-            flat = current.flat + (update.tensors.flat - current.flat) * (1 + 0.5 * noise)
-            made.append(replace(update, client_id=client_id, tensors=current.with_flat(flat), weight=size, state={}))
+        for index, (client_id, weight) in enumerate(zip(client_ids, weights, strict=False)):
+            exchange = exchanges[index % len(exchanges)]
+            sent, start = exchange.update.tensors, exchange.task.tensors
+            generator = torch.Generator().manual_seed(index)
+            zeros = torch.zeros_like(sent.flat)
+            tensors = _noisy(sent, start.flat if sent.shapes == start.shapes else zeros, generator)
+            control = {
+                group: _noisy(values, torch.zeros_like(values.flat), generator)
+                for group, values in exchange.update.control.items()
+            }
+            made.append(
+                replace(
+                    exchange.update, client_id=client_id, tensors=tensors, weight=weight, control=control, state={}
+                )
+            )
         return made
 
+    def aggregate(self, updates: Sequence[ClientUpdate]) -> Aggregate:
+        """Return what a fresh server half makes of updates in the last round, from copies of them."""
+        return self.fresh().strategy.aggregate(map(copy_of_update, updates), *self.before_last_round())
+
     def outcome(self, updates: Sequence[ClientUpdate]) -> tuple[TensorDict, ServerState]:
-        """What a fresh server half makes of updates in the last round; it gets copies, whatever it does to them."""
-        current, state = self.before_last_round()
-        copies = [replace(update, tensors=update.tensors.clone()) for update in updates]
-        return step(self.fresh().strategy, copies, current, state)
+        """Return tensors and state after a fresh server half has processed copies of these updates."""
+        return step(self.fresh().strategy, list(map(copy_of_update, updates)), *self.before_last_round())
+
+
+def _noisy(tensors: TensorDict, start: torch.Tensor, generator: torch.Generator) -> TensorDict:
+    noise = torch.randn(start.shape, generator=generator)
+    return tensors.with_flat(start + (tensors.flat - start) * (1 + 0.5 * noise))
+
+
+def copy_of_update(update: ClientUpdate) -> ClientUpdate:
+    """Return a copy of an update that shares no tensor with it."""
+    control = {group: tensors.clone() for group, tensors in update.control.items()}
+    return replace(update, tensors=update.tensors.clone(), control=control)
 
 
 _REFERENCES: dict[str, tuple[TensorDict, TensorDict]] = {}
 
 
 def reference_models(method: Method, config: Mapping[str, Any]) -> tuple[TensorDict, TensorDict]:
-    """Every client's model before and after a run of another method with the same data, seeds and arguments."""
-    key = repr((method, sorted(config.items()), torch.get_num_threads()))  # on which the last bits depend
+    """Return all clients' models before and after a run of another method with the same data, seeds and arguments."""
+    key = repr((method, sorted(config.items()), torch.get_num_threads()))  # the last bits depend on these
     if key not in _REFERENCES:
         with TemporaryDirectory() as folder:
             trainer = build_trainer(Path(folder), method, config)

@@ -1,4 +1,4 @@
-"""Tiny models and data: built from configs in memory, seeded, no network, a few milliseconds each."""
+"""Tiny models and data, built in memory from configurations and seeds, without network, in a few milliseconds."""
 
 import random
 from collections.abc import Mapping
@@ -41,7 +41,7 @@ COLOURS = {"red": (220, 40, 40), "green": (40, 200, 60), "blue": (50, 80, 230), 
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
-    """One token per byte, so that any text goes in and comes out; ids 0-3 are pad, bos, eos, image."""
+    """Return a tokenizer with one token per byte, so that it can encode any text; ids 0-3 are pad, bos, eos, image."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocab = {token: index for index, token in enumerate([PAD, BOS, EOS, IMAGE, *alphabet])}
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[]))
@@ -58,7 +58,7 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def tiny_processor(image_size: int = 16, patch_size: int = 8) -> LlavaProcessor:
-    """A stock LLaVA processor; `(image_size // patch_size) ** 2` image tokens per picture."""
+    """Return a stock LLaVA processor with `(image_size // patch_size) ** 2` image tokens per image."""
     image_processor = CLIPImageProcessorPil(
         size={"shortest_edge": image_size}, crop_size={"height": image_size, "width": image_size}
     )
@@ -83,9 +83,9 @@ def tiny_llava(
     attention_dropout: float = 0.0,
     **overrides: Any,
 ) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
-    """A random stock LLaVA (CLIP tower, two-layer connector, Llama with a tied head) in fp32, and its processor.
+    """Return a random stock LLaVA (CLIP tower, two-layer connector, Llama with a tied head) in fp32 and its processor.
 
-    The same seed gives the same weights; the global random state is left alone. `overrides` go to `LlavaConfig`.
+    The same seed gives the same weights; the global random state does not change. `overrides` go to `LlavaConfig`.
     """
     processor = tiny_processor(image_size, patch_size)
     tokenizer = processor.tokenizer
@@ -125,7 +125,7 @@ def tiny_llava(
 
 
 def save_tiny(path: str | PathLike, seed: int = 0, **overrides: Any) -> str:
-    """Saves `tiny_llava` as a folder that `from_pretrained` loads, and returns the folder."""
+    """Save `tiny_llava` as a folder that `from_pretrained` loads, and return the folder."""
     model, processor = tiny_llava(seed, **overrides)
     model.save_pretrained(path)
     processor.save_pretrained(path)
@@ -133,7 +133,7 @@ def save_tiny(path: str | PathLike, seed: int = 0, **overrides: Any) -> str:
 
 
 def _scene(rng: random.Random, image_size: int) -> tuple[PILImage.Image, str, list[float]]:
-    """A square of one colour on a grey ground: the picture, the colour's name, the box in 0-1."""
+    """Draw a square of one colour on grey; return the image, the name of the colour, and the box in 0-1."""
     ground = rng.randrange(60, 200)
     image = PILImage.new("RGB", (image_size, image_size), (ground, ground, ground))
     side = rng.randrange(image_size // 4, image_size // 2)
@@ -144,7 +144,7 @@ def _scene(rng: random.Random, image_size: int) -> tuple[PILImage.Image, str, li
 
 
 def _question(task: str, colour: str, box: list[float]) -> tuple[str, list[str]]:
-    """The prompt and the references of a scene; the first reference is the completion."""
+    """Return the prompt and the references of a scene; the first reference is the completion."""
     corners = "[" + ", ".join(f"{edge:.3f}" for edge in box) + "]"
     return {
         "vqa": ("Which colour?", [colour]),
@@ -157,7 +157,7 @@ def _question(task: str, colour: str, box: list[float]) -> tuple[str, list[str]]
 
 
 def tiny_rows(num_rows: int, seed: int = 0, task: str = "vqa", image_size: int = 16) -> Dataset:
-    """Rows in the project's format, one picture each; the same arguments give the same rows."""
+    """Return rows in the project's format, with one image each; the same arguments give the same rows."""
     rng = random.Random(f"{seed}/{task}")
     rows = []
     for index in range(num_rows):
@@ -183,9 +183,9 @@ def tiny_federation(
     seed: int = 0,
     image_size: int = 16,
 ) -> DatasetDict:
-    """Client splits of the given sizes, and `validation` and `test` with `test_rows` rows of each client.
+    """Return client splits of the given sizes, and `validation` and `test` with `test_rows` rows of each client.
 
-    A client's task is "vqa" unless `tasks` names another. Evaluation rows carry their `client_id`.
+    The task of a client is "vqa" unless `tasks` has another one. Evaluation rows have a column `client_id`.
     """
     sizes = {"client_00": 5, "client_01": 3} if sizes is None else sizes
     splits: dict[str, Dataset] = {}

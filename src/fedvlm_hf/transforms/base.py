@@ -196,7 +196,8 @@ def resolve_transforms(
         `tuple[Transform, ...]`: the transforms.
 
     Raises:
-        `ValueError`: on an unknown name or knob, a knob out of its range, or a combination without a meaning.
+        `ValueError`: on an unknown name or knob, a knob that is missing or out of its range, or a combination without
+            a meaning.
 
     Example:
 
@@ -208,26 +209,49 @@ def resolve_transforms(
     (Quantize(bits=8),)
     ```
     """
+    if isinstance(transforms, str):
+        raise ValueError(f"`transforms` must be a list of names, such as ['clip', 'gaussian'], got {transforms!r}.")
     classes = [t if isinstance(t, Transform) else _find(t) for t in transforms or ()]
-    named = [cls for cls in classes if isinstance(cls, type)]
-    knobs = {cls: {f.name for f in dataclasses.fields(cls) if f.init} for cls in named}
-    for key in kwargs or {}:
-        if not any(key in names for names in knobs.values()):
-            valid = sorted(set().union(*knobs.values()))
+    _check_knobs([cls for cls in classes if isinstance(cls, type)], kwargs or {})
+    made = tuple(
+        cls(**{key: value for key, value in (kwargs or {}).items() if key in _knobs(cls)})
+        if isinstance(cls, type)
+        else cls
+        for cls in classes
+    )
+    if made and not method.client.takes_strategy:
+        raise ValueError(
+            f"`transforms` changes what travels between clients and server, and with `method` "
+            f"{type(method.client).__name__} nothing does. Leave `transforms` out."
+        )
+    for index, transform in enumerate(made):
+        transform.check_use(method, made[:index])
+    # any tensor shows whether each transform takes the format that the one before it leaves
+    TransformChain(made).layout(ClientTask(0, "", TensorDict({"w": torch.Size([1])})))
+    return made
+
+
+def _knobs(cls: type[Transform]) -> dict[str, dataclasses.Field]:
+    return {field.name: field for field in dataclasses.fields(cls) if field.init}
+
+
+def _check_knobs(classes: Sequence[type[Transform]], kwargs: Mapping[str, Any]) -> None:
+    """Refuse knobs that no transform has, and transforms without a knob that they need."""
+    valid = sorted({name for cls in classes for name in _knobs(cls)})
+    for key in kwargs:
+        if key not in valid:
             raise ValueError(
                 unknown_name_message("transform_kwargs", key, valid)
                 if valid
                 else f"`transform_kwargs` has {key!r}, but no transform in `transforms` has knobs."
             )
-    made = tuple(
-        cls(**{key: value for key, value in (kwargs or {}).items() if key in knobs[cls]})
-        if isinstance(cls, type)
-        else cls
-        for cls in classes
-    )
-    for index, transform in enumerate(made):
-        transform.check_use(method, made[:index])
-    return made
+    for cls in classes:
+        for name, field in _knobs(cls).items():
+            if name not in kwargs and field.default is field.default_factory is dataclasses.MISSING:
+                raise ValueError(
+                    f"`transform_kwargs` has no {name!r}, which {cls.__name__} in `transforms` needs: "
+                    f"{field.metadata.get('help', 'it has no default.')}"
+                )
 
 
 def _find(name: Any) -> type[Transform]:

@@ -149,7 +149,7 @@ def test_further_columns_are_kept(tmp_path):
     assert (first.id, second.id, first.references, second.references) == ("x", "a-1", ("true",), ("4",))
 
 
-def test_boxes_are_written_our_way(tmp_path):
+def test_boxes_are_written_in_the_text_form_of_rows(tmp_path):
     (row,) = one(
         tmp_path, {"task": "grounding", "expression": "the cat", "answer": "[0, 0.25,0.5, 1]"}, wording="plain"
     )
@@ -158,7 +158,7 @@ def test_boxes_are_written_our_way(tmp_path):
     assert row.prompt[0]["content"] == "Where is the cat?"
 
 
-def test_of_options_the_letter_is_learned(tmp_path):
+def test_the_answer_to_a_multiple_choice_question_is_a_letter(tmp_path):
     """As a list or divided by |; the answer is an option's text or letter."""
     first, second = one(
         tmp_path,
@@ -169,11 +169,11 @@ def test_of_options_the_letter_is_learned(tmp_path):
     assert first.prompt[0]["content"] == "Which?\nA. cat\nB. dog"
     assert (first.task, first.references, second.references) == ("vqa", ("B",), ("C",))
     assert second.completion[0]["content"] == "C"
-    with pytest.raises(ValueError, match=r"`answer` 'cow' is none of the `choices`"):
+    with pytest.raises(ValueError, match=r"`answer` 'cow' is neither one of the `choices`"):
         one(tmp_path, {"question": "Which?", "choices": ["cat", "dog"], "answer": "cow"})
 
 
-def test_a_prompt_is_asked_as_it_is(tmp_path):
+def test_a_prompt_is_used_unchanged(tmp_path):
     (row,) = one(tmp_path, {"prompt": "Say a\n letter.", "answer": "b", "task": "report"}, wording="polite")
     assert (row.task, row.prompt) == ("report", [{"role": "user", "content": "Say a\n letter."}])
 
@@ -181,18 +181,18 @@ def test_a_prompt_is_asked_as_it_is(tmp_path):
 @pytest.mark.parametrize(
     ("row", "problem"),
     [
-        ({"question": "q"}, "no value in `answer`"),
+        ({"question": "q"}, "`answer` is missing"),
         ({"question": "q", "prompt": "p", "answer": "a"}, "a `question` and a `prompt`"),
         ({"answer": "a", "task": "vqa"}, "'vqa' needs the column `question`"),
         ({"answer": "a", "task": "poem"}, "`task` 'poem' is unknown"),
-        ({"answer": "a", "split": "dev"}, "`split` 'dev' is none of"),
-        ({"answer": "a", "references": [1]}, r"`references` \[1\] is no list of answers"),
-        ({"answer": ["a"]}, "`answer` is a list, neither text nor number"),
-        ({"answer": "left", "task": "detection", "target": "lung"}, "'left' is no box"),
+        ({"answer": "a", "split": "dev"}, "`split` 'dev' is not one of"),
+        ({"answer": "a", "references": [1]}, r"`references` \[1\] is not a list of answers"),
+        ({"answer": ["a"]}, "`answer` must be text or a number, got a list"),
+        ({"answer": "left", "task": "detection", "target": "lung"}, "'left' is not a box"),
         ({"answer": "[0, 0, 640, 480]", "task": "detection", "target": "lung"}, "fractions of the image"),
-        ({"answer": "a", "client_id": ["b"]}, "`client_id` is a list"),
-        ({"answer": "a", "images": "b"}, "the column `images` is made by the build"),
-        ({"answer": "a", "id": "a-0"}, "the `id` 'a-0' came before"),
+        ({"answer": "a", "client_id": ["b"]}, "`client_id` must be text or a number, got a list"),
+        ({"answer": "a", "images": "b"}, "the build adds a column `images`"),
+        ({"answer": "a", "id": "a-0"}, "the `id` 'a-0' is not unique"),
     ],
 )
 def test_bad_rows_are_named(tmp_path, row, problem):
@@ -202,11 +202,13 @@ def test_bad_rows_are_named(tmp_path, row, problem):
 
 def test_an_unknown_client_is_named(raw):
     write_csv(raw / "test.csv", [question(0, client_id="site_x")])
-    with pytest.raises(ValueError, match=r"test\.csv, line 2: `client_id` 'site_x' is none of \['site-c', 'site_a'"):
+    with pytest.raises(
+        ValueError, match=r"test\.csv, line 2: `client_id` 'site_x' is not one of \['site-c', 'site_a'"
+    ):
         Custom().read(raw, Work())
 
 
-def test_held_out_rows_alone_are_no_dataset(tmp_path):
+def test_a_dataset_needs_rows_of_clients(tmp_path):
     write_image(tmp_path / "raw" / "images" / "0.png", 0)
     write_csv(tmp_path / "raw" / "test.csv", [question(0)])
     with pytest.raises(ValueError, match=r"(?s)has no client, only \['test'\]\. Expected is:.*site_a\.csv"):
@@ -216,13 +218,13 @@ def test_held_out_rows_alone_are_no_dataset(tmp_path):
 def test_too_few_images_say_what_to_do(tmp_path):
     write_image(tmp_path / "raw" / "1.png", 1)
     write_csv(tmp_path / "raw" / "a.csv", [{"image": "1.png", "answer": "x"}])
-    with pytest.raises(ValueError, match=r"stratum 'a' with its 1 groups.*strata are clients.*test\.csv"):
+    with pytest.raises(ValueError, match=r"stratum 'a' \(groups: 1\).*strata are clients.*test\.csv"):
         Custom().read(tmp_path / "raw", Work())
 
 
 def test_shares_must_leave_something(tmp_path):
     for shares in ({"test_share": -0.1}, {"test_share": 0.9, "validation_share": 0.1}):
-        with pytest.raises(ValueError, match="must leave some to train on"):
+        with pytest.raises(ValueError, match="so that each client has images to train on"):
             Custom(**shares)
 
 

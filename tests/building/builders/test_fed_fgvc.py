@@ -23,7 +23,7 @@ def build(raw, **options):
     work = Work()
     builder = FedFGVC(**options)
     examples = builder.read(raw, work)
-    assert work.tally.kept == len(examples)
+    assert work.counts.kept == len(examples)
     return examples, {p.name: p for p in builder.partitions(examples)}, work
 
 
@@ -45,7 +45,7 @@ def test_it_is_registered():
     assert BUILDERS.get("fed_fgvc") is FedFGVC
 
 
-def test_the_official_parts_are_the_splits(built):
+def test_the_official_splits_are_kept(built):
     examples, _, work = built
     assert Counter(column(examples, "split")) == {"train": 56, "validation": 14, "test": 21}
     assert sorted(work.sources) == [
@@ -54,7 +54,7 @@ def test_the_official_parts_are_the_splits(built):
     ]  # fmt: skip
 
 
-def test_a_photograph_in_two_parts_stays_in_the_later_one(tmp_path):
+def test_a_photograph_in_two_splits_stays_in_the_later_one(tmp_path):
     """The first test image (34309 + 56 + 14 = 34379) is copied over the first training image."""
     raw = write_raw(tmp_path)
     images = raw / "data" / "images"
@@ -75,12 +75,12 @@ def test_a_row(built):
     assert example.columns == {"manufacturer": "Cirrus Aircraft", "image_id": "0034317"}
 
 
-def test_all_configurations_are_there_and_noniid_is_the_default(built):
+def test_all_configurations_exist_and_noniid_is_the_default(built):
     assert list(built[1]) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_clients_hold_the_training_part_and_nothing_else(built, name):
+def test_clients_have_exactly_the_training_rows(built, name):
     examples, partitions, _ = built
     partition = partitions[name]
     for example, split, client_id in zip(examples, partition.splits, partition.client_ids, strict=True):
@@ -91,14 +91,14 @@ def test_clients_hold_the_training_part_and_nothing_else(built, name):
     assert clients == {f"client_{k:02d}" for k in range(len(clients))}
 
 
-def test_noniid_is_a_client_a_manufacturer(built):
+def test_noniid_has_one_client_per_manufacturer(built):
     """In sorted order, capitals first, so that `de Havilland` is the last."""
     examples, partitions, _ = built
     assert list(partitions["noniid"].client_names.values()) == list(MANUFACTURERS)
     assert list(cells(examples, partitions["noniid"]).values()) == [Counter({name: 8}) for name in MANUFACTURERS]
 
 
-def test_held_out_rows_are_of_their_manufacturers_client(built):
+def test_held_out_rows_belong_to_the_client_of_their_manufacturer(built):
     examples, partitions, _ = built
     partition = partitions["noniid"]
     for name, client_id in zip(column(examples, "manufacturer"), partition.client_ids, strict=True):
@@ -135,7 +135,7 @@ def test_iid_spreads_every_manufacturer(built):
 
 
 def test_a_small_alpha_skews_more(built):
-    """The mean share of a client's commonest manufacturer falls as alpha rises."""
+    """The mean share of a client's most frequent manufacturer falls as alpha rises."""
     examples, partitions, _ = built
     skew = []
     for alpha in ("0.05", "1"):
@@ -145,21 +145,21 @@ def test_a_small_alpha_skews_more(built):
     assert skew[0] > skew[1]
 
 
-def test_a_draw_with_an_empty_client_is_drawn_again(built):
+def test_a_draw_with_an_empty_client_is_repeated(built):
     """Seven makers of eight rows: the first draw at 0.05 leaves a client empty. The rule says which draw it is."""
     examples, partitions, _ = built
-    found = re.search(r"draw (\d+), of seed (\d+)\.$", partitions["dirichlet-0.05"].rule)
+    found = re.search(r"draw (\d+), with seed (\d+)\.$", partitions["dirichlet-0.05"].rule)
     draw, seed = map(int, found.groups())
     assert draw > 1
     assert seed == (draw - 1) * 1_000_003
-    assert partitions["dirichlet-1"].rule.endswith("draw 1, of seed 0.")
+    assert partitions["dirichlet-1"].rule.endswith("draw 1, with seed 0.")
     labels = [example.columns["manufacturer"] for example in examples if example.split == "train"]
     for earlier in range(draw - 1):
         with pytest.raises(ValueError, match="with 0 of 56 rows"):
             dirichlet(labels, 7, 0.05, earlier * 1_000_003)
 
 
-def test_too_few_rows_for_every_client_are_told(tmp_path):
+def test_too_few_rows_for_every_client_are_refused(tmp_path):
     """Two rows for each of 7 makers, and as many clients: iid cannot give each client a row of every maker."""
     raw = write_raw(tmp_path, raw_lines(counts={"train": 2, "val": 1, "test": 1}))
     with pytest.raises(ValueError, match=r"the 2 rows of 'ATR' cannot be spread over `num_clients=7`"):
@@ -172,7 +172,9 @@ def test_the_seed_chooses(tmp_path, built):
         assert (partition.splits == other[name].splits) == name.startswith("noniid")
 
 
-def test_draws_that_all_leave_a_client_empty_are_told(tmp_path, monkeypatch):
+def test_only_draws_with_an_empty_client_are_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(fed_fgvc, "_MAX_DRAWS", 1)
-    with pytest.raises(ValueError, match=r"dirichlet-0.05: each of 1 draws from `seed=0` on .* 56 training rows"):
+    with pytest.raises(
+        ValueError, match=r"dirichlet-0.05: each of 1 draws starting with `seed=0` .* 56 training rows"
+    ):
         build(write_raw(tmp_path))

@@ -1,4 +1,4 @@
-"""Fed-Med: four downloads, three tasks, a client a task; no image of a held-out row in a client."""
+"""Fed-Med: four downloads, three tasks, one client per task; no client has an image of a held-out row."""
 
 import shutil
 from collections import Counter
@@ -17,7 +17,7 @@ from fedvlm_hf.building.work import Work
 
 
 def slake_rows():
-    """Six English questions of the chest, of which the last has no answer, one of the abdomen, one in Chinese."""
+    """Six English questions about the chest (the last has no answer), one about the abdomen, one in Chinese."""
     places = ("Lung", "Chest_lung", "Chest_heart", "Chest_mediastinal", "Lung", "Lung")
     rows = [
         raw_slake.row(qid, qid, "en", "Organ", "Which organ?", "Lung" if qid < 5 else "", location=place)
@@ -43,7 +43,7 @@ def raw(tmp_path_factory):
 def read(raw, **options):
     work = Work()
     examples = FedMed(num_reports=20, **options).read(raw, work)
-    assert work.tally.kept == len(examples)
+    assert work.counts.kept == len(examples)
     return examples, work
 
 
@@ -64,7 +64,7 @@ def test_every_source_gives_its_rows(examples):
     assert {tuple(example.columns) for example in examples} == {("source", "subset", "region", "study_id")}
 
 
-def test_slake_keeps_its_parts(examples):
+def test_slake_keeps_its_splits(examples):
     rows = [e for e in examples if e.columns["source"] == "slake"]
     assert [(e.id, e.split, e.columns["region"]) for e in rows] == [
         ("slake-0", "train", "Lung"),
@@ -86,7 +86,7 @@ def test_vqa_rad_is_held_out_by_image(examples):
 
 
 def test_boxes_are_those_of_fed_radgenome(raw, examples):
-    """The same rows but for the columns, which are the dataset's own."""
+    """The same rows except for the additional columns."""
     own = [replace(e, columns={}) for e in examples if e.task == "detection"]
     assert own == [replace(e, columns={}) for e in FedRadGenome().read(raw / "radgenome", Work())]
     assert next(e.columns for e in examples if e.id == "radgenome-train_1_a_1-005-heart") == {
@@ -97,7 +97,7 @@ def test_boxes_are_those_of_fed_radgenome(raw, examples):
     }
 
 
-def test_a_report_row_is_whole(raw):
+def test_a_report_row_is_complete(raw):
     examples, _ = read(raw, tasks="report")
     row = next(e for e in examples if e.split == "test")
     number = int(row.columns["study_id"][1:]) - 50000000
@@ -111,7 +111,7 @@ def test_a_report_row_is_whole(raw):
     assert row.image.key.endswith(f"/s{50000000 + number}/c{number:04d}-dicom.jpg")
 
 
-def test_reports_are_drawn_by_the_official_parts(raw):
+def test_reports_are_drawn_from_the_official_splits(raw):
     """Of 20: 20 % = 4 test of 6, 10 % = 2 validation of 4, 14 train of 20; another seed, another draw."""
     first, work = read(raw, tasks="report")
     assert Counter(column(first, "split")) == {"train": 14, "validation": 2, "test": 4}
@@ -127,9 +127,9 @@ def test_reports_without_text_are_counted_and_others_drawn(raw, tmp_path):
     raw_mimic_cxr.write_raw(tmp_path / "mimic_cxr", studies)
     examples, work = read(tmp_path, tasks="report")
     assert Counter(column(examples, "split")) == {"train": 10, "validation": 2, "test": 3}
-    counts = {line["what"]: line["count"] for line in work.tally.lines}
-    assert counts["reports fewer than asked for in train"] == 4
-    assert counts["reports fewer than asked for in test"] == 1
+    counts = {line["what"]: line["count"] for line in work.counts.lines}
+    assert counts["reports fewer than requested in train"] == 4
+    assert counts["reports fewer than requested in test"] == 1
     assert counts["reports of MIMIC-CXR without text"] >= 13  # all such of train and test
 
 
@@ -142,8 +142,8 @@ def test_a_patient_stays_in_one_split(tmp_path):
     examples = FedMed(num_reports=29, tasks="report").read(tmp_path, work)  # 20 train, 3 validation, 6 test
     assert "s50000019" not in column(examples, "study_id")
     assert Counter(column(examples, "split")) == {"train": 19, "validation": 3, "test": 6}
-    counts = {line["what"]: line["count"] for line in work.tally.lines}
-    assert counts["studies whose patient is in a later part too"] == 1
+    counts = {line["what"]: line["count"] for line in work.counts.lines}
+    assert counts["studies whose patient is also in a later split"] == 1
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_report_text(sections, text):
     assert report_text(sections) == text
 
 
-def test_noniid_has_a_client_a_task(examples):
+def test_noniid_has_one_client_per_task(examples):
     noniid, iid = FedMed().partitions(examples)
     tasks = ("vqa", "detection", "report")
     assert noniid.client_names == {f"client_{k:02d}": task for k, task in enumerate(tasks)}
@@ -171,7 +171,7 @@ def test_noniid_has_a_client_a_task(examples):
         assert min(sizes) > 0 and max(sizes) - min(sizes) <= 1
 
 
-def test_no_image_of_a_held_out_row_is_a_client_s(examples):
+def test_no_client_has_an_image_of_a_held_out_row(examples):
     held_out = {e.image.load() for e in examples if e.split != "train"}
     assert not held_out & {e.image.load() for e in examples if e.split == "train"}
 
@@ -185,8 +185,8 @@ def test_an_image_in_two_sources_leaves_the_training_row(raw, tmp_path):
     shutil.copy(tmp_path / "slake" / "imgs" / "xmlab4" / "source.jpg", tmp_path / "vqa_rad" / key)
     after, work = read(tmp_path, tasks="vqa")
     assert [e.id for e in after] == [e.id for e in before if e.image.key != key]
-    counts = {line["what"]: line["count"] for line in work.tally.lines}
-    assert counts["train rows whose image is in validation or test too"] == len(before) - len(after) >= 2
+    counts = {line["what"]: line["count"] for line in work.counts.lines}
+    assert counts["train rows whose image is also in validation or test"] == len(before) - len(after) >= 2
 
 
 def test_two_tasks_are_two_clients(raw, tmp_path):
@@ -205,20 +205,20 @@ def test_an_absent_source_is_named(raw, tmp_path):
         FedMed().read(tmp_path, Work())
 
 
-def test_the_hub_copy_of_vqa_rad_will_not_do(raw, tmp_path):
+def test_the_hub_copy_of_vqa_rad_is_refused(raw, tmp_path):
     (tmp_path / "slake").symlink_to(raw / "slake")
     raw_vqa_rad.write_hub(tmp_path / "vqa_rad")
-    with pytest.raises(ValueError, match="does not say which organ an image shows"):
+    with pytest.raises(ValueError, match="which has no organs"):
         FedMed(tasks="vqa").read(tmp_path, Work())
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"tasks": "vqa,boxes"}, r"`tasks='vqa,boxes'` must be different ones of \['vqa', 'detection', 'report'\]"),
-        ({"tasks": "vqa,vqa"}, r"`tasks='vqa,vqa'` must be different ones"),
+        ({"tasks": "vqa,boxes"}, r"`tasks='vqa,boxes'` must be one or several of \['vqa', 'detection', 'report'\]"),
+        ({"tasks": "vqa,vqa"}, r"`tasks='vqa,vqa'` must be one or several of"),
         ({"num_reports": 9}, r"`num_reports=9` cannot be split"),
-        ({"num_volumes": 0}, r"`num_volumes=0` volumes cannot be drawn"),
+        ({"num_volumes": 0}, r"`num_volumes=0` must be 1 or more"),
     ],
 )
 def test_wrong_options_are_refused(options, message):

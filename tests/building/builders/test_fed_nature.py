@@ -60,7 +60,7 @@ def test_rows_of_each_task(raw):
     assert vqa.image.load() == (raw / "train2014" / "COCO_train2014_000000000001.jpg").read_bytes()
 
 
-def test_every_row_is_as_rows_have_to_be(raw):
+def test_every_row_is_valid(raw):
     for example in FedNature(wording="plain").read(raw, Work()):
         for name in ("prompt", "completion", "task"):
             assert value_problem(name, getattr(example, name)) is None
@@ -80,20 +80,20 @@ def test_only_images_that_all_tasks_have(raw):
     parts = {split: images_of(examples, split) for split in ("train", "validation", "test")}
     assert {split: len(ids) for split, ids in parts.items()} == {"train": 14, "validation": 2, "test": 4}
     assert set.union(*parts.values()) == {str(k) for k in range(1, 21)}
-    too_few = {line["what"]: line["count"] for line in work.tally.lines if "fewer" in line["what"]}
-    assert too_few["classification: train rows fewer than are drawn"] == 4200 - 14
-    assert too_few["vqa: test rows fewer than are drawn"] == 1200 - 2 * 4
+    too_few = {line["what"]: line["count"] for line in work.counts.lines if "fewer" in line["what"]}
+    assert too_few["classification: train rows fewer than requested"] == 4200 - 14
+    assert too_few["vqa: test rows fewer than requested"] == 1200 - 2 * 4
 
 
 def test_counts_of_what_was_read_left_out_and_drawn(raw):
     """10 rows a task: 7, 1 and 2. Of the 47 questions 7 are on other images (26-28 twice, 501), 30 are not drawn."""
     work = Work(raw=raw)
     examples = FedNature(rows_per_task=10).read(raw, work)
-    assert len(examples) == work.tally.kept == 40
+    assert len(examples) == work.counts.kept == 40
     assert Counter((e.task, e.split) for e in examples) == {
         (task, split): count for task in TASKS for split, count in (("train", 7), ("validation", 1), ("test", 2))
     }
-    counts = {line["what"]: line["count"] for line in work.tally.lines}
+    counts = {line["what"]: line["count"] for line in work.counts.lines}
     assert counts["linked images"] == 20
     assert counts["empty phrases of RefCOCO"] == 2
     for task, (read, unusable, unlinked, not_drawn) in {
@@ -102,7 +102,7 @@ def test_counts_of_what_was_read_left_out_and_drawn(raw):
         "caption": (26, 1, 4, 11),
         "classification": (30, 2, 8, 10),
     }.items():
-        assert [line["count"] for line in work.tally.lines if line["what"].endswith(f"for {task}")] == [read]
+        assert [line["count"] for line in work.counts.lines if line["what"].endswith(f"for {task}")] == [read]
         assert counts[f"{task}: image without rows of the other tasks"] == unlinked
         assert counts[f"{task}: not drawn"] == not_drawn
         left_out = counts.get(f"{task}: ref without a phrase", counts.get(f"{task}: image without an object"))
@@ -120,7 +120,7 @@ def test_no_held_out_image_is_in_a_client_of_any_task(raw):
     assert not validation & train
 
 
-def test_an_image_that_lies_twice_under_two_ids_is_held_out_too(raw):
+def test_equal_images_with_two_ids_are_both_held_out(raw):
     """A training image becomes a copy of a test image: all of its rows go."""
     before = FedNature().read(raw, Work())
     train, test = (min(images_of(before, split), key=int) for split in ("train", "test"))
@@ -164,14 +164,14 @@ def test_more_rows_are_drawn_on_top_of_fewer(raw):
     assert few < more
 
 
-def test_images_need_not_be_there_to_count(raw):
+def test_rows_are_counted_without_images(raw):
     shutil.rmtree(raw / "train2014")
     work = Work()
     assert len(FedNature().read(raw, work)) == 102
-    assert {"images without a file", "linked images"} <= {line["what"] for line in work.tally.lines}
+    assert {"images without a file", "linked images"} <= {line["what"] for line in work.counts.lines}
 
 
-def test_a_client_a_task(raw):
+def test_noniid_has_one_client_per_task(raw):
     builder = FedNature(rows_per_task=10)
     examples = builder.read(raw, Work())
     noniid, _ = builder.partitions(examples)

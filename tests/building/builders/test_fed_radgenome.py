@@ -1,4 +1,4 @@
-"""Fed-RadGenome: two slices a volume, boxes from masks, patients in one split, a client an organ."""
+"""Fed-RadGenome: two slices per volume, boxes from masks, each patient in one split, one client per organ."""
 
 import io
 from collections import Counter
@@ -55,7 +55,7 @@ def test_a_volume_has_a_chest_and_an_abdomen_slice(examples):
     assert found == {key: (box,) for key, box in BOXES.items()}
 
 
-def test_a_row_is_whole(examples):
+def test_a_row_is_complete(examples):
     row = next(e for e in examples if e.id == "radgenome-valid_1_a_1-005-heart")
     assert row.task == "detection"
     assert row.prompt[0]["content"] == "Give the bounding box [x1, y1, x2, y2] of the heart in this chest CT slice."
@@ -65,7 +65,7 @@ def test_a_row_is_whole(examples):
     assert row.split == "test"
 
 
-def test_the_box_holds_the_organ_in_the_stored_picture(examples):
+def test_the_box_surrounds_the_organ_in_the_stored_picture(examples):
     """The darkest pixels of the chest slice inside the body are the lungs: -800 HU is 42 of 255."""
     row = next(e for e in examples if e.id == "radgenome-train_2_a_1-005-lung")
     picture = np.asarray(Image.open(io.BytesIO(row.image.load())))
@@ -104,7 +104,7 @@ def test_patients_stay_together_and_valid_is_test(examples):
 
 
 @pytest.mark.parametrize("part", ["train", "valid"])
-def test_of_one_part_patients_are_held_out(part, tmp_path):
+def test_patients_are_held_out_if_there_is_only_one_split(part, tmp_path):
     """10 patients: 2 test, 1 validation, 7 train."""
     raw = write_raw(tmp_path, names=[f"{part}_{k}_a_1" for k in range(1, 11)])
     examples = FedRadGenome().read(raw, Work())
@@ -117,8 +117,8 @@ def test_counts_add_up(raw):
     the chest slice of each: 52."""
     work = Work()
     examples = FedRadGenome().read(raw, work)
-    assert work.tally.kept == len(examples) == 52
-    counts = {line["what"]: line["count"] for line in work.tally.lines}
+    assert work.counts.kept == len(examples) == 52
+    counts = {line["what"]: line["count"] for line in work.counts.lines}
     assert counts["volumes found"] == counts["volumes with two slices"] == 13
     assert counts["organs in slices"] == 78
     assert counts["organs too small in the slice"] == 26
@@ -140,8 +140,8 @@ def test_what_is_missing_empty_or_small_is_counted(tmp_path):
     write_masks(tmp_path, "train_3_a_1", {organ: masks[organ] for organ in ("heart", "lung")})
     work = Work()
     examples = FedRadGenome().read(tmp_path, work)
-    assert work.tally.kept == len(examples) == 9
-    counts = {line["what"]: line["count"] for line in work.tally.lines}
+    assert work.counts.kept == len(examples) == 9
+    counts = {line["what"]: line["count"] for line in work.counts.lines}
     assert counts["volumes without a mask of the three organs"] == 1
     assert (counts["volumes with two slices"], counts["volumes with one slice"]) == (2, 1)
     assert counts["organs whose mask is empty"] == 2
@@ -161,7 +161,7 @@ def test_an_organ_of_one_percent_has_a_box_and_less_has_none(tmp_path):
     assert [result["small"] for result in found] == [0, 1]
 
 
-def test_parts_make_up_an_organ(tmp_path):
+def test_the_union_of_parts_is_the_mask_of_an_organ(tmp_path):
     """Both lungs of the anatomy masks give the box of the region's mask of the lungs."""
     masks = organ_masks()
     write_volume(tmp_path, "train_1_a_1", 0)
@@ -176,7 +176,7 @@ def test_some_volumes_are_drawn_by_the_seed(raw):
     def drawn(seed):
         work = Work()
         rows = FedRadGenome(num_volumes=6, seed=seed).read(raw, work)
-        counts = {line["what"]: line["count"] for line in work.tally.lines}
+        counts = {line["what"]: line["count"] for line in work.counts.lines}
         assert counts["volumes not drawn"] == 7
         return {e.columns["volume"] for e in rows}
 
@@ -184,7 +184,7 @@ def test_some_volumes_are_drawn_by_the_seed(raw):
     assert drawn(0) == drawn(0) != drawn(1)
 
 
-def test_noniid_has_a_client_an_organ(examples):
+def test_noniid_has_one_client_per_organ(examples):
     noniid, iid = FedRadGenome().partitions(examples)
     organs = ("abdomen", "heart", "lung")
     assert noniid.client_names == {f"client_{k:02d}": organ for k, organ in enumerate(organs)}
@@ -209,7 +209,7 @@ def test_iid_spreads_organs_evenly(examples):
         assert sum(sizes) and max(sizes) - min(sizes) <= 1
 
 
-def test_no_client_holds_a_test_slice(examples):
+def test_no_client_has_a_test_slice(examples):
     for partition in FedRadGenome().partitions(examples):
         keys = {True: set(), False: set()}
         for example, split in zip(examples, partition.splits, strict=True):
@@ -228,10 +228,10 @@ def test_equal_slices_of_two_splits_leave_the_held_out_one(tmp_path):
     examples = FedRadGenome().read(raw, work)
     assert "train_1_a_1" not in {e.columns["volume"] for e in examples}
     assert sum(e.columns["volume"] == "valid_1_a_1" for e in examples) == 4
-    assert work.tally.kept == len(examples)
+    assert work.counts.kept == len(examples)
 
 
-def test_a_killed_build_goes_on_where_it_was(raw, tmp_path):
+def test_a_killed_build_continues_where_it_stopped(raw, tmp_path):
     """The second read takes every volume's slices from the journal: it works with the masks gone."""
     folder = tmp_path / "work"
     folder.mkdir()
@@ -269,7 +269,7 @@ def test_a_truncated_mask_is_an_error_with_its_path(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_volumes": 0}, r"`num_volumes=0` volumes cannot be drawn"),
+        ({"num_volumes": 0}, r"`num_volumes=0` must be 1 or more"),
         ({"axes": "LP"}, r"`axes='LP'` must be three letters"),
     ],
 )
@@ -278,12 +278,12 @@ def test_wrong_options_are_refused(options, message):
         FedRadGenome(**options)
 
 
-def test_more_volumes_than_there_are_is_an_error(raw):
+def test_more_volumes_than_exist_are_an_error(raw):
     with pytest.raises(ValueError, match=r"`num_volumes=14` is more than the 13 volumes with masks"):
         FedRadGenome(num_volumes=14).read(raw, Work())
 
 
-def test_masks_of_other_organs_only_is_an_error(tmp_path):
+def test_only_masks_of_other_organs_are_an_error(tmp_path):
     write_volume(tmp_path, "train_1_a_1", 0)
     write_masks(tmp_path, "train_1_a_1", {"bone": organ_masks()["heart"]})
     with pytest.raises(ValueError, match=r"none of the 1 volumes has a mask of \['abdomen', 'heart', 'lung'\]"):

@@ -34,12 +34,12 @@ def build(raw, **options):
     work = Work()
     builder = FedScienceCap(**{"min_rows": 4, **options})
     examples = builder.read(raw, work)
-    assert work.tally.kept == len(examples)
+    assert work.counts.kept == len(examples)
     return examples, {p.name: p for p in builder.partitions(examples)}, work
 
 
 def excluded(work):
-    return {line["what"]: line["count"] for line in work.tally.lines if line["step"] == "excluded"}
+    return {line["what"]: line["count"] for line in work.counts.lines if line["step"] == "excluded"}
 
 
 def test_it_is_registered():
@@ -52,8 +52,8 @@ def test_every_exclusion_is_counted(raw):
     assert excluded(work) == {
         "problems without an image": 2,
         "problems without a target text": 1,
-        "train rows whose image is in validation or test too": 1,
-        "validation rows whose image is in test too": 1,
+        "train rows whose image is also in validation or test": 1,
+        "validation rows whose image is also in test": 1,
         "problems of category Rocks": 1,
     }
     assert column(examples, "pid") == ["0", "1", "2", "4", "6", "7", "10", "13", "14", "15"]
@@ -99,7 +99,7 @@ def test_the_parquet_with_captions_is_refused(hub):
         build(hub)
 
 
-def test_noniid_is_a_client_a_category(raw):
+def test_noniid_has_one_client_per_category(raw):
     """Magnets 4 6 7, Maps 0 1 2."""
     examples, partitions, _ = build(raw)
     partition = partitions["noniid"]
@@ -123,7 +123,7 @@ def test_iid_spreads_every_category(raw):
         assert sorted(found[f"client_0{k}", category] for k in range(2)) == [1, 2]
 
 
-def test_no_held_out_image_is_a_clients(raw):
+def test_no_client_has_a_held_out_image(raw):
     examples, partitions, _ = build(raw, caption_from="solution")
     digests = [image_digest(open_image(example.image.load(), example.id)) for example in examples]
     for partition in partitions.values():
@@ -137,7 +137,7 @@ def test_a_category_with_too_few_training_rows_is_left_out(raw):
     """From one row on there are three categories; Rocks has one training row, and iid would have three clients."""
     examples, _, work = build(raw, min_rows=1)
     assert set(column(examples, "category")) == {"Maps", "Magnets"}
-    why = next(line["why"] for line in work.tally.lines if line["what"] == "problems of category Rocks")
+    why = next(line["why"] for line in work.counts.lines if line["what"] == "problems of category Rocks")
     assert why == "1 training rows, too few for 3 clients of iid"
 
 

@@ -19,12 +19,12 @@ def build(raw, **options):
     work = Work()
     builder = FedSlake(**{"min_question_type_rows": 1, **options})
     examples = builder.read(raw, work)
-    assert work.tally.kept == len(examples)
+    assert work.counts.kept == len(examples)
     return examples, {p.name: p for p in builder.partitions(examples)}, work
 
 
 def counts(work, step):
-    return {line["what"]: line["count"] for line in work.tally.lines if line["step"] == step}
+    return {line["what"]: line["count"] for line in work.counts.lines if line["step"] == step}
 
 
 def test_it_is_registered():
@@ -39,8 +39,8 @@ def test_english_is_kept_by_default(raw):
     assert counts(work, "excluded") == {
         "rows in another language": 18,
         "rows without an answer": 1,
-        "train rows whose image is in validation or test too": 0,
-        "validation rows whose image is in test too": 0,
+        "train rows whose image is also in validation or test": 0,
+        "validation rows whose image is also in test": 0,
     }
     assert counts(work, "note")["rows with repeated spaces, repaired"] == 1
     assert sorted(work.sources) == ["test.json", "train.json", "validate.json"]
@@ -76,7 +76,7 @@ def test_a_minimum_that_leaves_nothing_is_refused(raw):
         build(raw, min_question_type_rows=20)
 
 
-def test_both_languages_give_up_rows_of_held_out_images(raw):
+def test_with_both_languages_rows_of_held_out_images_are_left_out(raw):
     """Where a modality's images are (English, Chinese), and which rows go, two English and one Chinese an image.
 
     0 train, train; 1 train, test: 2 train rows go; 2 train, validation: 2; 3 validation, train: 1; 4 test, train: 1;
@@ -84,8 +84,8 @@ def test_both_languages_give_up_rows_of_held_out_images(raw):
     """
     examples, partitions, work = build(raw, languages="en,zh")
     found = counts(work, "excluded")
-    assert found["train rows whose image is in validation or test too"] == 18
-    assert found["validation rows whose image is in test too"] == 6
+    assert found["train rows whose image is also in validation or test"] == 18
+    assert found["validation rows whose image is also in test"] == 6
     assert Counter(column(examples, "split")) == {"train": 11, "validation": 9, "test": 12}
     images = {split: {e.image.key for e in examples if e.split == split} for split in ("train", "validation", "test")}
     assert images["train"] == {"imgs/xmlab0/source.jpg", "imgs/xmlab6/source.jpg", "imgs/xmlab12/source.jpg"}
@@ -95,24 +95,24 @@ def test_both_languages_give_up_rows_of_held_out_images(raw):
         assert ours == images["train"]
 
 
-def test_chinese_alone(raw):
+def test_chinese_only(raw):
     examples, _, _ = build(raw, languages="zh")
     assert Counter(column(examples, "split")) == {"train": 9, "validation": 3, "test": 6}
 
 
-def test_an_image_is_known_by_its_pixels_not_its_name(raw):
+def test_images_are_compared_by_pixels_and_not_by_name(raw):
     """The CT test image (4) takes the place of a training image (1) of two rows."""
     (raw / "imgs" / "xmlab1" / "source.jpg").write_bytes((raw / "imgs" / "xmlab4" / "source.jpg").read_bytes())
     assert Counter(column(build(raw)[0], "split")) == {"train": 18, "validation": 12, "test": 6}
 
 
-def test_images_need_not_be_there(tmp_path):
+def test_images_need_not_exist(tmp_path):
     examples, _, work = build(write_raw(tmp_path, images=False), languages="en,zh")
     assert len(examples) == 32
     assert counts(work, "note")["images without a file"] == 18
 
 
-def test_noniid_is_a_client_a_modality(raw):
+def test_noniid_has_one_client_per_modality(raw):
     """Each modality has 3 training images of 2 rows; Plane is on a CT image and Shape on an MRI."""
     examples, partitions, _ = build(raw)
     partition = partitions["noniid"]
@@ -144,7 +144,7 @@ def test_the_seed_chooses_iid_rows_and_nothing_else(raw):
 
 
 def test_an_unknown_language_is_refused():
-    with pytest.raises(ValueError, match=r"`languages='en,de'`: \['de'\] is none of SLAKE's \['en', 'zh'\]"):
+    with pytest.raises(ValueError, match=r"`languages='en,de'`: \['de'\] is not one of SLAKE's \['en', 'zh'\]"):
         FedSlake(languages="en,de")
 
 

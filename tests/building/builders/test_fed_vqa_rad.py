@@ -71,7 +71,7 @@ def test_the_given_split_says_how_many_test_images_leak(raw):
     """The three test images are the first of each organ, and have training questions too."""
     examples, partitions = build(raw)
     for name in ("noniid", "iid"):
-        assert "3 of its 3 test images" in partitions[name].known_leak
+        assert "3 of 3 test images are also in training" in partitions[name].known_leak
     images = images_of(examples, partitions["noniid"])
     assert images["test"] < images["client_00"] | images["client_01"] | images["client_02"]
 
@@ -114,8 +114,8 @@ def test_the_hub_copy_has_no_natural_clients(tmp_path):
     partitions = {partition.name: partition for partition in builder.partitions(examples)}
     assert list(partitions) == ["iid", "iid-clean"]
     assert set(column(examples, "organ")) == {None}
-    assert work.tally.lines[-1]["count"] == 34
-    assert "no `noniid`" in work.tally.lines[-1]["why"]
+    assert work.counts.lines[-1]["count"] == 34
+    assert "no `noniid`" in work.counts.lines[-1]["why"]
     assert Counter(partitions["iid"].splits) == {"client_00": 10, "client_01": 9, "client_02": 9, "test": 6}
     images = images_of(examples, partitions["iid-clean"])
     assert (len(images["test"]), len(images["validation"])) == (2, 1)
@@ -124,7 +124,7 @@ def test_the_hub_copy_has_no_natural_clients(tmp_path):
 def test_what_was_read_is_counted(raw):
     work = Work()
     FedVqaRad().read(raw, work)
-    assert [(line["step"], line["count"]) for line in work.tally.lines] == [
+    assert [(line["step"], line["count"]) for line in work.counts.lines] == [
         ("read", 28), ("read", 6), ("note", 4), ("note", 12)
     ]  # fmt: skip
-    assert work.tally.kept == 34
+    assert work.counts.kept == 34

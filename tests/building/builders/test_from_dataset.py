@@ -61,7 +61,7 @@ def read(builder, work=None):
     return builder.read(None, work or Work())
 
 
-def test_rows_and_their_own_columns(source):
+def test_rows_and_their_additional_columns(source):
     examples = read(FromDataset(dataset=source, by="organ"))
     assert Counter(example.split for example in examples) == {"train": 60, "test": 6}
     first = examples[0]
@@ -88,7 +88,7 @@ def test_values_in_groups(source):
     assert partition.rule.endswith("in 2 groups.")
 
 
-def test_every_way_that_is_asked_for_is_a_configuration(source):
+def test_every_requested_partition_is_a_configuration(source):
     builder = FromDataset(dataset=source, by="organ", dirichlet=0.5, label="answer", iid=True, num_clients=3)
     partitions = {partition.name: partition for partition in builder.partitions(read(builder))}
     assert list(partitions) == ["noniid", "dirichlet-0.5", "iid"]
@@ -108,7 +108,7 @@ def test_images_are_held_out_with_all_their_rows(tmp_path):
     assert len(test) == 12
     assert len({example.image.key for example in test}) == 6
     assert not {example.image.key for example in test} & {e.image.key for e in examples if e.split == "train"}
-    assert work.tally.kept == 60
+    assert work.counts.kept == 60
 
 
 def test_rows_whose_image_is_held_out_are_left_out(tmp_path):
@@ -126,8 +126,8 @@ def test_rows_whose_image_is_held_out_are_left_out(tmp_path):
         *(f"train-{row:07d}" for row in range(6, 10)), "validation-0000002", "validation-0000003",
         *(f"test-{row:07d}" for row in range(4)),
     ]  # fmt: skip
-    assert work.tally.lines[-1]["count"] == 8
-    assert work.tally.kept == len(examples)
+    assert work.counts.lines[-1]["count"] == 8
+    assert work.counts.kept == len(examples)
 
 
 def test_it_is_written_and_checked_like_any_other(source, tmp_path):
@@ -156,7 +156,7 @@ def test_no_path_of_the_machine_is_written(source, tmp_path):
 
 
 def test_the_same_rows_elsewhere_have_the_same_checksum(tmp_path):
-    """And one other answer another."""
+    """Another answer gives another checksum."""
     sources = []
     for name, answer in [("a", "yes"), ("b", "yes"), ("c", "maybe")]:
         content = rows(range(4))
@@ -186,7 +186,7 @@ def test_an_image_folder(tmp_path):
 
 
 def test_images_travel_to_processes_as_paths(source):
-    """A pickled image holds no pixels: of a dataset of 60 images it is as small as of one."""
+    """A pickled image has no pixels: its size does not depend on the number of images in the dataset."""
     dataset = load_splits(source)["train"]
     image = RowImage("key", dataset, "image", 59)
     content = pickle.dumps(image)
@@ -225,32 +225,35 @@ def test_rows_without_one_image_are_named(images, text):
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({}, "Clients come from --by COLUMN, --dirichlet ALPHA or --iid"),
-        ({"dirichlet": 0.1, "num_clients": 2}, "`dirichlet` and `label` go together"),
-        ({"label": "organ", "by": "organ"}, "`dirichlet` and `label` go together"),
-        ({"iid": True}, "`num_clients` is needed"),
+        ({}, "At least one of --by COLUMN, --dirichlet ALPHA and --iid"),
+        ({"dirichlet": 0.1, "num_clients": 2}, "`dirichlet` and `label` must be used together"),
+        ({"label": "organ", "by": "organ"}, "`dirichlet` and `label` must be used together"),
+        ({"iid": True}, "`num_clients` is required"),
         ({"iid": True, "num_clients": 2, "test_share": 1.0}, r"`test_share=1\.0` must be between"),
     ],
 )
-def test_options_that_do_not_fit(options, text):
+def test_invalid_options(options, text):
     with pytest.raises(ValueError, match=text):
         FromDataset(dataset="x", **options)
 
 
 def test_a_dataset_must_be_named():
-    with pytest.raises(ValueError, match="`dataset` is needed"):
+    with pytest.raises(ValueError, match="`dataset` is required"):
         FromDataset(iid=True, num_clients=2)
 
 
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"by": "colour"}, r"`by='colour'` is no column of .* \['task', 'question', 'answer', 'organ', 'id'\]"),
-        ({"dirichlet": 1, "label": "image", "num_clients": 2}, "`label='image'` is no column of .* with one value"),
-        ({"by": "organ", "split": "all"}, r"`split='all'` is none of .*\['train', 'test'\]"),
-        ({"by": "organ", "image": "picture"}, r"`image='picture'` .* those with images are \['image'\] of"),
-        ({"by": "organ", "answer": "reply"}, r"`answer='reply'` is no column; the columns are \['image', 'question'"),
-        ({"by": "organ", "task": "walk"}, "split train, row 0: the task 'walk' is none of"),
+        ({"by": "colour"}, r"`by='colour'` is not a column of .* \['task', 'question', 'answer', 'organ', 'id'\]"),
+        ({"dirichlet": 1, "label": "image", "num_clients": 2}, "`label='image'` is not a column of .* with one value"),
+        ({"by": "organ", "split": "all"}, r"`split='all'` is not a split of .*\['train', 'test'\]"),
+        ({"by": "organ", "image": "picture"}, r"`image='picture'` .* columns with images are \['image'\] of"),
+        (
+            {"by": "organ", "answer": "reply"},
+            r"`answer='reply'` is not a column; the columns are \['image', 'question'",
+        ),
+        ({"by": "organ", "task": "walk"}, "split train, row 0: the task 'walk' is not one of"),
     ],
 )
 def test_unknown_names_list_the_known_ones(source, options, text):
@@ -274,6 +277,6 @@ def test_a_row_without_a_value(tmp_path):
         builder.partitions(read(builder))
 
 
-def test_a_dataset_that_is_not_there(tmp_path):
+def test_a_dataset_that_does_not_exist(tmp_path):
     with pytest.raises(ValueError, match=r"`dataset`: .*nothing cannot be loaded"):
         load_splits(str(tmp_path / "nothing"))

@@ -1,4 +1,4 @@
-"""Every defect that a folder can have, planted in a clean one, is found by its own check, by file, row and id."""
+"""Each defect that a folder can have is planted in a clean one, and is found by one check, with file, row and id."""
 
 import json
 
@@ -9,7 +9,7 @@ from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 
 from federated_folder import clean_configs, clean_files, png, row, write_folder
 from fedvlm_hf.building.checking.check import check_federation
-from fedvlm_hf.building.checking.findings import Check, Place, failed
+from fedvlm_hf.building.checking.findings import Check, Location, failed
 from fedvlm_hf.building.dataset import from_splits, read_folder
 from fedvlm_hf.building.pieces import DatasetPiece, ParquetPiece
 from fedvlm_hf.building.work import Work
@@ -23,15 +23,15 @@ def checks_of(folder) -> dict[str, Check]:
 
 
 def written(folder, change=None):
-    """The clean folder, or one whose rows `change(files)` changed before they were written."""
+    """Write the clean folder, with rows changed by `change(files)` if it is given."""
     files = clean_files()
     if change is not None:
         change(files)
     return write_folder(folder, files, clean_configs())
 
 
-def expect(checks: dict[str, Check], name: str, place: Place, text: str, count: int = 1) -> None:
-    """One check failed, at this place and with this text, and it alone."""
+def expect(checks: dict[str, Check], name: str, place: Location, text: str, count: int = 1) -> None:
+    """Assert that only this check failed, at this location and with this text."""
     assert failed(checks.values()) == [name]
     assert checks[name].num_problems == count
     assert checks[name].problems[0][0] == place
@@ -44,8 +44,8 @@ def test_a_clean_folder_passes(tmp_path):
     checks = checks_of(written(tmp_path))
     assert failed(checks.values()) == []
     assert not any(check.skipped or check.notes for check in checks.values())
-    assert checks["files"].what.startswith("8 with 20 rows")
-    assert checks["images"].what.endswith("12 different ones")
+    assert checks["files"].what.startswith("all 8 files with 20 rows")
+    assert checks["images"].what.endswith("12 distinct images")
 
 
 def test_load_dataset_reads_what_was_checked(tmp_path):
@@ -76,7 +76,7 @@ MESSAGE = [{"role": "assistant", "content": " "}]
             set_value(A, 2, references=["[0.125, 0.250, 0.500, 1.001]"]), "boxes", (2, "a2"),
             "'[0.125, 0.250, 0.500, 1.001]' is not inside",
         ),
-        (set_value(A, 2, references=["[0.5, 0.2, 0.5, 0.9]"]), "boxes", (2, "a2"), "is no box"),
+        (set_value(A, 2, references=["[0.5, 0.2, 0.5, 0.9]"]), "boxes", (2, "a2"), "is not a box"),
         (
             set_value(A, 2, completion=[{"role": "assistant", "content": "[-0.1, 0.2, 0.5, 0.9]"}]), "boxes",
             (2, "a2"), "is not inside",
@@ -87,10 +87,10 @@ MESSAGE = [{"role": "assistant", "content": " "}]
     ],
 )  # fmt: skip
 def test_a_wrong_row_is_named(tmp_path, change, name, place, text):
-    expect(checks_of(written(tmp_path, change)), name, Place(CLIENTS, *place), text)
+    expect(checks_of(written(tmp_path, change)), name, Location(CLIENTS, *place), text)
 
 
-def test_answers_are_no_boxes_in_other_tasks(tmp_path):
+def test_answers_of_other_tasks_are_not_boxes(tmp_path):
     change = set_value(A, 0, references=["[0.1, 0.2, 7, 9]"])
     assert failed(checks_of(written(tmp_path, change)).values()) == []
 
@@ -134,18 +134,18 @@ def test_an_image_that_many_rows_show_is_decoded_once(tmp_path, monkeypatch):
     assert len(decoded) == 12
 
 
-def test_an_id_comes_twice(tmp_path):
+def test_an_id_is_not_unique(tmp_path):
     checks = checks_of(written(tmp_path, set_value(A, 1, id="a0")))
     assert set(failed(checks.values())) == {"ids"}
     assert checks["ids"].num_problems == 2  # in each configuration
     place, text = checks["ids"].problems[0]
-    assert place == Place(CLIENTS, 1, "a0")
-    assert text == f"noniid: this id is in client_00, and in client_00 too ({CLIENTS}, row 0, id 'a0')"
+    assert place == Location(CLIENTS, 1, "a0")
+    assert text == f"noniid: its id in client_00 is also in client_00 ({CLIENTS}, row 0, id 'a0')"
 
 
 def test_an_id_is_missing(tmp_path):
     checks = checks_of(written(tmp_path, set_value(A, 1, id=None)))
-    assert checks["ids"].problems[0] == (Place(CLIENTS, 1, None), "noniid: the id is missing")
+    assert checks["ids"].problems[0] == (Location(CLIENTS, 1, None), "noniid: the id is missing")
 
 
 def test_a_row_is_in_two_splits(tmp_path):
@@ -157,8 +157,8 @@ def test_a_row_is_in_two_splits(tmp_path):
     checks = checks_of(written(tmp_path, change))
     assert failed(checks.values()) == ["one place", "leaks"]
     place, text = checks["one place"].problems[0]
-    assert place == Place("data/noniid/test.parquet", 4, "a0")
-    assert "this id is in test, and in client_00 too" in text
+    assert place == Location("data/noniid/test.parquet", 4, "a0")
+    assert "its id in test is also in client_00" in text
 
 
 def test_a_file_in_two_splits(tmp_path):
@@ -169,7 +169,7 @@ def test_a_file_in_two_splits(tmp_path):
 
 
 @pytest.mark.parametrize("split", ["test", "validation"])
-def test_a_held_out_image_is_a_clients(tmp_path, split):
+def test_a_client_has_a_held_out_image(tmp_path, split):
     """Other bytes and the same pixels: a BMP of the image of row b0."""
     import io
 
@@ -185,16 +185,23 @@ def test_a_held_out_image_is_a_clients(tmp_path, split):
 
     checks = checks_of(written(tmp_path, change))
     id = {"test": "t1", "validation": "v1"}[split]
-    expect(checks, "leaks", Place(f"data/noniid/{split}.parquet", 1, id), f"noniid: its image in {split} is in cli")
+    expect(
+        checks,
+        "leaks",
+        Location(f"data/noniid/{split}.parquet", 1, id),
+        f"noniid: its image in {split} is also in client_00",
+    )
     assert "(data/clients/client_00.client_01.parquet, row 0, id 'b0')" in checks["leaks"].problems[0][1]
 
 
-def test_an_image_of_validation_is_in_the_test(tmp_path):
+def test_an_image_of_validation_is_in_test(tmp_path):
     def change(files):
         for name in ("images", "image_digest"):
             files["iid/test"][0][name] = files["iid/validation"][0][name]
 
-    expect(checks_of(written(tmp_path, change)), "leaks", Place("data/iid/test.parquet", 0, "t0"), "in validation too")
+    expect(
+        checks_of(written(tmp_path, change)), "leaks", Location("data/iid/test.parquet", 0, "t0"), "also in validation"
+    )
 
 
 def test_a_declared_leak_is_noted(tmp_path):
@@ -205,16 +212,16 @@ def test_a_declared_leak_is_noted(tmp_path):
     written(tmp_path, change)
     path = tmp_path / "manifest.json"
     manifest = json.loads(path.read_text())
-    manifest["configs"]["noniid"]["known_leak"] = "the source's own split has it so"
+    manifest["configs"]["noniid"]["known_leak"] = "the official split has this leak"
     path.write_text(json.dumps(manifest))
     checks = checks_of(tmp_path)
     assert failed(checks.values()) == []
-    assert checks["leaks"].notes == ["noniid: 1 images of 2 rows, as declared: the source's own split has it so"]
+    assert checks["leaks"].notes == ["noniid: 1 images in 2 rows, as declared: the official split has this leak"]
 
 
 @pytest.mark.parametrize(
     ("split", "problem"),
-    [("client-00", "a split is client_*"), ("train", "a split is client_*"), ("client_", "a spl")],
+    [("client-00", "a split must be client_*"), ("train", "a split must be client_*"), ("client_", "a spl")],
 )
 def test_a_wrong_split_name(tmp_path, split, problem):
     configs = clean_configs()
@@ -222,14 +229,14 @@ def test_a_wrong_split_name(tmp_path, split, problem):
     checks = checks_of(write_folder(tmp_path, clean_files(), configs))
     assert failed(checks.values()) == ["split names"]
     place, text = checks["split names"].problems[0]
-    assert (place, text[: len(problem)]) == (Place(f"iid/{split}"), problem)
+    assert (place, text[: len(problem)]) == (Location(f"iid/{split}"), problem)
 
 
 def test_a_configuration_without_clients(tmp_path):
     configs = clean_configs()
     configs["held-out"] = {"test": ["noniid/test"]}
     checks = checks_of(write_folder(tmp_path, clean_files(), configs))
-    assert (Place("held-out"), "has no client; its splits are test") in checks["split names"].problems
+    assert (Location("held-out"), "has no client; its splits are test") in checks["split names"].problems
 
 
 def test_other_columns_in_one_file(tmp_path):
@@ -239,8 +246,8 @@ def test_other_columns_in_one_file(tmp_path):
             del own["modality"]
 
     checks = checks_of(written(tmp_path, change))
-    expect(checks, "columns", Place("data/iid/test.parquet"), "column `modality` is in " + CLIENTS, count=2)
-    assert checks["columns"].problems[1][1].startswith("column `mood` is in data/iid/test.parquet, and not in")
+    expect(checks, "columns", Location("data/iid/test.parquet"), "column `modality` is in " + CLIENTS, count=2)
+    assert checks["columns"].problems[1][1].startswith("column `mood` is in data/iid/test.parquet, but not in")
 
 
 def test_a_column_of_the_row_format_is_missing(tmp_path):
@@ -250,7 +257,7 @@ def test_a_column_of_the_row_format_is_missing(tmp_path):
                 del own["references"]
 
     checks = checks_of(written(tmp_path, change))
-    expect(checks, "columns", Place("data/noniid/validation.parquet"), "has no column `references`", count=4)
+    expect(checks, "columns", Location("data/noniid/validation.parquet"), "has no column `references`", count=4)
 
 
 def test_images_of_another_type(tmp_path):
@@ -269,8 +276,8 @@ def test_a_damaged_file(tmp_path):
     path = tmp_path / CLIENTS
     path.write_bytes(path.read_bytes()[:-10])
     checks = checks_of(tmp_path)
-    assert checks["files"].problems[0][0] == Place(CLIENTS)
-    assert "is not a whole Parquet file" in checks["files"].problems[0][1]
+    assert checks["files"].problems[0][0] == Location(CLIENTS)
+    assert "is not a complete Parquet file" in checks["files"].problems[0][1]
     assert failed(checks.values()) == ["files", "counts", "partition"]
 
 
@@ -292,7 +299,7 @@ def test_a_missing_file(tmp_path):
     (tmp_path / CLIENTS).unlink()
     checks = checks_of(tmp_path)
     places = [place for place, _ in checks["files"].problems]
-    assert places == [Place(CLIENTS), Place(CLIENTS)]  # each configuration lists it
+    assert places == [Location(CLIENTS), Location(CLIENTS)]  # each configuration lists it
     assert "noniid/client_00" in checks["files"].problems[0][1]
 
 
@@ -307,8 +314,10 @@ def test_rows_that_the_manifest_does_not_know(tmp_path):
     assert failed(checks.values()) == ["counts", "same rows", "partition"]
     assert [str(place) for place, _ in checks["counts"].problems] == ["manifest.json", "iid"]
     assert checks["counts"].problems[1][1] == "the split test: found 3 rows, manifest.json says 4 rows"
-    assert checks["same rows"].problems == [(Place("data/noniid/test.parquet", 0, "t0"), "in noniid, and not in iid")]
-    assert checks["partition"].problems[0][0] == Place("iid")
+    assert checks["same rows"].problems == [
+        (Location("data/noniid/test.parquet", 0, "t0"), "in noniid, but not in iid")
+    ]
+    assert checks["partition"].problems[0][0] == Location("iid")
 
 
 def test_a_row_that_changed_its_client(tmp_path):
@@ -321,7 +330,7 @@ def test_a_row_that_changed_its_client(tmp_path):
     assert failed(checks_of(tmp_path).values()) == ["partition"]
 
 
-def test_a_configuration_that_the_card_lost(tmp_path):
+def test_a_configuration_that_is_missing_in_the_card(tmp_path):
     configs = clean_configs()
     del configs["iid"]
     written(tmp_path)
@@ -329,7 +338,7 @@ def test_a_configuration_that_the_card_lost(tmp_path):
     (other / "README.md").rename(tmp_path / "README.md")
     checks = checks_of(tmp_path)
     assert failed(checks.values()) == ["counts"]
-    assert (Place("iid"), "the split validation: found nothing of it, manifest.json says 2 rows") in checks[
+    assert (Location("iid"), "the split validation: found nothing, manifest.json says 2 rows") in checks[
         "counts"
     ].problems
 
@@ -343,16 +352,16 @@ def test_without_a_manifest_nothing_is_compared_with_it(tmp_path):
     assert str(checks["counts"]).startswith("-      counts ")
 
 
-def test_stand_ins_are_noted(tmp_path):
+def test_replaced_images_are_noted(tmp_path):
     written(tmp_path)
     path = tmp_path / "manifest.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "missing_images": 3}))
     assert checks_of(tmp_path)["images"].notes == [
-        "grey pictures stand in for 3 images that the download did not have"
+        "3 images were missing in the download and are replaced by grey pictures"
     ]
 
 
-def test_processes_find_the_same(tmp_path):
+def test_the_result_does_not_depend_on_the_number_of_processes(tmp_path):
     """Eight files with a defect each, on two processes and on one."""
 
     def change(files):
@@ -366,7 +375,7 @@ def test_processes_find_the_same(tmp_path):
 
 
 def test_a_loaded_dataset(tmp_path):
-    """As `DatasetDict.save_to_disk` leaves it: a split counts as a file."""
+    """As written by `DatasetDict.save_to_disk`: each split counts as a file."""
     files = clean_files()
     clients = {
         split: Dataset.from_list(files[name], features=load(tmp_path / split, files[name]))
@@ -377,7 +386,7 @@ def test_a_loaded_dataset(tmp_path):
     assert failed(check_federation(federation)) == []
     federation.configs["default"]["test"] = ["default/client_00"]
     checks = {check.name: check for check in check_federation(federation)}
-    assert checks["one place"].problems[0][0] == Place("default/client_00", 0, "a0")
+    assert checks["one place"].problems[0][0] == Location("default/client_00", 0, "a0")
 
 
 def load(folder, rows):
@@ -408,7 +417,7 @@ def test_pieces_cover_a_file_in_order(tmp_path):
 @pytest.mark.parametrize(
     ("card", "text"),
     [
-        (None, "is not a federated dataset: there is no README.md"),
+        (None, "is not a federated dataset: it has no README.md"),
         ("# No front matter", "does not list configurations"),
         ("---\nconfigs: [\n---\n", "does not list configurations"),
         ("---\nconfigs: []\n---\n", "there is none"),
@@ -416,18 +425,18 @@ def test_pieces_cover_a_file_in_order(tmp_path):
         ("---\nconfigs:\n- config_name: x\n  data_files: [{split: a}]\n---\n", "Each item must be"),
         (
             "---\nconfigs:\n- config_name: x\n  data_files: [{split: partition, path: x.parquet}]\n---\n",
-            "a source of it may not be passed on",
+            "one of its sources may not be redistributed",
         ),
     ],
 )
-def test_folders_that_are_none(tmp_path, card, text):
+def test_folders_that_are_not_datasets(tmp_path, card, text):
     if card is not None:
         (tmp_path / "README.md").write_text(card)
     with pytest.raises(ValueError, match=text.replace("[", r"\[")):
         read_folder(tmp_path)
 
 
-def test_a_manifest_that_is_none(tmp_path):
+def test_an_invalid_manifest(tmp_path):
     written(tmp_path)
     (tmp_path / "manifest.json").write_text("{")
     with pytest.raises(ValueError, match=r"manifest\.json is not JSON"):

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from fedvlm_hf.building.partitions.by_column import by_column
 
 
-def test_a_client_a_value_in_sorted_order():
+def test_one_client_per_value_in_sorted_order():
     clients, values = by_column(["MRI", "CT", "X-Ray", "CT", "MRI"])
     assert values == [("CT",), ("MRI",), ("X-Ray",)]
     assert clients == [[1, 3], [0, 4], [2]]
@@ -38,19 +38,19 @@ def test_groups_are_consecutive_and_nearly_equal(column, data):
 
 @settings(derandomize=True, deadline=None, max_examples=30)
 @given(st.permutations(list("aabbbcdd")))
-def test_row_order_does_not_move_a_value(column):
+def test_clients_do_not_depend_on_the_row_order(column):
     assert by_column(column, 2)[1] == [("a", "b"), ("c", "d")]
 
 
 def test_more_clients_than_values_are_refused():
-    with pytest.raises(ValueError, match="`num_clients=3` is more than the 2 distinct values there are"):
+    with pytest.raises(ValueError, match="`num_clients=3` is more than the 2 distinct values of the dataset"):
         by_column(["CT", "MRI", "CT"], 3)
 
 
 def test_no_client_is_refused():
-    with pytest.raises(ValueError, match="`num_clients=0` clients cannot be made"):
+    with pytest.raises(ValueError, match="`num_clients=0` must be 1 or more"):
         by_column(["CT"], 0)
-    with pytest.raises(ValueError, match="`num_clients=0` clients cannot be made"):
+    with pytest.raises(ValueError, match="`num_clients=0` must be 1 or more"):
         by_column([])
 
 

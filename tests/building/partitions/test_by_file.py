@@ -30,17 +30,17 @@ def test_other_characters_become_underscores():
 
 
 @pytest.mark.parametrize("second", ["a.b", "client_a-b"])
-def test_two_owners_of_one_id_are_refused(second):
+def test_two_owners_with_the_same_id_are_refused(second):
     with pytest.raises(ValueError, match=rf"'a-b' and '{second}' \(row 2\) would both be 'client_a_b'"):
         by_file(["a-b", "c", second])
 
 
 @pytest.mark.parametrize("missing", [None, ""])
 def test_a_row_without_owner_is_named(missing):
-    with pytest.raises(ValueError, match=f"`owners`: row 1 names {missing!r}"):
+    with pytest.raises(ValueError, match=f"`owners`: row 1 has the owner {missing!r}"):
         by_file(["a", missing])
 
 
-def test_no_row_is_refused():
+def test_no_rows_are_refused():
     with pytest.raises(ValueError, match="`owners` is empty"):
         by_file([])

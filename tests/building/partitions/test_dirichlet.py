@@ -10,7 +10,7 @@ from fedvlm_hf.building.partitions.dirichlet import dirichlet
 from fedvlm_hf.building.report.numbers import label_counts, pool, total_variation
 
 
-def test_each_label_is_cut_by_its_own_shares():
+def test_each_label_is_divided_by_its_own_shares():
     """The shares of test_drawing, in hashed order.
 
     a's rows in the order 4, 0, 6, 2, 8, shares 0.2651, 0.6275, 0.1074: ends at 1.33 -> 1, 4.46 -> 4, 5.
@@ -74,5 +74,5 @@ def test_min_rows_can_ask_for_more():
 
 
 def test_more_clients_than_rows_are_refused():
-    with pytest.raises(ValueError, match="`num_clients=3` is more than the 2 rows there are"):
+    with pytest.raises(ValueError, match="`num_clients=3` is more than the 2 rows of the dataset"):
         dirichlet(["a", "b"], 3, alpha=1.0)

@@ -3,7 +3,13 @@ from hashlib import sha256
 import numpy as np
 import pytest
 
-from fedvlm_hf.building.partitions.drawing import check_min_rows, cut, dirichlet_shares, draw_rows, shuffled
+from fedvlm_hf.building.partitions.drawing import (
+    check_min_rows,
+    dirichlet_shares,
+    draw_rows,
+    shuffled,
+    split_by_shares,
+)
 
 
 def test_shuffled_is_the_order_of_the_digests():
@@ -11,15 +17,19 @@ def test_shuffled_is_the_order_of_the_digests():
     assert shuffled([0, 6, 4, 9], seed=0) == [4, 0, 6, 9]
 
 
-def test_cut_at_rounded_cumulative_shares():
+def test_rows_are_divided_at_rounded_cumulative_shares():
     """7 rows at 0.25, 0.5, 0.25: the ends are at 1.75 -> 2, 5.25 -> 5, 7, so 2, 3 and 2 rows."""
-    assert cut([10, 11, 12, 13, 14, 15, 16], [0.25, 0.5, 0.25]) == [[10, 11], [12, 13, 14], [15, 16]]
+    assert split_by_shares([10, 11, 12, 13, 14, 15, 16], [0.25, 0.5, 0.25]) == [[10, 11], [12, 13, 14], [15, 16]]
 
 
 def test_the_last_piece_ends_at_the_last_row():
     """Ten shares of 0.1 add up to 0.9999999999999999 in floating point."""
-    assert cut(list(range(10)), [0.1] * 10) == [[row] for row in range(10)]
-    assert cut([1, 2, 3], [0.2, 0.2, 0.2]) == [[1], [], [2, 3]]  # 0.6, 1.2, and the rest: shares that sum to 0.6
+    assert split_by_shares(list(range(10)), [0.1] * 10) == [[row] for row in range(10)]
+    assert split_by_shares([1, 2, 3], [0.2, 0.2, 0.2]) == [
+        [1],
+        [],
+        [2, 3],
+    ]  # 0.6, 1.2, and the rest: shares that sum to 0.6
 
 
 def test_shares_are_those_of_numpy_when_this_was_written():
@@ -43,7 +53,7 @@ def test_shares_have_the_moments_of_the_distribution(alpha):
 
 @pytest.mark.parametrize("alpha", [0, -0.5, 2e6, float("nan"), float("inf")])
 def test_an_alpha_out_of_range_is_refused(alpha):
-    with pytest.raises(ValueError, match=rf"`alpha={alpha}` is not the concentration"):
+    with pytest.raises(ValueError, match=rf"`alpha={alpha}` is not a valid concentration"):
         dirichlet_shares(alpha, 3, 0, "a")
 
 

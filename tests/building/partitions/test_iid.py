@@ -51,14 +51,16 @@ def test_a_label_with_fewer_rows_than_clients_is_refused():
 
 @pytest.mark.parametrize("num_clients", [0, -1])
 def test_no_client_is_refused(num_clients):
-    with pytest.raises(ValueError, match=f"`num_clients={num_clients}` clients cannot be made"):
+    with pytest.raises(ValueError, match=f"`num_clients={num_clients}` must be 1 or more"):
         iid(10, num_clients)
-    with pytest.raises(ValueError, match=f"`num_clients={num_clients}` clients cannot be made"):
+    with pytest.raises(ValueError, match=f"`num_clients={num_clients}` must be 1 or more"):
         iid_by_label(["a", "a"], num_clients)
 
 
 def test_more_clients_than_rows_are_refused():
-    with pytest.raises(ValueError, match=r"`num_clients=4` is more than the 3 rows there are.*Use at most 3 clients"):
+    with pytest.raises(
+        ValueError, match=r"`num_clients=4` is more than the 3 rows of the dataset.*Use at most 3 clients"
+    ):
         iid(3, 4)
     with pytest.raises(ValueError, match="`num_clients=1` is more than the 0 rows"):
         iid_by_label([], 1)

@@ -1,4 +1,4 @@
-"""Clients as they come, and the same rows evenly."""
+"""Natural clients, and the same rows spread evenly."""
 
 import pytest
 
@@ -16,7 +16,7 @@ def examples(organs: str, splits: str) -> list[Example]:
     ]
 
 
-def test_a_client_a_value_and_as_many_even_ones():
+def test_one_client_per_value_and_as_many_even_clients():
     """Three b and three a train: b is client_01 in `noniid`; in `iid` each client has three, one or two of them a.
 
     The test row of b is of the client that has b.
@@ -25,14 +25,18 @@ def test_a_client_a_value_and_as_many_even_ones():
     noniid, iid = natural_and_even(rows, "organ", seed=5)
     assert noniid.splits == ("client_01",) * 3 + ("client_00",) * 3 + ("test",)
     assert noniid.client_ids == (None,) * 6 + ("client_01",)
-    assert (noniid.client_names, noniid.rule) == ({"client_00": "a", "client_01": "b"}, "A client an organ.")
+    assert (noniid.client_names, noniid.rule) == ({"client_00": "a", "client_01": "b"}, "One client per organ.")
     for client in ("client_00", "client_01"):
         own = [rows[row].columns["organ"] for row, split in enumerate(iid.splits) if split == client]
         assert (len(own), own.count("a") in (1, 2)) == (3, True)
-    assert (iid.name, iid.rule, iid.splits[6]) == ("iid", "Every organ's rows spread evenly.", "test")
+    assert (iid.name, iid.rule, iid.splits[6]) == (
+        "iid",
+        "The rows of every organ are spread evenly over the clients.",
+        "test",
+    )
 
 
-def test_clients_may_have_an_order_of_their_own():
+def test_the_order_of_the_clients_can_be_given():
     noniid, _ = natural_and_even(examples("aabb", "tttt"), "organ", values=["b", "a"])
     assert noniid.splits == ("client_01", "client_01", "client_00", "client_00")
 

@@ -1,4 +1,4 @@
-"""What holds of every rule: each row in exactly one client, nothing but the seed is drawn from."""
+"""Properties of all partitions: each row is in exactly one client, and the seed is the only source of randomness."""
 
 import pytest
 from hypothesis import given, settings

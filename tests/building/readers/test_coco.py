@@ -46,7 +46,7 @@ def test_an_unknown_part_is_refused(raw):
 @pytest.mark.parametrize(("given", "wanted"), [("above", "above/raw"), ("above/raw/annotations", "above/raw")])
 def test_a_folder_one_level_off_is_named(tmp_path, given, wanted):
     raw_coco.write_raw(tmp_path / "above" / "raw")
-    with pytest.raises(ValueError, match=rf"one level off: give {(tmp_path / wanted).resolve()}\."):
+    with pytest.raises(ValueError, match=rf"one level off: use {(tmp_path / wanted).resolve()}\."):
         coco.annotation_file(tmp_path / given)
 
 
@@ -56,16 +56,16 @@ def test_images_are_found_where_coco_and_refcoco_have_them(tmp_path, below):
     assert coco.image_folder(tmp_path) == tmp_path / below
 
 
-def test_images_that_are_nowhere_are_expected_where_coco_has_them(tmp_path):
+def test_missing_images_are_expected_where_coco_has_them(tmp_path):
     assert coco.image_folder(tmp_path, "val2014") == tmp_path / "val2014"
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c["annotations"][3].update(image_id=77), r"annotations\[3\] \(id 202\) is of image 77, which"),
-        (lambda c: c["annotations"][3].update(category_id=12), r"annotations\[3\] \(id 202\) is of category 12"),
-        (lambda c: c["annotations"][3].update(id=101), r"annotations\[3\]: the id 101 came before"),
+        (lambda c: c["annotations"][3].update(image_id=77), r"annotations\[3\] \(id 202\) has image 77, which"),
+        (lambda c: c["annotations"][3].update(category_id=12), r"annotations\[3\] \(id 202\) has category 12"),
+        (lambda c: c["annotations"][3].update(id=101), r"annotations\[3\]: the id 101 already occurred"),
         (lambda c: c["annotations"][3].pop("bbox"), r"annotations\[3\]: `bbox` must be of type list, got NoneType"),
         (lambda c: c["annotations"][3].update(bbox=[1, 2, 3]), r"annotations\[3\]: `bbox` must be four numbers"),
         (lambda c: c["annotations"][3].update(bbox=[1, 2, 3, "4"]), r"annotations\[3\]: `bbox` must be four numbers"),
@@ -74,7 +74,7 @@ def test_images_that_are_nowhere_are_expected_where_coco_has_them(tmp_path):
         (lambda c: c["annotations"].insert(3, [1]), r"annotations\[3\]: `id` must be of type int, got NoneType"),
         (lambda c: c["images"][2].update(id="3"), r"images\[2\]: `id` must be of type int, got str"),
         (lambda c: c["images"][2].update(width=0), r"images\[2\]: .* 0 x 48"),
-        (lambda c: c["images"][2].update(file_name="../x.jpg"), r"images\[2\]: a file name without folders"),
+        (lambda c: c["images"][2].update(file_name="../x.jpg"), r"images\[2\]: expected a file name without folders"),
         (lambda c: c["categories"][1].update(name=None), r"categories\[1\]: `name` must be of type str"),
         (lambda c: c.pop("annotations"), r"instances_train2014\.json has no `annotations`"),
     ],
@@ -85,7 +85,7 @@ def test_wrong_rows_are_named(tmp_path, change, message):
     assert "instances_train2014.json" in str(error.value)
 
 
-def test_a_cut_file_is_named(raw):
+def test_a_truncated_file_is_named(raw):
     path = coco.annotation_file(raw)
     path.write_text(path.read_text()[:-2000])
     with pytest.raises(ValueError, match=r"instances_train2014\.json is not complete JSON .*premature EOF"):
@@ -97,17 +97,17 @@ def photograph(raw, image_id, **size):
     return Photograph(f"train2014/{path.name}", path, **{"width": 64, "height": 48, **size})
 
 
-def test_a_photographs_bytes_are_untouched(raw):
+def test_the_bytes_of_a_photograph_are_unchanged(raw):
     image = photograph(raw, 9)
     assert image.load() == image.path.read_bytes()
 
 
 def test_a_photograph_of_another_size_than_its_annotations_is_refused(raw):
-    with pytest.raises(ValueError, match=r"000009\.jpg has 64 x 48 pixels, its annotations are of 48 x 64"):
+    with pytest.raises(ValueError, match=r"000009\.jpg has 64 x 48 pixels, but its annotations expect 48 x 64"):
         photograph(raw, 9, width=48, height=64).load()
 
 
-def test_a_photograph_that_asks_to_be_turned_stays_as_its_boxes_have_it(raw):
+def test_exif_rotation_is_removed_because_boxes_ignore_it(raw):
     """Orientation 6 turns by 90 degrees on decoding: 64 x 48 pixels would be 48 x 64, and boxes elsewhere."""
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -120,7 +120,7 @@ def test_a_photograph_that_asks_to_be_turned_stays_as_its_boxes_have_it(raw):
     assert all(abs(a - b) <= 3 for a, b in zip(found.getpixel((5, 5)), expected, strict=True))
 
 
-def test_an_image_that_is_missing_or_none(raw):
+def test_an_image_that_is_missing_or_not_an_image(raw):
     image = photograph(raw, 9)
     image.path.write_bytes(b"not an image")
     with pytest.raises(ValueError, match=r"000009\.jpg cannot be read as an image \(UnidentifiedImageError"):
@@ -130,7 +130,7 @@ def test_an_image_that_is_missing_or_none(raw):
         image.load()
 
 
-def test_a_cut_photograph_that_asks_to_be_turned_is_named(raw):
+def test_a_truncated_photograph_with_exif_rotation_is_named(raw):
     exif = Image.Exif()
     exif[0x0112] = 6
     image = photograph(raw, 9)

@@ -31,7 +31,7 @@ def test_the_last_line_needs_no_newline_and_lines_may_end_as_on_windows(raw, tmp
     assert coco_qa.read(raw) == expected
 
 
-def test_a_line_separator_in_a_text_ends_no_line(raw):
+def test_a_line_separator_in_a_text_does_not_end_a_line(raw):
     path = raw / "cocoqa" / "test" / "questions.txt"
     path.write_text("what\u2028barks\x0b?\n", encoding="utf-8")
     assert coco_qa.read(raw)[-1].question == "what\u2028barks\x0b?"
@@ -40,7 +40,7 @@ def test_a_line_separator_in_a_text_ends_no_line(raw):
 def test_the_folder_itself_and_folders_one_level_off(tmp_path):
     raw = raw_coco_qa.write_raw(tmp_path / "above" / "raw")
     assert len(coco_qa.read(raw / "cocoqa")) == 47
-    with pytest.raises(ValueError, match=rf"one level off: give {(raw).resolve()}\."):
+    with pytest.raises(ValueError, match=rf"one level off: use {(raw).resolve()}\."):
         coco_qa.read(tmp_path / "above")
 
 
@@ -48,7 +48,7 @@ def test_files_of_different_lengths_are_refused_with_the_counts(raw):
     path = raw / "cocoqa" / "train" / "img_ids.txt"
     path.write_text("\n".join(path.read_text().splitlines()[:-3]) + "\n")
     with pytest.raises(
-        ValueError, match=r"train: .*\(questions\.txt 46, answers\.txt 46, img_ids\.txt 43, types\.txt 46\)"
+        ValueError, match=r"train: .*got questions\.txt 46, answers\.txt 46, img_ids\.txt 43, types\.txt 46"
     ):
         coco_qa.read(raw)
 
@@ -56,8 +56,8 @@ def test_files_of_different_lengths_are_refused_with_the_counts(raw):
 @pytest.mark.parametrize(
     ("name", "line", "message"),
     [
-        ("types", "4", r"train, line 3 of types\.txt is '4', none of \['0', '1', '2', '3'\]"),
-        ("img_ids", "12a", r"train, line 3 of img_ids\.txt is '12a', not COCO's number"),
+        ("types", "4", r"train, line 3 of types\.txt is '4', not one of \['0', '1', '2', '3'\]"),
+        ("img_ids", "12a", r"train, line 3 of img_ids\.txt is '12a', not an image id of COCO"),
         ("img_ids", "²", r"train, line 3 of img_ids\.txt is '²'"),
         ("answers", " ", r"train, line 3 is empty in answers\.txt"),
     ],

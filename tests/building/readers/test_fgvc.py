@@ -31,18 +31,18 @@ def test_ids_keep_their_zeros_and_names_their_spaces(archive):
     assert photograph.image.path == archive / "data" / "images" / "0034317.jpg"
 
 
-def test_the_folder_data_does_too(archive):
+def test_the_folder_data_is_also_accepted(archive):
     assert read(archive / "data") == read(archive)
 
 
-def test_windows_line_ends_and_empty_lines_are_no_matter(archive):
+def test_windows_line_ends_and_empty_lines_are_accepted(archive):
     expected = read(archive)
     for path in (archive / "data").glob("*.txt"):
         path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n") + b"\r\n")
     assert read(archive) == expected
 
 
-def test_the_images_need_not_be_there(archive):
+def test_the_images_need_not_exist(archive):
     for path in (archive / "data" / "images").iterdir():
         path.unlink()
     assert len(read(archive)) == 91
@@ -76,7 +76,7 @@ def test_an_image_goes_to_another_process(archive):
 
 def test_an_image_of_banner_height_is_refused(tmp_path):
     Image.new("RGB", (30, 20)).save(tmp_path / "small.jpg")
-    with pytest.raises(ValueError, match=r"small.jpg is 20 pixels high: nothing is left above the banner of 20"):
+    with pytest.raises(ValueError, match=r"small.jpg is 20 pixels high, so nothing is left above the banner of 20"):
         BannerImage("small", tmp_path / "small.jpg").load()
 
 
@@ -95,7 +95,7 @@ def test_an_unreadable_image_is_named_and_a_missing_one_is_missing(tmp_path):
         ("0099999", "is not a 7-digit image id"),
         ("0099999  ATR", "is not a 7-digit image id"),
         ("0099999 AT", "the manufacturer 'AT' is not in .*manufacturers.txt"),
-        ("0034309 ATR", "image 0034309 came before, in train"),
+        ("0034309 ATR", "image 0034309 already occurred in train"),
     ],
 )
 def test_a_wrong_line_is_named(tmp_path, line, expected):
@@ -113,6 +113,6 @@ def test_a_missing_list_is_named(archive):
         read(archive)
 
 
-def test_a_level_too_high_is_told(archive):
-    with pytest.raises(ValueError, match=f"one level off: give {archive}"):
+def test_a_level_too_high_is_named(archive):
+    with pytest.raises(ValueError, match=f"one level off: use {archive}"):
         read(archive.parent)

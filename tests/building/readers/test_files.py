@@ -1,4 +1,4 @@
-"""Finding a download's folder, and reading its files whole."""
+"""Finding the folder of a download, and reading its files."""
 
 import json
 
@@ -6,7 +6,7 @@ import psutil
 import pytest
 
 from fedvlm_hf.building.readers import files
-from fedvlm_hf.building.readers.files import array_elements, locate, read_json
+from fedvlm_hf.building.readers.files import array_elements, find_folder, read_json
 
 
 @pytest.fixture
@@ -17,34 +17,34 @@ def archive(tmp_path):
 
 
 def find(raw):
-    return locate(raw, "names.txt", ("data", ""), "the archive's folder, or its data/")
+    return find_folder(raw, "names.txt", ("data", ""), "the archive's folder, or its data/")
 
 
 def test_each_level_that_the_layout_allows_is_found(archive):
     assert find(archive) == find(archive / "data") == archive / "data"
 
 
-def test_a_pattern_is_a_name(archive):
-    assert locate(archive, "nam*.txt", ("", "data"), "the archive") == archive / "data"
+def test_a_name_can_be_a_pattern(archive):
+    assert find_folder(archive, "nam*.txt", ("", "data"), "the archive") == archive / "data"
 
 
 @pytest.mark.parametrize(("given", "right"), [("", "archive"), ("archive/data/images", "archive/data")])
 def test_a_level_too_high_or_too_low_is_named(archive, given, right):
     root = archive.parent
     with pytest.raises(
-        ValueError, match=f"`raw=.*Expected is the archive's folder.*one level off: give {root / right}"
+        ValueError, match=f"`raw=.*Expected is the archive's folder.*one level off: use {root / right}"
     ):
         find(root / given)
 
 
-def test_another_folder_is_shown(tmp_path):
+def test_the_contents_of_another_folder_are_listed(tmp_path):
     (tmp_path / "elsewhere" / "photos").mkdir(parents=True)
     (tmp_path / "elsewhere" / "readme.md").write_text("")
-    with pytest.raises(ValueError, match=r"there is no .*elsewhere/data/names.txt.*It holds photos/, readme.md\."):
+    with pytest.raises(ValueError, match=r"there is no .*elsewhere/data/names.txt.*It contains photos/, readme.md\."):
         find(tmp_path / "elsewhere")
 
 
-def test_no_folder_is_said(tmp_path):
+def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(ValueError, match="is not a folder"):
         find(tmp_path / "missing")
 
@@ -52,8 +52,8 @@ def test_no_folder_is_said(tmp_path):
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (b'[{"a": 1}', "rows.json is not whole JSON .*line 1"),
-        (b'{"a": 1}', "rows.json holds a dict, not a list"),
+        (b'[{"a": 1}', "rows.json is not complete JSON .*line 1"),
+        (b'{"a": 1}', "rows.json contains a dict, not a list"),
         (b"\xff\xfe[", "rows.json is not text in UTF-8"),
         (None, "there is no file .*rows.json"),
     ],
@@ -106,8 +106,8 @@ def test_every_cut_is_found(elements, block):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[]", "does not hold a JSON object. Expected is COCO"),
-        ("12", "does not hold a JSON object. Expected is COCO"),
+        ("[]", "is not a JSON object. Expected is COCO"),
+        ("12", "is not a JSON object. Expected is COCO"),
         ('{"images": {}}', "`images` is not an array. Expected is COCO"),
         ('{"images": [1 2]}', r"not complete JSON \(.*after array element.*, near {\"images\": \[1 2\]}\)"),
         ('{"images": [1,]}', "unallowed token"),
@@ -137,7 +137,7 @@ def test_many_values_may_be_longer_than_the_limit_of_one(elements, monkeypatch):
     assert len(elements(json.dumps({"images": ["x" * 100] * 50}), ["images"], block=100)) == 50
 
 
-def test_files_that_are_missing_or_no_text(tmp_path):
+def test_files_that_are_missing_or_not_text(tmp_path):
     with pytest.raises(ValueError, match=r"no file .*none\.json\. Expected is COCO"):
         list(array_elements(tmp_path / "none.json", ARRAYS, "COCO"))
     (tmp_path / "latin.json").write_bytes(b'{"images": ["\xe9"]}')

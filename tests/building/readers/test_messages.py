@@ -30,7 +30,7 @@ def test_rows_of_trl(row):
     assert (text.task, text.references) == ("vqa", ("a cat",))
 
 
-def test_a_row_of_ours_is_taken_as_it_is():
+def test_a_row_in_the_row_format_is_unchanged():
     row = {"prompt": USER, "completion": ANSWER, "task": "caption", "references": ["a cat", "one cat"]}
     text = text_of(row)
     assert (text.prompt, text.completion) == (USER, ANSWER)
@@ -81,14 +81,14 @@ def test_columns_that_are_named_come_before_messages():
     ("row", "asking", "message"),
     [
         ({"text": "x"}, Asking(), r"no column 'answer'. The columns are \['text'\]"),
-        ({"text": "x"}, Asking(answer="reply"), r"`answer='reply'` is no column; the columns are \['text'\]"),
-        ({"answer": "x"}, Asking(question="ask"), r"`question='ask'` is no column; the columns are \['answer'\]"),
+        ({"text": "x"}, Asking(answer="reply"), r"`answer='reply'` is not a column; the columns are \['text'\]"),
+        ({"answer": "x"}, Asking(question="ask"), r"`question='ask'` is not a column; the columns are \['answer'\]"),
         ({"answer": "x"}, Asking(), "there is no question"),
         ({"question": "Why?", "answer": None}, Asking(), "there is no answer"),
         ({"question": "Why?", "answer": " "}, Asking(), "there is no answer"),
-        ({"question": "Why?", "answer": "x", "task": "walk"}, Asking(), "the task 'walk' is none of"),
-        ({"messages": USER}, Asking(), "does not end with an answer"),
-        ({"messages": []}, Asking(), "does not end with an answer"),
+        ({"question": "Why?", "answer": "x", "task": "walk"}, Asking(), "the task 'walk' is not one of"),
+        ({"messages": USER}, Asking(), "does not end with a message of the assistant"),
+        ({"messages": []}, Asking(), "does not end with a message of the assistant"),
         ({"messages": [{"from": "human", "value": "x"}]}, Asking(), "is neither text nor chat messages"),
         ({"prompt": 3, "completion": "x"}, Asking(), "'3' is neither text nor chat messages"),
     ],

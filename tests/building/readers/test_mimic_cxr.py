@@ -10,7 +10,7 @@ from raw_mimic_cxr import RawStudy, default_studies, write_raw, write_table
 
 
 @pytest.mark.parametrize("packed", [True, False])
-def test_a_study_has_its_frontal_image_part_and_places(packed, tmp_path):
+def test_a_study_has_its_frontal_image_split_and_paths(packed, tmp_path):
     raw = write_raw(tmp_path, packed=packed)
     studies = mimic_cxr.read(raw)
     assert len(studies) == 15
@@ -47,7 +47,7 @@ def test_a_report_gives_findings_and_impression(tmp_path):
     }
 
 
-def test_reports_may_lie_in_the_folder_of_their_archive(tmp_path):
+def test_reports_may_be_in_the_folder_of_their_archive(tmp_path):
     raw = write_raw(tmp_path, default_studies()[:1])
     (study,) = mimic_cxr.read(raw)
     place = raw / "mimic-cxr-reports" / "files" / f"{study.folder}.txt"
@@ -96,7 +96,7 @@ def test_a_missing_table_is_an_error_with_its_path(name, tmp_path):
 
 def test_the_wrong_folder_level_is_named(tmp_path):
     write_raw(tmp_path / "mimic")
-    with pytest.raises(ValueError, match=r"one level off: give .*mimic"):
+    with pytest.raises(ValueError, match=r"one level off: use .*mimic"):
         mimic_cxr.read(tmp_path)
 
 
@@ -105,7 +105,7 @@ def test_a_truncated_table_is_an_error_with_its_path(name, tmp_path):
     raw = write_raw(tmp_path)
     path = raw / f"mimic-cxr-2.0.0-{name}.csv.gz"
     path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(ValueError, match=rf"mimic-cxr-2\.0\.0-{name}\.csv\.gz is not whole"):
+    with pytest.raises(ValueError, match=rf"mimic-cxr-2\.0\.0-{name}\.csv\.gz is incomplete or damaged"):
         mimic_cxr.read(raw)
 
 
@@ -113,10 +113,13 @@ def test_a_truncated_table_is_an_error_with_its_path(name, tmp_path):
     ("lines", "message"),
     [
         (["dicom_id,study_id,split"], r"split\.csv\.gz has the columns .* \['subject_id'\] are missing"),
-        ([raw_mimic_cxr.SPLIT_COLUMNS, "a,1,2,train", "b,1,2,val"], r"line 3: `split` is 'val', none of"),
+        ([raw_mimic_cxr.SPLIT_COLUMNS, "a,1,2,train", "b,1,2,val"], r"line 3: `split` is 'val', not one of"),
         ([raw_mimic_cxr.SPLIT_COLUMNS, "a,,2,train"], r"line 2: no value for \['study_id'\]"),
         ([raw_mimic_cxr.SPLIT_COLUMNS, "a,1"], r"line 2: no value for \['subject_id', 'split'\]"),
-        ([raw_mimic_cxr.SPLIT_COLUMNS, "other,1,2,train"], r"line 2: the image c0000-dicom is not in .*two releases"),
+        (
+            [raw_mimic_cxr.SPLIT_COLUMNS, "other,1,2,train"],
+            r"line 2: the image c0000-dicom is not in .*from the same release",
+        ),
     ],
 )
 def test_wrong_rows_are_errors_with_their_line(lines, message, tmp_path):

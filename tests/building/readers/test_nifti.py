@@ -1,4 +1,4 @@
-"""Slices of NIfTI volumes: the same picture however the axes are stored, one pass for areas, errors with the path."""
+"""NIfTI volumes: slices do not depend on the stored axes, areas need one pass, errors have the path."""
 
 import builtins
 import gzip
@@ -29,7 +29,7 @@ def test_a_slice_is_the_same_picture_however_the_file_stores_it(values, axes, tm
         np.testing.assert_array_equal(volume.picture(index), values[index])
 
 
-def test_where_a_landmark_lies_is_worked_out_by_hand(tmp_path):
+def test_the_position_of_a_landmark_by_hand(tmp_path):
     """NIfTI's x grows to the patient's right, y to the front, z to the head. Voxels are 10 x 10 x 6 mm, 3 x 5 x 2 of
     them, the first at (-20, -10, 0): the voxel (0, 4, 1) is at (-20, 30, 6), leftmost, foremost and uppermost.
 
@@ -87,7 +87,7 @@ def test_areas_are_counted_from_the_feet(axes, tmp_path):
     np.testing.assert_array_equal(nifti.union(parts, 0), (first | second)[0] > 0)
 
 
-def test_areas_are_one_pass_over_a_packed_file(tmp_path, monkeypatch):
+def test_areas_need_one_pass_over_a_compressed_file(tmp_path, monkeypatch):
     """Going back in a gzip file means unpacking it from its start again: no read may start before the last one."""
     path = raw_radgenome.save(tmp_path / "m.nii.gz", raw_radgenome.organ_masks()["lung"])
     mask = nifti.Volume(path)
@@ -117,7 +117,7 @@ def test_a_truncated_file_is_an_error_with_its_path(tmp_path):
     [b"", b"not a volume", gzip.compress(b"not a volume"), gzip.compress(bytes(400))],
     ids=["empty", "text", "packed-text", "packed-zeros"],  # packed bytes hold the time; ids do not
 )
-def test_what_is_no_volume_is_an_error_with_its_path(content, tmp_path):
+def test_a_file_that_is_not_a_volume_is_an_error_with_its_path(content, tmp_path):
     (tmp_path / "v.nii.gz").write_bytes(content)
     with pytest.raises(ValueError, match=r"v\.nii\.gz cannot be read as a NIfTI volume"):
         nifti.Volume(tmp_path / "v.nii.gz")
@@ -137,7 +137,7 @@ def test_four_axes_are_refused(tmp_path):
 @pytest.mark.parametrize("index", [-1, 3])
 def test_a_slice_outside_the_volume_is_refused(values, index, tmp_path):
     volume = nifti.Volume(raw_radgenome.save(tmp_path / "v.nii.gz", values))
-    with pytest.raises(ValueError, match=f"has 3 slices, and no slice {index}"):
+    with pytest.raises(ValueError, match=f"has 3 slices, so there is no slice {index}"):
         volume.picture(index)
 
 

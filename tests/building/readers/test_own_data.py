@@ -25,7 +25,7 @@ def test_metadata_names_the_images(tmp_path):
     assert image_path(row, tmp_path) == tmp_path / "site" / "deep" / "1.png"
 
 
-def test_sources_are_tables_and_folders_that_no_table_shows(tmp_path):
+def test_sources_are_tables_and_folders_that_no_table_uses(tmp_path):
     raw = write_raw(tmp_path / "raw")
     (raw / "notes.txt").write_text("not read")
     (raw / ".hidden").mkdir()
@@ -36,20 +36,20 @@ def test_sources_are_tables_and_folders_that_no_table_shows(tmp_path):
     assert sorted(path.name for path in sources.tables) == [
         "metadata.csv", "site-c.json", "site_a.csv", "site_b.jsonl"
     ]  # fmt: skip
-    assert sources.passed_over == ["notes.txt"]
+    assert sources.ignored == ["notes.txt"]
 
 
 def test_a_folder_without_images_or_names_is_refused(tmp_path):
     raw = write_raw(tmp_path / "raw")
     write_image(raw / "more" / "1.png", 1)
-    with pytest.raises(ValueError, match=r"raw/more is no client: no table names its images"):
+    with pytest.raises(ValueError, match=r"raw/more is not a client: no table uses its images"):
         read_sources(raw, "layout")
 
 
-def test_two_sources_of_one_name_are_refused(tmp_path):
+def test_two_sources_with_the_same_name_are_refused(tmp_path):
     raw = write_raw(tmp_path / "raw")
     write_image(raw / "site_a" / "cat" / "1.png", 1)
-    with pytest.raises(ValueError, match=r"another file or folder is called 'site_a'"):
+    with pytest.raises(ValueError, match=r"another file or folder is also called 'site_a'"):
         read_sources(raw, "layout")
 
 
@@ -63,15 +63,15 @@ def test_nothing_to_read_names_the_layout(tmp_path):
 @pytest.mark.parametrize(
     ("image", "problem"),
     [
-        ("../secret.png", r"'\.\./secret\.png' must be relative, without `\.\.`"),
-        ("a/../../secret.png", r"must be relative"),
-        ("/secret.png", r"'/secret\.png' must be relative"),
+        ("../secret.png", r"'\.\./secret\.png' must be a relative path without `\.\.`"),
+        ("a/../../secret.png", r"must be a relative path"),
+        ("/secret.png", r"'/secret\.png' must be a relative path"),
         ("missing.png", r"there is no image 'missing\.png'"),
         ("images", r"there is no image 'images'"),
-        (7, "no path in `image`"),
+        (7, "`image` must be the path of an image"),
     ],
 )
-def test_images_stay_inside_and_are_there(tmp_path, image, problem):
+def test_images_must_exist_inside_the_folder(tmp_path, image, problem):
     write_image(tmp_path / "secret.png", 1)
     write_image(tmp_path / "raw" / "images" / "1.png", 1)
     path = tmp_path / "raw" / "a.json"

@@ -1,4 +1,4 @@
-"""Volumes and masks of RadGenome-Chest CT, found by name; slices as pictures."""
+"""Volumes and masks of RadGenome-Chest CT are found by name, and slices become pictures."""
 
 import io
 import pickle
@@ -52,7 +52,9 @@ def test_organs_without_masks_are_left_out_of_a_scan(tmp_path):
 
 
 def test_errors_say_what_is_expected(tmp_path):
-    with pytest.raises(ValueError, match=r"nowhere'` is not a folder. RadGenome-Chest CT is expected as:\ndataset/"):
+    with pytest.raises(
+        ValueError, match=r"nowhere'` is not a folder. Expected layout of RadGenome-Chest CT:\ndataset/"
+    ):
         radgenome.read(tmp_path / "nowhere")
     with pytest.raises(ValueError, match=r"there is no volume such as train_1_a_1.nii.gz"):
         radgenome.read(tmp_path)
@@ -60,7 +62,7 @@ def test_errors_say_what_is_expected(tmp_path):
     with pytest.raises(ValueError, match=r"there is no folder of masks such as seg_train_1_a_1"):
         radgenome.read(tmp_path)
     raw_radgenome.write_volume(tmp_path / "again", "train_1_a_1", 0)
-    with pytest.raises(ValueError, match=r"The volume train_1_a_1 stands in two places"):
+    with pytest.raises(ValueError, match=r"The volume train_1_a_1 exists twice"):
         radgenome.read(tmp_path)
 
 
@@ -82,7 +84,7 @@ def test_what_is_outside_the_window_is_black_and_white(tmp_path):
     assert np.asarray(picture).tolist() == [[0, 0], [255, 255]]
 
 
-def test_a_slice_of_a_file_stored_otherwise_is_the_same_bytes(tmp_path):
+def test_a_slice_has_the_same_bytes_however_the_file_stores_it(tmp_path):
     slices = [
         radgenome.VolumeSlice("v/003", raw_radgenome.write_volume(tmp_path / axes, "train_1_a_1", 40, axes), 3).load()
         for axes in ("LPS", "RAS", "SRP")

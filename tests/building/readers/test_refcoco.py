@@ -29,7 +29,7 @@ def test_refs_are_read_with_the_boxes_of_their_annotations(raw):
     assert [path.name for path in refcoco.annotation_files(raw)] == ["instances.json", "refs(unc).p"]
 
 
-def test_a_box_may_stick_out_by_a_pixel(raw):
+def test_a_box_may_exceed_its_image_by_a_pixel(raw):
     """Annotation 2402 ends at 64.5 of 64 pixels and is cut there: x1 = 32.5 / 64."""
     assert refcoco.read(raw)[23].box == (0.5078125, 0.25, 1.0, 0.75)
 
@@ -58,7 +58,7 @@ def test_raw_may_be_spelt_as_in_the_readme(tmp_path):
 def test_the_folder_itself_and_folders_one_level_off(tmp_path):
     raw = raw_refcoco.write_raw(tmp_path / "above" / "raw")
     assert len(refcoco.read(raw / "refcoco")) == 26
-    with pytest.raises(ValueError, match=rf"one level off: give {raw.resolve()}\."):
+    with pytest.raises(ValueError, match=rf"one level off: use {raw.resolve()}\."):
         refcoco.read(tmp_path / "above")
 
 
@@ -70,10 +70,10 @@ class Evil:
         return os.system, (self.command,)
 
 
-def test_code_in_the_refs_is_not_run(raw, tmp_path):
+def test_code_in_the_refs_is_not_executed(raw, tmp_path):
     marker = tmp_path / "ran"
     (raw / "refcoco" / "refs(unc).p").write_bytes(pickle.dumps([Evil(f"touch '{marker}'")], 2))
-    with pytest.raises(ValueError, match=r"refs\(unc\)\.p, byte 5: the pickle holds GLOBAL"):
+    with pytest.raises(ValueError, match=r"refs\(unc\)\.p, byte 5: the pickle has the opcode GLOBAL"):
         refcoco.read(raw)
     assert not marker.exists()
 
@@ -81,14 +81,14 @@ def test_code_in_the_refs_is_not_run(raw, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"ann_id": 7}, r"annotation 7 is not in .*instances\.json: they do not belong together"),
-        ({"image_id": 5}, r"is of image 5, its annotation 302 of image 3 in .*instances\.json"),
-        ({"split": "test"}, r"`split` is 'test', none of \['train', 'val', 'testA', 'testB'\]"),
+        ({"ann_id": 7}, r"annotation 7 is not in .*instances\.json\. The two files do not belong together"),
+        ({"image_id": 5}, r"has image 5, but its annotation 302 has image 3 in .*instances\.json"),
+        ({"split": "test"}, r"`split` is 'test', not one of \['train', 'val', 'testA', 'testB'\]"),
         ({"sentences": "cat"}, r"`sentences` must be of type list or tuple, got str"),
         ({"sentences": ["cat"]}, r"a sentence: `sent` must be of type str, got NoneType"),
         ({"sentences": [{"sent": "cat"}]}, r"a sentence: `raw` must be of type str, got NoneType"),
         ({"ref_id": "3"}, r"`ref_id` must be of type int, got str"),
-        ({"ref_id": 1}, r"the ref_id 1 came before"),
+        ({"ref_id": 1}, r"the ref_id 1 already occurred"),
     ],
 )
 @pytest.mark.parametrize("as_json", [False, True])
@@ -117,11 +117,11 @@ def test_a_box_outside_its_image_is_named(raw, bbox):
 def test_files_that_are_not_refs(raw):
     path = raw / "refcoco" / "refs(unc).p"
     path.write_bytes(b"}.")
-    with pytest.raises(ValueError, match=r"refs\(unc\)\.p holds a dict, not a list of refs"):
+    with pytest.raises(ValueError, match=r"refs\(unc\)\.p contains a dict, not a list of refs"):
         refcoco.read(raw)
     path.unlink()
-    with pytest.raises(ValueError, match=r"has an instances\.json and none of \['refs\(unc\)\.p'"):
+    with pytest.raises(ValueError, match=r"has an instances\.json, but none of \['refs\(unc\)\.p'"):
         refcoco.read(raw)
     (raw / "refcoco" / "refs.json").write_text('[{"ref_id": 1')
-    with pytest.raises(ValueError, match=r"refs\.json is not whole JSON"):
+    with pytest.raises(ValueError, match=r"refs\.json is not complete JSON"):
         refcoco.read(raw)

@@ -102,12 +102,12 @@ def test_python_3s_pickles_are_read_as_pickle_reads_them(read, protocol):
         (b'S"it\'s"\n.', "it's"),
     ],
 )
-def test_opcodes_that_picklers_seldom_write(read, content, expected):
+def test_opcodes_that_picklers_rarely_write(read, content, expected):
     assert read(content) == expected
 
 
 class Evil:
-    """Runs a command where it is unpickled."""
+    """Runs a command when it is unpickled."""
 
     def __init__(self, command: str):
         self.command = command
@@ -117,11 +117,13 @@ class Evil:
 
 
 @pytest.mark.parametrize("protocol", [0, 1, 2])
-def test_code_is_refused_and_not_run(read, tmp_path, protocol):
-    """The same bytes do run in `pickle.loads`: the test would see it."""
+def test_code_is_refused_and_not_executed(read, tmp_path, protocol):
+    """`pickle.loads` executes the same bytes, so the test would notice an execution."""
     marker = tmp_path / "ran"
     content = pickle.dumps([{"ref_id": 1}, Evil(f"touch '{marker}'")], protocol)
-    with pytest.raises(ValueError, match=r"refs\.p, byte \d+: the pickle holds GLOBAL, .*Nothing was run"):
+    with pytest.raises(
+        ValueError, match=r"refs\.p, byte \d+: the pickle has the opcode GLOBAL, .*Nothing was executed"
+    ):
         read(content)
     assert not marker.exists()
     pickle.loads(content)
@@ -131,16 +133,16 @@ def test_code_is_refused_and_not_run(read, tmp_path, protocol):
 @pytest.mark.parametrize(
     ("attack", "refused"),
     [
-        (b"cos\nsystem\n(S'touch MARKER'\ntR.", "byte 0: the pickle holds GLOBAL,"),
-        (b"}S'a'\nI1\nscos\nsystem\nb.", "byte 10: the pickle holds GLOBAL,"),
-        (b"(S'touch MARKER'\nios\nsystem\n.", "the pickle holds INST,"),
-        (b"((S'x'\no.", "byte 7: the pickle holds OBJ,"),
-        (b"](I1\nI2\nR.", "byte 8: the pickle holds REDUCE,"),
-        (b"}}b.", "byte 2: the pickle holds BUILD,"),
-        (b"N)\x81.", "byte 2: the pickle holds NEWOBJ,"),
-        (b"\x82\x01.", "byte 0: the pickle holds EXT1,"),
-        (b"Ps\n.", "byte 0: the pickle holds PERSID,"),
-        (b"NQ.", "byte 1: the pickle holds BINPERSID,"),
+        (b"cos\nsystem\n(S'touch MARKER'\ntR.", "byte 0: the pickle has the opcode GLOBAL,"),
+        (b"}S'a'\nI1\nscos\nsystem\nb.", "byte 10: the pickle has the opcode GLOBAL,"),
+        (b"(S'touch MARKER'\nios\nsystem\n.", "the pickle has the opcode INST,"),
+        (b"((S'x'\no.", "byte 7: the pickle has the opcode OBJ,"),
+        (b"](I1\nI2\nR.", "byte 8: the pickle has the opcode REDUCE,"),
+        (b"}}b.", "byte 2: the pickle has the opcode BUILD,"),
+        (b"N)\x81.", "byte 2: the pickle has the opcode NEWOBJ,"),
+        (b"\x82\x01.", "byte 0: the pickle has the opcode EXT1,"),
+        (b"Ps\n.", "byte 0: the pickle has the opcode PERSID,"),
+        (b"NQ.", "byte 1: the pickle has the opcode BINPERSID,"),
     ],
 )
 def test_hand_made_attacks_are_refused(read, tmp_path, attack, refused):
@@ -152,22 +154,24 @@ def test_hand_made_attacks_are_refused(read, tmp_path, attack, refused):
 
 @pytest.mark.parametrize("opcode", [o for o in pickletools.opcodes if o.name not in PLAIN_DATA], ids=lambda o: o.name)
 def test_every_other_opcode_is_refused_by_name(read, opcode):
-    with pytest.raises(ValueError, match=rf"byte 1: the pickle holds {opcode.name}, and only plain data"):
+    with pytest.raises(ValueError, match=rf"byte 1: the pickle has the opcode {opcode.name}, but only plain data"):
         read(b"N" + opcode.code.encode("latin-1") + b"\x00" * 16)
 
 
-def test_no_opcode_is_known_besides_those_of_plain_data():
+def test_only_opcodes_for_plain_data_are_known():
     assert set(ACTIONS) | {"STOP"} == PLAIN_DATA
 
 
-def test_a_byte_that_is_no_opcode_is_refused(read):
-    with pytest.raises(ValueError, match=r"byte 0: the pickle holds byte b'\\xff'"):
+def test_a_byte_that_is_not_an_opcode_is_refused(read):
+    with pytest.raises(ValueError, match=r"byte 0: the pickle has the opcode byte b'\\xff'"):
         read(b"\xff")
 
 
 def test_later_protocols_are_named(read):
     for protocol in (3, 4, 5):
-        with pytest.raises(ValueError, match=rf"byte 0: broken at PROTO \(.*protocol {protocol}; 0 to 2 are read"):
+        with pytest.raises(
+            ValueError, match=rf"byte 0: damaged at PROTO \(.*protocol {protocol}; supported are 0 to 2"
+        ):
             read(pickle.dumps([1], protocol))
 
 
@@ -175,36 +179,36 @@ def test_later_protocols_are_named(read):
 def test_every_cut_is_found(read, protocol):
     content = PYTHON_2[protocol]
     for end in range(len(content)):
-        with pytest.raises(ValueError, match=r"refs\.p, byte \d+: broken"):
+        with pytest.raises(ValueError, match=r"refs\.p, byte \d+: damaged"):
             read(content[:end])
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "byte 0: broken at its end"),
-        (b".", "byte 0: broken at STOP .*too few values"),
-        (b"NN.", "something is left over"),
-        (b"N.N.", "something is left over"),
-        (b"(N.", "something is left over"),
-        (b"a.", "byte 0: broken at APPEND"),
-        (b"NNa.", "byte 2: broken at APPEND .*TypeError"),
-        (b"N(Ne.", "byte 3: broken at APPENDS .*TypeError"),
-        (b"]I0\nNs.", "broken at SETITEM"),
-        (b"}]Ns.", "broken at SETITEM .*unhashable"),
-        (b"}(Nu.", "broken at SETITEMS"),
-        (b"(NNNd.", "broken at DICT"),
-        (b"e.", "broken at APPENDS"),
-        (b"g7\n.", "broken at GET .*KeyError: 7"),
-        (b"p0\n.", "broken at PUT"),
-        (b"Iten\n.", "broken at INT"),
+        (b"", "byte 0: damaged at its end"),
+        (b".", "byte 0: damaged at STOP .*too few values"),
+        (b"NN.", "data are left over"),
+        (b"N.N.", "data are left over"),
+        (b"(N.", "data are left over"),
+        (b"a.", "byte 0: damaged at APPEND"),
+        (b"NNa.", "byte 2: damaged at APPEND .*TypeError"),
+        (b"N(Ne.", "byte 3: damaged at APPENDS .*TypeError"),
+        (b"]I0\nNs.", "damaged at SETITEM"),
+        (b"}]Ns.", "damaged at SETITEM .*unhashable"),
+        (b"}(Nu.", "damaged at SETITEMS"),
+        (b"(NNNd.", "damaged at DICT"),
+        (b"e.", "damaged at APPENDS"),
+        (b"g7\n.", "damaged at GET .*KeyError: 7"),
+        (b"p0\n.", "damaged at PUT"),
+        (b"Iten\n.", "damaged at INT"),
         (b"S'a\n.", "without its quotes"),
         (b"S'\n.", "without its quotes"),
-        (b"S'\\x'\n.", "broken at STRING"),
-        (b"X\x01\x00\x00\x00\xe9.", "broken at BINUNICODE .*UnicodeDecodeError"),
-        (b"T" + struct.pack("<i", -1) + b"abc.", "cut off"),
-        (b"X\xff\xff\xff\xffabc.", "cut off"),
-        (b"L" + b"9" * 5000 + b"L\n.", "broken at LONG"),
+        (b"S'\\x'\n.", "damaged at STRING"),
+        (b"X\x01\x00\x00\x00\xe9.", "damaged at BINUNICODE .*UnicodeDecodeError"),
+        (b"T" + struct.pack("<i", -1) + b"abc.", "truncated"),
+        (b"X\xff\xff\xff\xffabc.", "truncated"),
+        (b"L" + b"9" * 5000 + b"L\n.", "damaged at LONG"),
     ],
 )
 def test_broken_pickles(read, content, message):
@@ -240,5 +244,5 @@ def test_files_are_missing_or_too_large(tmp_path, monkeypatch):
         load(tmp_path / "none.p")
     (tmp_path / "large.p").write_bytes(pickle.dumps("x" * 200, 2))
     monkeypatch.setattr(safe_pickle, "MAX_BYTES", 100)
-    with pytest.raises(ValueError, match=r"large\.p has 2\d\d bytes, more than the 100"):
+    with pytest.raises(ValueError, match=r"large\.p has 2\d\d bytes, but pickles of at most 100"):
         load(tmp_path / "large.p")

@@ -54,7 +54,7 @@ def test_problems_without_image_have_none(raw, hub):
         assert [index for index, problem in enumerate(read(folder)) if problem.image is None] == [9, 12]
 
 
-def test_data_does_too_and_so_does_the_folder_of_the_problems(raw):
+def test_data_and_the_folder_of_the_problems_are_also_accepted(raw):
     assert read(raw / "data") == read(raw) == read(raw / "data" / "scienceqa")
 
 
@@ -64,7 +64,7 @@ def test_captions_lose_their_spaces(raw):
     assert captions["3"] == "a picture of thing 3"
 
 
-def test_captions_moved_beside_the_problems_are_found(raw):
+def test_captions_next_to_the_problems_are_found(raw):
     (raw / "data" / "captions.json").rename(raw / "data" / "scienceqa" / "captions.json")
     assert captions_file(raw) == raw / "data" / "scienceqa" / "captions.json"
 
@@ -86,7 +86,7 @@ def test_the_parquet_has_the_same_problems_without_their_ids(raw, hub):
     assert pickle.loads(pickle.dumps(image)).load() == image.load()
 
 
-def test_parts_of_several_files_count_on(hub):
+def test_splits_of_several_files_are_numbered_continuously(hub):
     """A second train file: its rows follow the ten of the first."""
     path = next((hub / "data").glob("train-*"))
     pq.write_table(pq.read_table(path).slice(0, 2), path.with_name("train-00001-of-00002-a.parquet"))
@@ -95,11 +95,13 @@ def test_parts_of_several_files_count_on(hub):
 
 
 def test_the_parquet_cannot_have_captions(hub):
-    with pytest.raises(ValueError, match=r"has no problem ids.*captions.json cannot be joined.*`--caption_from hint`"):
+    with pytest.raises(
+        ValueError, match=r"have no problem ids.*captions.json cannot be joined.*`--caption_from hint`"
+    ):
         captions_file(hub)
 
 
-def test_a_parquet_without_a_part_is_told(hub):
+def test_a_missing_split_in_parquet_is_named(hub):
     next((hub / "data").glob("test-*")).unlink()
     with pytest.raises(ValueError, match=r"has no test-\*.parquet"):
         read(hub)
@@ -133,15 +135,15 @@ def test_an_image_without_bytes_is_named(hub):
     [
         (lambda problems, splits: problems["4"].pop("category"), r"problem 4 has no \['category'\]"),
         (lambda problems, splits: problems["4"].update(category=" \t"), r"problem 4 has no \['category'\]"),
-        (lambda problems, splits: problems["4"].update(image="../../image.png"), "leads out of images/train/4"),
+        (lambda problems, splits: problems["4"].update(image="../../image.png"), "is outside of images/train/4"),
         (lambda problems, splits: problems.update({"4": "text"}), "problem 4 is a str, not an object"),
-        (lambda problems, splits: problems.pop("4"), "problem 4 is missing; .*pid_splits.json has it in 'train'"),
-        (lambda problems, splits: splits["train"].remove("4"), r"in none of \['train', 'val', 'test'\], first 4"),
+        (lambda problems, splits: problems.pop("4"), "problem 4 is missing, but .*pid_splits.json has it in 'train'"),
+        (lambda problems, splits: splits["train"].remove("4"), r"does not assign 1 of the problems .*such as 4"),
         (lambda problems, splits: splits["test"].append("4"), "has problem 4 twice"),
         (lambda problems, splits: splits.pop("val"), "has no list `val`"),
     ],
 )
-def test_wrong_files_are_told(tmp_path, change, expected):
+def test_wrong_files_are_named(tmp_path, change, expected):
     problems, splits = raw_problems(), raw_splits()
     change(problems, splits)
     with pytest.raises(ValueError, match=expected):
@@ -151,7 +153,7 @@ def test_wrong_files_are_told(tmp_path, change, expected):
 def test_a_truncated_file_is_named(raw):
     path = raw / "data" / "scienceqa" / "problems.json"
     path.write_text(path.read_text()[:-40])
-    with pytest.raises(ValueError, match=r"problems.json is not whole JSON"):
+    with pytest.raises(ValueError, match=r"problems.json is not complete JSON"):
         read(raw)
 
 
@@ -164,6 +166,6 @@ def test_captions_of_another_form_are_refused(raw, content):
         read_captions(path)
 
 
-def test_another_folder_is_told_both_layouts(tmp_path):
+def test_the_error_for_another_folder_lists_both_layouts(tmp_path):
     with pytest.raises(ValueError, match=r"problems.json.*derek-thomas/ScienceQA"):
         read(tmp_path)

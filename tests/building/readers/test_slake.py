@@ -1,4 +1,4 @@
-"""SLAKE's annotation files, in the exact format, dirt included."""
+"""SLAKE's annotation files in the exact format, including dirty values."""
 
 import json
 
@@ -47,7 +47,7 @@ def test_chinese_is_read(raw):
     assert {question.answer for question in questions} == {"断层扫描"}
 
 
-def test_the_folder_above_does_too_and_images_need_not_be_there(tmp_path):
+def test_the_parent_folder_is_accepted_and_images_need_not_exist(tmp_path):
     write_raw(tmp_path / "Slake1.0", images=False)
     assert len(read(tmp_path)) == 57
 
@@ -61,13 +61,13 @@ def test_the_hubs_name_of_the_validation_file_is_known(raw):
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
-        ({"modality": "PET"}, "`modality` is 'PET', none of"),
-        ({"answer_type": "open"}, "`answer_type` is 'open', none of"),
-        ({"q_lang": "de"}, "`q_lang` is 'de', none of"),
+        ({"modality": "PET"}, "`modality` is 'PET', not one of"),
+        ({"answer_type": "open"}, "`answer_type` is 'open', not one of"),
+        ({"q_lang": "de"}, "`q_lang` is 'de', not one of"),
         ({"question": "  "}, r"no value for \['question'\]"),
         ({"answer": 4}, r"\['answer'\] must be text"),
-        ({"img_name": "../../etc/passwd"}, "leads out of imgs/"),
-        ({"qid": 0}, "`qid` 0 came before, in train"),
+        ({"img_name": "../../etc/passwd"}, "is outside of imgs/"),
+        ({"qid": 0}, "`qid` 0 already occurred in train"),
     ],
 )
 def test_a_wrong_row_is_named(tmp_path, fields, expected):
@@ -82,17 +82,17 @@ def test_a_row_without_a_field_is_named(tmp_path):
         read(write_raw(tmp_path, rows, images=False))
 
 
-def test_a_row_that_is_no_object_is_named(tmp_path):
+def test_a_row_that_is_not_an_object_is_named(tmp_path):
     rows = raw_rows()
     rows["test"][1] = ["CT"]
-    with pytest.raises(ValueError, match=r"test.json, row 1: a row is an object, this is a list"):
+    with pytest.raises(ValueError, match=r"test.json, row 1: a row must be an object, but this is a list"):
         read(write_raw(tmp_path, rows, images=False))
 
 
 def test_a_truncated_file_is_named(raw):
     text = (raw / "train.json").read_text()
     (raw / "train.json").write_text(text[: len(text) // 2])
-    with pytest.raises(ValueError, match=r"train.json is not whole JSON"):
+    with pytest.raises(ValueError, match=r"train.json is not complete JSON"):
         read(raw)
 
 
@@ -102,7 +102,7 @@ def test_a_missing_file_is_named(raw):
         read(raw)
 
 
-def test_a_file_that_is_no_list_is_named(raw):
+def test_a_file_that_is_not_a_list_is_named(raw):
     (raw / "test.json").write_text(json.dumps({"rows": []}))
-    with pytest.raises(ValueError, match=r"test.json holds a dict, not a list"):
+    with pytest.raises(ValueError, match=r"test.json contains a dict, not a list"):
         read(raw)

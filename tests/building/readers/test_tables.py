@@ -38,16 +38,16 @@ def test_json_keeps_types_and_drops_nulls(tmp_path):
     [
         ("a.csv", "image,answer\n1.png,a\n2.png\n", r"a\.csv, line 3: 1 values for the 2 columns"),
         ("a.csv", "image,answer\n1.png,a,b\n", r"a\.csv, line 2: 3 values for the 2 columns"),
-        ("a.csv", "image,image\n1.png,a\n", r"a\.csv, line 1: the header .* has a name twice"),
-        ("a.csv", "image,\n1.png,a\n", r"a\.csv, line 1: the header .* has a name twice or an empty one"),
+        ("a.csv", "image,image\n1.png,a\n", r"a\.csv, line 1: the header .* has a duplicate or an empty name"),
+        ("a.csv", "image,\n1.png,a\n", r"a\.csv, line 1: the header .* has a duplicate or an empty name"),
         ("a.csv", 'image,answer\n1.png,"cut', r"a\.csv, line 2: not CSV"),
         ("a.csv", "image,answer\n", r"a\.csv has no rows"),
         ("a.csv", "", r"a\.csv has no rows"),
         ("a.jsonl", '{"image": "1.png"}\n{"image', r"a\.jsonl, line 2: not JSON"),
-        ("a.jsonl", "[1]\n", r"a\.jsonl, line 1: a row is an object .* a list"),
-        ("a.json", '[{"image": "1.png"}', r"a\.json is not whole JSON"),
-        ("a.json", '{"image": "1.png"}', r"a\.json holds a dict, not a list"),
-        ("a.json", '["1.png"]', r"a\.json, row 0: a row is an object .* a str"),
+        ("a.jsonl", "[1]\n", r"a\.jsonl, line 1: a row must be an object .* a list"),
+        ("a.json", '[{"image": "1.png"}', r"a\.json is not complete JSON"),
+        ("a.json", '{"image": "1.png"}', r"a\.json contains a dict, not a list"),
+        ("a.json", '["1.png"]', r"a\.json, row 0: a row must be an object .* a str"),
     ],
 )
 def test_what_is_not_a_table_is_named(tmp_path, name, text, problem):

@@ -37,7 +37,7 @@ def test_the_official_file_has_the_same_rows_in_its_own_order(raw, tmp_path):
     assert [path.name for path in vqa_rad.annotation_files(official)] == [OFFICIAL_FILE]
 
 
-def test_the_hub_copy_says_no_organ(tmp_path):
+def test_the_hub_copy_has_no_organs(tmp_path):
     """28 training rows in two shards on 12 images, 6 test rows on 3 of them."""
     hub = write_hub(tmp_path / "hub")
     questions = vqa_rad.read(hub)
@@ -75,7 +75,7 @@ def test_nothing_found_names_the_three_layouts(tmp_path):
 @pytest.mark.parametrize(("given", "wanted"), [("above", "above/raw"), ("above/raw/images", "above/raw")])
 def test_a_folder_one_level_off_is_named(tmp_path, given, wanted):
     write_raw(tmp_path / "above" / "raw")
-    with pytest.raises(ValueError, match=rf"one level off: give {(tmp_path / wanted).resolve()}\."):
+    with pytest.raises(ValueError, match=rf"one level off: use {(tmp_path / wanted).resolve()}\."):
         vqa_rad.read(tmp_path / given)
 
 
@@ -90,24 +90,24 @@ def test_a_missing_file_is_named(raw, tmp_path):
 
 
 def test_a_file_in_place_of_the_folder_says_where_to_look(raw):
-    with pytest.raises(ValueError, match=rf"one level off: give {raw}\."):
+    with pytest.raises(ValueError, match=rf"one level off: use {raw}\."):
         vqa_rad.read(raw / "testset.json")
 
 
 def test_truncated_files_are_named(raw, tmp_path):
     path = raw / "testset.json"
     path.write_text(path.read_text()[:-20])
-    with pytest.raises(ValueError, match=r"testset\.json is not whole JSON"):
+    with pytest.raises(ValueError, match=r"testset\.json is not complete JSON"):
         vqa_rad.read(raw)
     path = write_hub(tmp_path / "hub") / "data" / "train-00001-of-00002.parquet"
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(ValueError, match=r"train-00001-of-00002\.parquet is not whole Parquet"):
+    with pytest.raises(ValueError, match=r"train-00001-of-00002\.parquet is not a complete Parquet file"):
         vqa_rad.read(tmp_path / "hub")
 
 
 def test_a_list_of_rows_is_expected(raw):
     (raw / "testset.json").write_text(json.dumps({"rows": [row(1, "a.jpg", "HEAD", "Is it?", "yes")]}))
-    with pytest.raises(ValueError, match=r"testset\.json holds a dict, not a list"):
+    with pytest.raises(ValueError, match=r"testset\.json contains a dict, not a list"):
         vqa_rad.read(raw)
     (raw / "testset.json").write_text(json.dumps(["row"]))
     with pytest.raises(ValueError, match=r"testset\.json, row 0: it is not an object"):
@@ -148,8 +148,8 @@ def test_missing_field_is_named(tmp_path):
         vqa_rad.read(write_raw(tmp_path / "raw", train, test))
 
 
-def test_an_id_that_comes_twice_is_named(tmp_path):
+def test_an_id_that_is_not_unique_is_named(tmp_path):
     train, test = raw_rows()
     test[1]["qid"] = train[3]["qid"]
-    with pytest.raises(ValueError, match="`qid` 3 comes twice"):
+    with pytest.raises(ValueError, match="`qid` 3 is not unique"):
         vqa_rad.read(write_raw(tmp_path / "raw", train, test))

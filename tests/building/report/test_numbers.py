@@ -21,7 +21,7 @@ def test_distances_by_hand():
     assert earth_movers_distance(p, q) == 1.0
 
 
-def test_distances_at_their_ends():
+def test_smallest_and_largest_distances():
     assert total_variation({"a": 2, "b": 2}, {"b": 7, "a": 7}) == 0
     assert total_variation({"a": 1}, {"b": 5}) == 1
     assert earth_movers_distance({"a": 1}, {"b": 5}) == 2
@@ -37,7 +37,7 @@ def test_total_variation_is_a_metric_of_shares(p, q, r):
 
 
 @pytest.mark.parametrize("bad", [{}, {"a": 0}, {"a": 2, "b": -1}])
-def test_what_is_no_distribution_is_refused(bad):
+def test_invalid_distributions_are_refused(bad):
     with pytest.raises(ValueError, match=r"`p=.* is not a distribution"):
         total_variation(bad, {"a": 1})
     with pytest.raises(ValueError, match=r"`q=.* is not a distribution"):

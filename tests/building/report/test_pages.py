@@ -54,7 +54,7 @@ def test_splits_are_in_order_and_constant_columns_left_out():
     assert [histogram.column for histogram in report.histograms] == ["label"]  # every row's task is vqa
 
 
-def test_tasks_and_modalities_are_counted_beside_the_label():
+def test_tasks_and_modalities_are_counted_in_addition_to_the_label():
     given = columns(client_00="ab", client_01="aa")
     given["client_00"] |= {"task": ["vqa", "caption"], "modality": ["CT", None]}
     given["client_01"] |= {"modality": ["CT", "CT"]}
@@ -82,18 +82,17 @@ def test_images_that_splits_share():
 
 def test_nothing_shared(report):
     assert shared_text(report) == (
-        "Images that several clients have: 0. No image of one side is on another: clients, validation and test share "
-        "none.\n"
+        "Images that several clients have: 0. Clients, validation and test share no images.\n"
     )
 
 
 def test_clients_table(report):
     assert clients_table(report).splitlines()[:5] == [
-        "| split     | most of its label | rows | images | TV label | EMD label |",
-        "| --------- | ----------------- | ---: | -----: | -------: | --------: |",
-        "| client_00 | a 75%, b 25%      |    8 |      8 |    0.150 |     0.300 |",
-        "| client_01 | b 100%            |    2 |      2 |    0.600 |     1.200 |",
-        "| test      | a 50%, b 50%      |    2 |      2 |    0.100 |     0.200 |",
+        "| split     | most frequent label | rows | images | TV label | EMD label |",
+        "| --------- | ------------------- | ---: | -----: | -------: | --------: |",
+        "| client_00 | a 75%, b 25%        |    8 |      8 |    0.150 |     0.300 |",
+        "| client_01 | b 100%              |    2 |      2 |    0.600 |     1.200 |",
+        "| test      | a 50%, b 50%        |    2 |      2 |    0.100 |     0.200 |",
     ]
 
 
@@ -114,7 +113,7 @@ def test_labels_beyond_the_twelfth_are_counted_together():
 @pytest.mark.parametrize(
     ("given", "by", "text"),
     [
-        (columns(client_00="a"), "organ", r"`by='organ'` is no column .* \['label', 'task', 'image_digest'\]"),
+        (columns(client_00="a"), "organ", r"`by='organ'` is not a column .* \['label', 'task', 'image_digest'\]"),
         (columns(test="a"), "label", "has no client with rows"),
         (columns(test="a", client_00=""), "label", "has no client with rows"),
     ],
@@ -173,7 +172,9 @@ def test_a_folder_is_reported_by_the_manifests_column(folder):
     assert report.names == {"client_00": "CT", "client_01": "MR"}
     distances = [report.histograms[0].total_variation(client) for client in report.clients]
     assert distances == [0.375, 0.625]
-    assert report_text(report, "x.png").startswith("# Partition noniid\n\nModalities are clients.\n\n![What each")
+    assert report_text(report, "x.png").startswith(
+        "# Partition noniid\n\nModalities are clients.\n\n![Contents of each"
+    )
     assert [own.column for own in read_report(read_folder(folder), "iid", "task").histograms] == ["task", "modality"]
 
 
@@ -201,7 +202,7 @@ def test_reports_of_all_configurations_and_their_section(folder):
     section = write_partition_reports(folder)
     files = sorted(path.name for path in (folder / "report").iterdir())
     assert files == [f"partition-{config}.{suffix}" for config in ("iid", "noniid") for suffix in ("md", "png")]
-    assert "![What each client has](partition-iid.png)" in (folder / "report/partition-iid.md").read_text()
+    assert "![Contents of each client](partition-iid.png)" in (folder / "report/partition-iid.md").read_text()
     rows = [
         [cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines() if line.startswith("| [")
     ]
@@ -209,7 +210,7 @@ def test_reports_of_all_configurations_and_their_section(folder):
         ["[noniid](report/partition-noniid.md)", "validation 2, test 4", "2", "8", "3 to 5", "0.500", "0.625", "0"],
         ["[iid](report/partition-iid.md)", "validation 2, test 4", "2", "8", "3 to 5", "0.033", "0.042", "0"],
     ]
-    assert section.endswith("![What each client of noniid has](report/partition-noniid.png)\n")
+    assert section.endswith("![Contents of each client of noniid](report/partition-noniid.png)\n")
 
 
 def test_the_card_gets_the_section_once(folder):
@@ -235,7 +236,7 @@ def test_a_report_without_digests_has_no_images(report):
 @pytest.mark.parametrize(
     ("config", "by", "text"),
     [
-        ("other", None, "`config='other'` is none of .*: noniid, iid"),
+        ("other", None, "`config='other'` is not a configuration of .*: noniid, iid"),
         ("iid", "organ", "its columns are id, task, clie"),
     ],
 )
@@ -244,7 +245,7 @@ def test_unknown_names_list_the_known_ones(folder, config, by, text):
         read_report(read_folder(folder), config, by)
 
 
-def test_a_missing_file_is_not_passed_over(folder):
+def test_a_missing_file_is_an_error(folder):
     (folder / "data/iid/test.parquet").unlink()
     with pytest.raises(ValueError, match=r"data/iid/test\.parquet is listed by iid/test .* `fedvlm check`"):
         read_report(read_folder(folder), "noniid")

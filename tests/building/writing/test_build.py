@@ -1,4 +1,4 @@
-"""From a download to what `load_dataset` and a trainer see, and to nothing where something is wrong."""
+"""From a download to a loaded dataset, or to an error that leaves nothing behind."""
 
 import io
 import json
@@ -46,7 +46,7 @@ def manifest_of(out: Path) -> dict:
 
 @pytest.mark.parametrize("builder", [ToyBuilder(), OwnLayout()], ids=["cells", "own files"])
 def test_what_is_loaded_is_what_was_read(tmp_path, builder):
-    """Every row once, in its split, with its texts and its image's own bytes, in both configurations."""
+    """Every row once, in its split, with its texts and the bytes of its image, in both configurations."""
     out = build(tmp_path, builder)
     rows = {row["id"]: row for row in toy_rows()}
     for config, entry in manifest_of(out)["configs"].items():
@@ -83,15 +83,15 @@ def test_own_files_keep_the_order_of_the_rows(tmp_path):
     assert loaded["client_00"]["id"] == ids
 
 
-def test_two_builds_are_equal_to_the_byte(tmp_path):
-    """Whatever the number of processes and the place."""
+def test_two_builds_have_equal_bytes(tmp_path):
+    """For any number of processes and any folder."""
     one, other = build(tmp_path, name="one"), build(tmp_path, name="deep/other", num_workers=2)
     assert contents(one) == contents(other)
     assert not [path for path in tmp_path.rglob(".*") if path.name.endswith((".build", ".tmp"))]
     assert str(tmp_path) not in (one / "manifest.json").read_text() + (one / "README.md").read_text()
 
 
-def test_only_the_configurations_asked_for(tmp_path):
+def test_only_the_requested_configurations(tmp_path):
     out = build(tmp_path, configs="turns")
     assert list(manifest_of(out)["configs"]) == ["turns"]
     assert set(load(out, "turns", tmp_path)) == {"client_00", "client_01", "validation", "test"}
@@ -132,7 +132,7 @@ build_dataset(OwnLayout(), Path(sys.argv[1]), Path(sys.argv[2]), WriteOptions(nu
     ("module", "function", "call"),
     [("staging", "_stage", 4), ("shards", "_write", 3), ("build", "card", 1), ("workspace", "move_folder", 1)],
 )
-def test_a_killed_build_goes_on_and_ends_the_same(tmp_path, module, function, call):
+def test_a_killed_build_continues_with_the_same_result(tmp_path, module, function, call):
     out, whole = tmp_path / "out", build(tmp_path, OwnLayout(), name="whole")
     code = KILLED.format(module=module, function=function, call=call)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
@@ -151,7 +151,7 @@ def test_a_killed_build_goes_on_and_ends_the_same(tmp_path, module, function, ca
 
 
 def test_other_options_or_files_start_over(tmp_path, caplog):
-    """A build that a missing image stopped is not gone on with by another one."""
+    """A build that stopped at a missing image is not continued by a build with other options."""
     write_toy(tmp_path / "raw")
     (tmp_path / "raw" / "images" / "5.png").rename(tmp_path / "5.png")
     for change in (lambda: None, lambda: write_toy_rows(tmp_path / "raw")):
@@ -165,7 +165,7 @@ def test_other_options_or_files_start_over(tmp_path, caplog):
     caplog.clear()
     with caplog.at_level(logging.WARNING):
         out = build(tmp_path, max_side=40)
-    assert "Starting over: it had other options" in caplog.text
+    assert "Starting over: it used other options" in caplog.text
     fresh = build(tmp_path, max_side=40, name="fresh")
     assert contents(out) == contents(fresh)
 
@@ -177,7 +177,7 @@ def write_toy_rows(raw: Path) -> None:
 
 
 def test_the_same_build_is_not_made_again(tmp_path):
-    """Its rows are not read again either, as that may take an hour."""
+    """Its rows are not read again either, since this may take an hour."""
     reads = []
 
     class Counting(ToyBuilder):
@@ -196,9 +196,9 @@ def test_the_same_build_is_not_made_again(tmp_path):
 @pytest.mark.parametrize(
     ("builder", "options", "expected"),
     [
-        (ToyBuilder(seed=1), {}, r"with `options` {'seed': 0} and not {'seed': 1}"),
+        (ToyBuilder(seed=1), {}, r"with `options` {'seed': 0} instead of {'seed': 1}"),
         (ToyBuilder(), {"configs": "turns"}, "'configs': None"),
-        (OwnLayout(), {}, "with `builder` ToyBuilder and not OwnLayout"),
+        (OwnLayout(), {}, "with `builder` ToyBuilder instead of OwnLayout"),
     ],
 )
 def test_nothing_is_overwritten(tmp_path, builder, options, expected):
@@ -216,13 +216,13 @@ def test_nothing_is_overwritten(tmp_path, builder, options, expected):
 def test_a_folder_of_something_else_is_left_alone_and_an_empty_one_is_used(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").touch()
-    with pytest.raises(ValueError, match="exists and is no build"):
+    with pytest.raises(ValueError, match="exists and is not a build"):
         build(tmp_path)
     (tmp_path / "out" / "thesis.tex").unlink()
     assert (build(tmp_path) / "manifest.json").exists()
 
 
-def test_two_builds_into_one_folder_do_not_meet(tmp_path):
+def test_two_builds_into_one_folder_are_refused(tmp_path):
     class Nested(ToyBuilder):
         def read(self, raw, work):
             with pytest.raises(ValueError, match="Another process is building into"):
@@ -251,7 +251,7 @@ def duplicate(raw: Path) -> None:
     [
         (spoil_image, r"images/3\.png, needed by row 'toy-3-0', cannot be read as an image"),
         (leak, r"images/7\.png \(row 'toy-7-0'\) = images/1\.png \(row 'toy-1-0'\)"),
-        (duplicate, "the id 'toy-0-0' comes twice"),
+        (duplicate, "the id 'toy-0-0' is not unique"),
         (lambda raw: (raw / "rows.json").unlink(), r"there is no file .*rows\.json"),
     ],
 )
@@ -263,7 +263,7 @@ def test_what_is_wrong_is_named_and_nothing_is_written(tmp_path, spoil, expected
     assert not (tmp_path / "out").exists()
 
 
-def test_a_mended_download_is_gone_on_with(tmp_path):
+def test_a_build_continues_with_a_repaired_download(tmp_path):
     whole = build(tmp_path, name="whole")
     content = (tmp_path / "raw" / "images" / "3.png").read_bytes()
     spoil_image(tmp_path / "raw")
@@ -273,7 +273,7 @@ def test_a_mended_download_is_gone_on_with(tmp_path):
     assert contents(build(tmp_path)) == contents(whole)
 
 
-def test_missing_images_are_said_aloud(tmp_path, caplog):
+def test_missing_images_are_reported(tmp_path, caplog):
     write_toy(tmp_path / "raw")
     for number in (1, 7):
         (tmp_path / "raw" / "images" / f"{number}.png").unlink()
@@ -291,7 +291,7 @@ def test_missing_images_are_said_aloud(tmp_path, caplog):
     assert contents(again) == contents(out)
 
 
-def test_bytes_of_a_jpeg_are_untouched(tmp_path):
+def test_bytes_of_a_jpeg_are_unchanged(tmp_path):
     """Decoding and encoding again would change them."""
     write_toy(tmp_path / "raw")
     buffer = io.BytesIO()

@@ -16,7 +16,7 @@ from toy_builder import Restricted, ToyBuilder, toy_rows, write_toy
 
 @dataclass(frozen=True)
 class Leaky(ToyBuilder):
-    """Held-out images are training images, as the source has it."""
+    """Held-out images are training images, as in the official split."""
 
     def partitions(self, examples):
         """Both with a reason."""
@@ -44,32 +44,32 @@ def test_the_text_has_what_a_user_must_know(built):
     text = (built[0] / "README.md").read_text()
     for expected in (
         "# Toy\n\nDrawn images of cats and dogs.",
-        "> **`labels` has 1 images both held out and in training.** The source has it so.",
+        "> **`labels` has 1 images that are both held out and in training.** The source has it so.",
         "| client_00 | cat | 6 | 3 |",
         "| test | | 2 | 1 |",
-        "- A client a label [ours].",
-        "- They are no photographs.",
+        "- One client per label [ours].",
+        "- They are not photographs.",
         "| read | rows of rows.json | 16 | |",
         "| vqa | 16 | 1,234 |",
         "| [Drawings](https://example.org/drawings) | CC0 1.0 (ours) | None. |",
         "rows.json\nimages/<name>.png",
         "Nobody, 2024.",
-        "| `label` | the dataset's own |",
+        "| `label` | additional column |",
     ):
         assert expected in re.sub(" +", " ", text)  # cells are padded
     for config in built[1]["configs"].values():
         assert config["partition"] in text
 
 
-def test_the_screen_says_the_same(built):
+def test_the_summary_has_the_same_content(built):
     lines = summary(Leaky(), built[1], built[0]).splitlines()
     for expected in (
         "+        16  rows of rows.json",
         "=        16  rows kept, 7 different images",
         "         16  of task vqa, Table 2 of FedVLMBench has 1,234",
         "labels: 2 clients, validation 2, test 2",
-        "    rows a client: 6 6",
-        "    1 held-out images are in training: The source has it so.",
+        "    rows per client: 6 6",
+        "    1 held-out images are also in training: The source has it so.",
         f'    load_dataset("{built[0]}", "labels")',
     ):
         assert expected in lines
@@ -79,17 +79,17 @@ def test_without_a_build_there_are_no_counts():
     text = card(ToyBuilder())
     assert "configs" not in text
     assert "Counts" not in text
-    assert "- A client a label [ours]." in text
+    assert "- One client per label [ours]." in text
 
 
-def test_what_may_not_be_passed_on_is_said(built):
+def test_the_card_of_a_restricted_dataset(built):
     text = card(Restricted(), {**built[1], "restricted_sources": ["Secret X-rays"]}, partition_only=True)
     data = DatasetCard(text).data
     assert [config["data_files"] for config in data.configs] == [
         [{"split": "partition", "path": f"partition/{name}.parquet"}] for name in ("labels", "turns")
     ]
-    assert "Rows and images are not here: Secret X-rays may not be passed on." in text
-    assert "Sign. Rows and images may not be passed on." in text
+    assert "This repository has no rows and no images, because Secret X-rays may not be redistributed." in text
+    assert "Sign. Rows and images may not be redistributed." in text
 
 
 @pytest.mark.parametrize("name", BUILDERS.names())
@@ -116,4 +116,4 @@ def test_before_a_build_the_card_has_the_patterns_of_the_whole_download():
     many = {config["config_name"]: config for config in DatasetCard(text).data.configs}
     assert len(many["noniid"]["data_files"]) == 29
     assert many["noniid"]["data_files"][26] == {"split": "client_26", "path": "data/noniid/client_26-*.parquet"}
-    assert "the download was not at hand" in text
+    assert "We did not have the download" in text

@@ -1,4 +1,4 @@
-"""Rows and partitions that must not be written."""
+"""Invalid rows and partitions."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from fedvlm_hf.building.builders.base import Example, Partition
 from fedvlm_hf.building.images import ImageFile
 from fedvlm_hf.building.templates import chat
-from fedvlm_hf.building.writing.checks import check_examples, check_partition, choose, find_leaks
+from fedvlm_hf.building.writing.checks import check_examples, check_partition, find_leaks, select_configs
 
 
 def row(id: str = "a", image: str = "x", answer: str = "yes", **kwargs) -> Example:
@@ -32,7 +32,7 @@ def partition(*splits: str, client_ids=None, **kwargs) -> Partition:
 @pytest.mark.parametrize(
     ("changed", "expected"),
     [
-        ({"id": "a"}, "'a' comes twice"),
+        ({"id": "a"}, "'a' is not unique"),
         ({"id": ""}, "the id is empty"),
         ({"split": "val"}, "the split is 'val'"),
         ({"task": "ocr"}, "`task`: unknown task 'ocr'"),
@@ -40,7 +40,7 @@ def partition(*splits: str, client_ids=None, **kwargs) -> Partition:
         ({"references": ("",)}, "`references`: a reference is not a non-empty string"),
         ({"answer": " ", "references": ("x",)}, "`completion`: the answer is empty"),
         ({"prompt": []}, "`prompt`: there is no message"),
-        ({"columns": {}}, r"its columns are \[\], the first row's \['label'\]"),
+        ({"columns": {}}, r"its columns are \[\], those of the first row \['label'\]"),
         ({"columns": {"label": 3}}, "column `label` is 3"),
     ],
 )
@@ -60,8 +60,8 @@ def test_rows_must_be_left_and_columns_must_not_clash():
 @pytest.mark.parametrize(
     ("wrong", "expected"),
     [
-        (partition("client_00", "test", name="non/iid"), "'non/iid' cannot be named so"),
-        (partition("client_00"), "places 1 rows and gives 1 client ids; there are 2 rows"),
+        (partition("client_00", "test", name="non/iid"), "'non/iid' is not a valid name"),
+        (partition("client_00"), "has 1 splits and 1 client ids, but there are 2 rows"),
         (partition("client_00", "train"), r"has the splits \['train'\]"),
         (partition("client_00", "client-01"), r"has the splits \['client-01'\]"),
         (partition("client_00", "client_a.b"), r"has the splits \['client_a.b'\]"),
@@ -85,14 +85,14 @@ def test_clients_may_be_numbered_or_named():
 
 def test_configurations_are_chosen_by_name():
     noniid, iid = (partition("client_00", name=name) for name in ("noniid", "iid"))
-    assert choose([noniid, iid], None) == [noniid, iid]
-    assert choose([noniid, iid], "iid, noniid") == [iid, noniid]
+    assert select_configs([noniid, iid], None) == [noniid, iid]
+    assert select_configs([noniid, iid], "iid, noniid") == [iid, noniid]
     with pytest.raises(ValueError, match=r"`configs` 'idd' is unknown. Did you mean 'iid'"):
-        choose([noniid, iid], "idd")
+        select_configs([noniid, iid], "idd")
     with pytest.raises(ValueError, match="names a configuration twice"):
-        choose([noniid, iid], "iid,iid")
+        select_configs([noniid, iid], "iid,iid")
     with pytest.raises(ValueError, match="must have different names"):
-        choose([iid, iid], None)
+        select_configs([iid, iid], None)
 
 
 def leaks(splits: tuple[str, ...], digests: str, **kwargs):
@@ -100,7 +100,7 @@ def leaks(splits: tuple[str, ...], digests: str, **kwargs):
     return find_leaks(partition(*splits, **kwargs), examples, list(digests))
 
 
-def test_an_image_on_one_side_is_no_leak():
+def test_an_image_in_one_split_is_not_a_leak():
     """A twice in one client, in two clients, in test alone."""
     assert leaks(("client_00", "client_00", "client_01", "test", "test"), "AAABB") == []
 
@@ -120,6 +120,6 @@ def test_a_leak_is_named(splits, digests, count, expected):
     assert len(leaks(splits, digests, known_leak="The source has it so.")) == count
 
 
-def test_a_leak_of_three_sides_counts_once():
+def test_a_leak_over_three_splits_counts_once():
     found = leaks(("client_00", "validation", "test"), "AAA", known_leak="So it is.")
     assert [tuple(leak) for leak in found] == [("A", "row-2", "row-0")]

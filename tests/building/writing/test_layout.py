@@ -82,7 +82,7 @@ def test_patterns_of_three_configurations_find_their_rows_and_no_others():
     ],
     ids=["one configuration", "another test set", "too many cells"],
 )
-def test_otherwise_configurations_have_files_of_their_own_in_the_rows_order(others):
+def test_otherwise_configurations_have_their_own_files_in_row_order(others):
     a = partition("a", ["client_01", "client_00", "test", "client_01"] * 17)
     found = simple(a, *others)
     assert not found.shares_clients
@@ -120,6 +120,6 @@ def test_an_image_larger_than_a_group_is_a_group(monkeypatch):
     assert [shard.groups for shard in found.shards] == [((0,),), ((1,),)]
 
 
-def test_groups_have_at_most_so_many_rows(monkeypatch):
+def test_groups_have_a_maximum_number_of_rows(monkeypatch):
     monkeypatch.setattr(layout, "GROUP_ROWS", 2)
     assert simple(partition("a", ["client_00"] * 3)).shards[0].groups == ((0, 1), (2,))

@@ -1,4 +1,4 @@
-"""What a build writes down."""
+"""The manifest of a build."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ from fedvlm_hf.building.writing.options import WriteOptions
 from toy_builder import Restricted, ToyBuilder, toy_rows, write_toy
 
 
-def test_a_partition_hash_is_of_places():
+def test_a_partition_hash_by_hand():
     """SHA-256 of "a<tab>client_00<tab>" and "b<tab>test<tab>client_00", whatever the order of the rows."""
     rows = [("b", "test", "client_00"), ("a", "client_00", None)]
     expected = hashlib.sha256(b"a\tclient_00\t\nb\ttest\tclient_00").hexdigest()

@@ -1,4 +1,4 @@
-"""What leaves the house, and what does not."""
+"""What is uploaded, and what is not."""
 
 import json
 import shutil
@@ -24,13 +24,13 @@ def names(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-def test_open_rows_are_pushed_as_they_are(tmp_path):
+def test_unrestricted_rows_are_pushed_unchanged(tmp_path):
     out = build(tmp_path, ToyBuilder())
     assert files_to_push(out, ToyBuilder()) == out
 
 
-def test_of_restricted_rows_only_the_places_leave(tmp_path):
-    """No text, no image: ids, splits, clients, and the column that the builder names."""
+def test_only_ids_and_splits_of_restricted_rows_are_pushed(tmp_path):
+    """Ids, splits, clients and the public columns of the builder, but no texts and images."""
     out = build(tmp_path, Restricted())
     public = files_to_push(out, Restricted())
     assert names(public) == ["README.md", "manifest.json", "partition/labels.parquet", "partition/turns.parquet"]
@@ -56,9 +56,9 @@ def test_of_restricted_rows_only_the_places_leave(tmp_path):
 
 def test_rows_of_a_restricted_source_are_refused(tmp_path):
     out = build(tmp_path, Restricted())
-    with pytest.raises(ValueError, match="holds rows of Secret X-rays, which may not be passed on"):
+    with pytest.raises(ValueError, match="has rows of Secret X-rays, which may not be redistributed"):
         push_dataset(out, "alice/toy")
-    with pytest.raises(ValueError, match="is no built dataset"):
+    with pytest.raises(ValueError, match="is not a built dataset"):
         push_dataset(tmp_path, "alice/toy")
 
 
@@ -80,7 +80,7 @@ print(json.dumps([rows, size, info.private, sorted(file.rfilename for file in in
 
 
 def test_the_real_clients_push_and_load(tmp_path):
-    """Two pushes: of the second, files that the first had and it has not are gone."""
+    """Two pushes: files of the first push that the second does not have are deleted."""
     out = build(tmp_path, ToyBuilder())
     fewer = WriteOptions(num_workers=1, configs="labels")
     other = build_dataset(ToyBuilder(), tmp_path / "raw", tmp_path / "other", fewer)

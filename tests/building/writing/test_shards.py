@@ -1,4 +1,4 @@
-"""Parquet files: what `datasets` finds in them, and what they weigh."""
+"""Parquet files: their contents and their sizes."""
 
 import json
 
@@ -62,7 +62,7 @@ def test_features_are_in_the_schema(tmp_path):
     assert Features.from_arrow_schema(pq.read_schema(path)) == Features.from_arrow_schema(SCHEMA)
 
 
-def test_an_image_that_comes_again_in_a_row_group_is_stored_once(tmp_path):
+def test_a_repeated_image_in_a_row_group_is_stored_once(tmp_path):
     """20 rows of two images of 50,000 bytes: about 100,000 bytes with a dictionary, ten times as many without."""
     images = [stored(tmp_path, number) for number in (0, 1)] * 10
     again = write(tmp_path, images, (tuple(range(20)),), has_repeats=True)
@@ -85,8 +85,8 @@ def test_images_are_not_compressed_and_texts_are(tmp_path, has_repeats):
 
 
 @pytest.mark.parametrize("has_repeats", [False, True])
-def test_an_image_is_the_same_run_of_bytes_wherever_it_stands(tmp_path, has_repeats):
-    """What lets the Hub store an image of two configurations once; compression would spoil it."""
+def test_an_image_has_the_same_bytes_in_every_file(tmp_path, has_repeats):
+    """So that the Hub stores an image of two configurations once; compression would prevent this."""
     images = [stored(tmp_path, number) for number in range(5)]
     for group in ((0, 1, 2, 3, 4), (4, 2, 0)):
         path = write(tmp_path, images, (group,), has_repeats=has_repeats)
@@ -101,7 +101,7 @@ def test_pages_end_where_the_content_says_and_have_an_index(tmp_path):
     assert metadata.row_group(0).column(0).has_offset_index
 
 
-def test_a_shard_that_is_there_is_kept(tmp_path):
+def test_an_existing_shard_is_kept(tmp_path):
     images = [stored(tmp_path, 0, 10)]
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "x.parquet").write_text("whole")
@@ -112,6 +112,6 @@ def test_a_shard_that_is_there_is_kept(tmp_path):
 def test_an_image_that_changes_during_a_build_is_an_error(tmp_path, change):
     image = stored(tmp_path, 0, 10)
     change(image.path)
-    with pytest.raises(ValueError, match=r"0\.bin is not what it was"):
+    with pytest.raises(ValueError, match=r"0\.bin has changed since"):
         write(tmp_path, [image], ((0,),))
     assert [path.name for path in (tmp_path / "data").glob("*.parquet")] == []

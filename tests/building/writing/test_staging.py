@@ -1,4 +1,4 @@
-"""Images on their way into rows: untouched, or changed as asked, or missing."""
+"""Staging of images: unchanged, changed by options, or missing."""
 
 import io
 import re
@@ -13,7 +13,7 @@ from fedvlm_hf.building.images import ImageBytes, ImageFile, StoredImage, image_
 from fedvlm_hf.building.templates import chat
 from fedvlm_hf.building.work import Work
 from fedvlm_hf.building.writing.options import WriteOptions
-from fedvlm_hf.building.writing.staging import MissingImage, StagedImage, padded, stage_images
+from fedvlm_hf.building.writing.staging import MissingImage, StagedImage, move_boxes, stage_images
 from toy_builder import draw
 
 
@@ -39,7 +39,7 @@ def encoded(picture: Image.Image, kind: str = "PNG", **kwargs) -> bytes:
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "CMYK", "I;16", "RGBA", "1"])
-def test_bytes_stay_as_they_are_in_any_mode(tmp_path, mode):
+def test_bytes_are_unchanged_in_any_mode(tmp_path, mode):
     picture = Image.new("L", (6, 5), 90).convert(mode) if mode != "I;16" else Image.new("I;16", (6, 5), 4000)
     name = "x.tif" if mode == "CMYK" else "x.png"
     image = file(tmp_path, name, picture)
@@ -51,7 +51,7 @@ def test_bytes_stay_as_they_are_in_any_mode(tmp_path, mode):
     assert staged[name].digest == image_digest(picture)
 
 
-def test_what_is_no_file_is_stored_once(tmp_path):
+def test_an_image_without_a_file_is_stored_once(tmp_path):
     content = encoded(draw(1))
     staged, _ = stage(tmp_path, ImageBytes("a", content), ImageBytes("a", content), ImageBytes("b", encoded(draw(2))))
     assert staged["a"].path.read_bytes() == content
@@ -70,7 +70,7 @@ def test_images_are_reduced_and_padded(tmp_path):
     assert staged["small.png"].path == tmp_path / "small.png"
 
 
-def test_equal_pixels_have_one_digest_whatever_the_file(tmp_path):
+def test_equal_pixels_have_the_same_digest_in_every_format(tmp_path):
     one, other = file(tmp_path, "x.png", draw(1)), file(tmp_path, "x.bmp", draw(1))
     staged, _ = stage(tmp_path, one, other)
     assert staged["x.png"].digest == staged["x.bmp"].digest
@@ -89,7 +89,7 @@ def test_missing_images_are_counted_and_the_first_named(tmp_path):
     assert (len(staged), missing) == (3, [])
 
 
-def test_each_missing_image_has_a_picture_of_its_own(tmp_path):
+def test_each_missing_image_has_its_own_replacement(tmp_path):
     images = [ImageFile(name, tmp_path / name) for name in ("y", "z")]
     staged, missing = stage(tmp_path, file(tmp_path, "x.png", draw(1)), *images, allow_missing_images=True)
     assert missing == ["y", "z"]
@@ -97,7 +97,7 @@ def test_each_missing_image_has_a_picture_of_its_own(tmp_path):
     assert staged["y"].path.read_bytes() == MissingImage("y").load()
 
 
-def test_a_stand_in_is_grey_and_crossed_out():
+def test_a_replacement_is_grey_and_crossed_out():
     picture = open_image(MissingImage("a").load(), "a")
     assert (picture.mode, picture.size) == ("L", (224, 224))
     assert {picture.getpixel((place, place)) for place in range(224)} == {255}
@@ -141,8 +141,8 @@ def test_what_cannot_be_read_is_named_with_its_row(tmp_path, make, expected):
         stage(tmp_path, make(tmp_path), allow_missing_images=True)
 
 
-def test_one_key_is_one_image(tmp_path):
-    with pytest.raises(ValueError, match=r"'row-0' and 'row-1' have different images under one key, 'x'"):
+def test_a_key_identifies_one_image(tmp_path):
+    with pytest.raises(ValueError, match=r"'row-0' and 'row-1' have different images with the same key, 'x'"):
         stage(tmp_path, ImageBytes("x", b"1"), ImageBytes("x", b"2"))
 
 
@@ -157,28 +157,28 @@ def image(size: tuple[int, int], frame: tuple[int, int]) -> StagedImage:
 
 def test_a_wide_picture_gets_borders_above_and_below():
     """40 x 20 in 40 x 40 begins at y = 10: x stays, y becomes (10 + 20 y) / 40, so 0.2 becomes 0.35 and 0.8 0.65."""
-    texts = padded(row("[0.100, 0.200, 0.500, 0.800]", expression="x"), image((40, 40), (40, 20)))
+    texts = move_boxes(row("[0.100, 0.200, 0.500, 0.800]", expression="x"), image((40, 40), (40, 20)))
     assert texts["references"] == ["[0.100, 0.350, 0.500, 0.650]"]
     assert texts["completion"] == [{"role": "assistant", "content": "[0.100, 0.350, 0.500, 0.650]"}]
 
 
 def test_a_high_picture_gets_the_odd_pixel_on_the_right():
     """21 x 40 in 40 x 40 begins at x = 9: 0 becomes 9 / 40 and 1 becomes 30 / 40."""
-    texts = padded(row("[0.000, 0.000, 1.000, 1.000]", expression="x"), image((40, 40), (21, 40)))
+    texts = move_boxes(row("[0.000, 0.000, 1.000, 1.000]", expression="x"), image((40, 40), (21, 40)))
     assert texts["references"] == ["[0.225, 0.000, 0.750, 1.000]"]
 
 
 def test_boxes_in_prompts_move_and_other_numbers_do_not():
     question = "[0.000, 0.000, 1.000, 1.000], [1, 2, 3, 4], [0.900, 0.000, 0.100, 1.000] and [x1, y1, x2, y2]"
     example = row("[0.000, 0.000, 1.000, 1.000]", expression=question)
-    moved = padded(example, image((40, 40), (40, 20)))["prompt"][0]["content"]
+    moved = move_boxes(example, image((40, 40), (40, 20)))["prompt"][0]["content"]
     expected = example.prompt[0]["content"].replace("[0.000, 0.000, 1.000, 1.000]", "[0.000, 0.250, 1.000, 0.750]")
     assert moved == expected
 
 
 def test_without_padding_nothing_moves():
     example = row("[0.100, 0.200, 0.500, 0.800]", expression="x")
-    texts = padded(example, image((40, 20), (40, 20)))
+    texts = move_boxes(example, image((40, 20), (40, 20)))
     assert texts == {
         "prompt": example.prompt,
         "completion": example.completion,

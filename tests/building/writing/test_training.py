@@ -1,4 +1,4 @@
-"""What a build writes is what stock TRL trains on."""
+"""Stock TRL trains on the result of a build."""
 
 from datasets import load_dataset
 from trl import SFTConfig, SFTTrainer

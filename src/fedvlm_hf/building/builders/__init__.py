@@ -1,1 +1,1 @@
-"""One dataset a file: what is read from the official downloads, by which rules, into which configurations."""
+"""One file per dataset: what is read from the official downloads, by which rules, into which configurations."""

@@ -1,7 +1,8 @@
-"""What a dataset builder is: rows before their images are read, where they go, and what a card says about them.
+"""The base class of dataset builders, and the types they produce: examples, partitions, sources.
 
-A builder is one file: a frozen dataclass whose fields are its options, with `read` (official download to examples) and
-`partitions` (examples to configurations). The rest is shared: `building/writing` stages images and writes the folder.
+A builder is one file: a frozen dataclass whose fields are its options, with the methods `read` (official download to
+examples) and `partitions` (examples to configurations). `building/writing` does the rest for all builders: it reads
+the images and writes the folder.
 """
 
 from abc import ABC, abstractmethod
@@ -17,18 +18,18 @@ from ..work import Work
 
 @dataclass(frozen=True)
 class Example:
-    """One row before its image is read.
+    """One row of a dataset, before its image is read.
 
     Attributes:
-        id (`str`): Unique in the dataset and stable under re-runs, such as `"slake-en-11934"`.
-        image ([`StoredImage`]): How to get the image. Examples that show one image share its `key`.
-        split (`str`): `"train"`, `"validation"` or `"test"`, where the source or the builder's rule puts it.
+        id (`str`): Unique in the dataset and the same in every build, such as `"slake-en-11934"`.
+        image ([`StoredImage`]): How to get the image. Examples that show the same image share its `key`.
+        split (`str`): `"train"`, `"validation"` or `"test"`, as given by the source or by the builder's rule.
         prompt, completion (`list[dict[str, str]]`): Chat messages, from `building.templates.chat`.
         task (`str`): One of `data.spec.TASKS`.
-        references (`tuple[str, ...]`): Accepted answers; boxes as `data.boxes.box_text` writes them, 0-1 of the image
-            that `image.load` gives.
-        columns (`Mapping[str, str | None]`): The dataset's own columns, the same keys in every example: what
-            partitions go by (`modality`), `subset` where scores are reported by it, source ids.
+        references (`tuple[str, ...]`): Accepted answers. Boxes are written by `data.boxes.box_text`, as fractions of
+            the image that `image.load` returns.
+        columns (`Mapping[str, str | None]`): Additional columns of this dataset, with the same keys in every example:
+            columns to partition by (`modality`), `subset` if scores are reported per subset, source ids.
     """
 
     id: str
@@ -43,17 +44,17 @@ class Example:
 
 @dataclass(frozen=True)
 class Partition:
-    """One configuration of a dataset: where each example goes.
+    """One configuration of a dataset: the split of each example.
 
     Attributes:
-        name (`str`): The configuration, such as `"noniid"` or `"dirichlet-0.1"`.
-        rule (`str`): How rows came to their clients, in a sentence; in the card.
-        splits (`tuple[str, ...]`): Each example's split: `"client_00"`, ..., `"validation"` or `"test"`.
-        client_ids (`tuple[str | None, ...]`): Each held-out example's client, the one whose distribution it is of;
-            `None` for clients' own rows, whose split says it.
-        client_names (`Mapping[str, str]`): What a client is, where it has a name: `{"client_00": "CT"}`.
-        known_leak (`str`, *optional*): Why images of `test` are clients' images too, where the source's own split has
-            it so. Without this text such an image is an error.
+        name (`str`): Name of the configuration, such as `"noniid"` or `"dirichlet-0.1"`.
+        rule (`str`): How rows are assigned to clients, in one sentence for the card.
+        splits (`tuple[str, ...]`): The split of each example: `"client_00"`, ..., `"validation"` or `"test"`.
+        client_ids (`tuple[str | None, ...]`): For each held-out example, the client whose distribution it belongs to;
+            `None` for rows of a client, because their split is the client.
+        client_names (`Mapping[str, str]`): Readable names of clients, if they have any: `{"client_00": "CT"}`.
+        known_leak (`str`, *optional*): Why clients have images of `test`, if the official split already has this leak.
+            Without this text, such an image is an error.
     """
 
     name: str
@@ -69,12 +70,12 @@ class Source:
     """A download that a dataset is made from.
 
     Attributes:
-        name (`str`): Such as `"SLAKE 1.0"`.
+        name (`str`): Name with version, such as `"SLAKE 1.0"`.
         url (`str`): Where to get it.
-        licence (`str`): Its licence, and whether we read it or recall it.
-        terms (`str`): What a user must do or sign for access.
+        licence (`str`): Its licence, and whether we have read it or cite it from memory.
+        terms (`str`): What a user must do or sign to get access.
         citation (`str`): Authors, title, venue, year, link.
-        is_restricted (`bool`): Rows and images may not be passed on: `--push` sends ids and the partition instead.
+        is_restricted (`bool`): Rows and images may not be redistributed: `--push` uploads ids and the partition only.
     """
 
     name: str
@@ -87,68 +88,68 @@ class Source:
 
 @dataclass(frozen=True)
 class Builder(ABC):
-    """A federated dataset, from the official download.
+    """Makes a federated dataset from an official download.
 
-    Subclasses are frozen dataclasses registered with `@BUILDERS.register("fed_slake")`; their fields are options of
+    Subclasses are frozen dataclasses registered with `@BUILDERS.register("fed_slake")`. Their fields are options of
     `fedvlm build`, with `metadata={"help": ...}`. Class attributes describe the dataset for `--help` and the card.
-    Everything is a function of the raw files, the options and the seed.
+    The result depends only on the raw files, the options and the seed.
     """
 
-    seed: int = field(default=0, metadata={"help": "Chooses what is drawn at random: partitions, held-out images."})
+    seed: int = field(default=0, metadata={"help": "Seed of all random choices: partitions and held-out images."})
     wording: str | None = field(
         default=None,
-        metadata={"help": "Which instruction template, see fedvlm_hf.building.templates; the first by default."},
+        metadata={"help": "Wording of the instructions, see fedvlm_hf.building.templates. Default: the first one."},
     )
 
     title: ClassVar[str]
     """Such as `"Fed-SLAKE"`."""
     summary: ClassVar[str]
-    """What it is in one or two sentences; first in the card."""
+    """A description in one or two sentences, shown first in the card."""
     layout: ClassVar[str]
-    """The files expected under `--raw`, one a line; in `--help`, in the card, and in errors."""
+    """The files expected under `--raw`, one per line. Shown in `--help`, in the card and in error messages."""
     sources: ClassVar[tuple[Source, ...]]
     licence: ClassVar[str]
-    """The Hub's licence tag of the whole, such as `"cc-by-4.0"` or `"other"`."""
+    """The Hub's licence tag for the whole dataset, such as `"cc-by-4.0"` or `"other"`."""
     rules: ClassVar[tuple[str, ...]]
-    """Every choice, one sentence each, with [paper], [code] or [ours]."""
+    """Every choice that was made, in one sentence each, marked [paper], [code] or [ours]."""
     limits: ClassVar[tuple[str, ...]]
-    """Known limits, one sentence each."""
+    """Known limits, in one sentence each."""
     paper_counts: ClassVar[Mapping[str, int]]
-    """FedVLMBench's Table 2 by task, or empty; printed beside our counts."""
+    """Rows per task in Table 2 of FedVLMBench, or empty. Printed next to our counts."""
     templates: ClassVar[tuple[str, ...]]
-    """Keys of `building.templates.TEMPLATES` that rows are worded by; a `wording` is one of each."""
+    """Keys of `building.templates.TEMPLATES` that this dataset uses. `wording` must exist for all of them."""
     configs: ClassVar[Mapping[str, int]] = {}
-    """Configurations and their numbers of clients on the whole download, for a card before any build."""
+    """Configurations and their numbers of clients for the complete download, for a card without a build."""
     partition_column: ClassVar[str]
-    """The column that the report's histograms, total variation and earth mover's distance are over."""
+    """The column for which the report shows histograms, total variation and earth mover's distance."""
     public_columns: ClassVar[tuple[str, ...]] = ()
-    """Own columns that `--push` may send where a source is restricted, such as study ids; never text."""
+    """Additional columns that `--push` may upload even if a source is restricted, such as study ids; never text."""
     version: ClassVar[str] = "1"
-    """Of the rules: rows of another version are other rows."""
+    """Version of the rules: another version gives other rows."""
 
     @property
     def used_sources(self) -> tuple[Source, ...]:
-        """The sources that this build reads: all, unless options leave some out."""
+        """The sources that this build reads: all of them, unless an option excludes some."""
         return self.sources
 
     @abstractmethod
     def read(self, raw: Path, work: Work) -> list[Example]:
-        """The examples in a stable order, each exclusion counted in `work.tally`.
+        """Return the examples in a fixed order, and count every exclusion in `work.counts`.
 
         Raises:
-            `ValueError`: naming path and row, where a file is missing, truncated or not as it should be.
+            `ValueError`: naming path and row, if a file is missing, truncated or not in the expected format.
         """
 
     @abstractmethod
     def partitions(self, examples: Sequence[Example]) -> list[Partition]:
-        """The configurations; the first is the default."""
+        """Return the configurations; the first one is the default."""
 
 
 BUILDERS: Registry[type[Builder]] = Registry("builder", "fedvlm_hf.building.builders")
 
 
 def column(examples: Sequence[Example], name: str) -> list[Any]:
-    """One column of all examples: an own column, or `task`, `split` and `id`."""
+    """Return one column of all examples: `task`, `split`, `id`, or one of the additional columns."""
     if name in ("task", "split", "id"):
         return [getattr(example, name) for example in examples]
     return [example.columns[name] for example in examples]

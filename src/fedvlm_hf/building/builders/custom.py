@@ -1,4 +1,4 @@
-"""Own data: a table or a folder of images a client."""
+"""Federated datasets from the user's own data: one table or one folder of images per client."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from ...data.naming import CLIENT_PREFIX, HELD_OUT
 from ..images import ImageFile
-from ..partitions.assemble import assemble, lift, train_rows
+from ..partitions.assemble import assemble, to_example_indices, train_rows
 from ..partitions.by_file import by_file
 from ..partitions.holdout import hold_out_groups
 from ..partitions.iid import iid
@@ -29,7 +29,7 @@ _TEMPLATE_FIELDS = {
     "grounding": ("expression",),
     "detection": ("target", "study"),
 }
-"""What each task's templates ask for: columns of the row, or the builder's options of these names."""
+"""The placeholders of each task's templates. Their values are columns of the row, or options of the builder."""
 
 _OF_ROWS = {
     "image",
@@ -51,35 +51,39 @@ _TAKEN = {"images", "completion", "image_digest", "site"}
 @BUILDERS.register("custom")
 @dataclass(frozen=True)
 class Custom(Builder):
-    """A federated dataset of your own: each file or sub-folder is a client."""
+    """A federated dataset from your own data: each file or subfolder is a client."""
 
     test_share: float = field(
-        default=0.2, metadata={"help": "Share of each client's images held out for the test, where none is given."}
+        default=0.2, metadata={"help": "Share of each client's images held out as test, if no test rows are given."}
     )
     validation_share: float = field(
-        default=0.1, metadata={"help": "Share of each client's images held out for validation, where none is given."}
+        default=0.1,
+        metadata={"help": "Share of each client's images held out as validation, if no validation rows are given."},
     )
-    attribute: str = field(default="class", metadata={"help": "What classification asks for, in its instruction."})
-    subject: str = field(default="main object", metadata={"help": "Of what classification asks it."})
-    study: str = field(default="image", metadata={"help": "What reports and detection call an image."})
+    attribute: str = field(default="class", metadata={"help": "Attribute named in classification instructions."})
+    subject: str = field(
+        default="main object", metadata={"help": "Subject of the attribute in classification instructions."}
+    )
+    study: str = field(default="image", metadata={"help": "Word for an image in report and detection instructions."})
 
     title: ClassVar[str] = "Own data"
-    summary: ClassVar[str] = "A federated dataset of one's own data, a file or folder a client."
+    summary: ClassVar[str] = "A federated dataset from your own data, one file or folder per client."
     layout: ClassVar[str] = """\
-A file or sub-folder a client, in any mixture:
-  site_a.csv       columns: image (path relative to the file or to the folder), answer, and question (asked in the
-                   task's wording) or prompt (asked as it is). Optional: task, id, references (further accepted
-                   answers, divided by |), choices (of a multiple-choice question, divided by |; the letter of the
-                   answer is learned), subset (scored apart), label (what the report counts), split (train,
-                   validation or test), client_id (where one file has several clients). Grounding needs expression,
-                   detection target, and boxes [x1, y1, x2, y2] in 0-1 as answers. Further columns are kept.
-  site_b.jsonl     the same as JSON lines, where references is a list
+One file or subfolder per client, in any of these forms:
+  site_a.csv       columns: image (path relative to the file or to the folder), answer, and either question (used in
+                   the wording of the task) or prompt (used unchanged). Optional: task, id, references (further
+                   accepted answers, separated by |), choices (options of a multiple-choice question, separated by |;
+                   the answer becomes a letter), subset (scored separately), label (counted in the report), split
+                   (train, validation or test), client_id (if one file has several clients). Grounding needs
+                   expression, detection needs target, and their answers are boxes [x1, y1, x2, y2] with values from
+                   0 to 1. Further columns are kept.
+  site_b.jsonl     the same as JSON Lines, with a list of references
   site_c.json      the same as one list of objects
   site_d/<class>/  images by class
   site_e/          images with metadata.csv or metadata.jsonl, whose column file_name is the image
-  test.csv         optional, as is validation.csv, in any of these forms: held-out rows for all clients; those with a
-                   client_id are of that client
-  images/          a folder whose images a table names is no client
+  test.csv         optional held-out rows for all clients, in any of these forms; rows with a client_id belong to that
+                   client. Likewise validation.csv
+  images/          a folder is not a client if a table uses its images
 
 For example own/north.csv, own/south.csv and own/images/, where north.csv is
   image,question,answer
@@ -89,40 +93,40 @@ Its clients are client_north and client_south:
     sources: ClassVar[tuple[Source, ...]] = ()
     licence: ClassVar[str] = "unknown"
     rules: ClassVar[tuple[str, ...]] = (
-        "`noniid`: a client a file or folder, by its name. `iid`: all clients' training rows, spread over as many by "
-        "chance.",
-        "Where no row is given for the test, a share of each client's images is held out for it in a seeded order; "
-        "likewise for validation. Files of equal bytes are one image; images of several clients are not held out.",
-        "A row that does not say its task is of vqa if it has a question or prompt, else of caption; images by class "
-        "are of classification.",
-        "A held-out row of a shared file without client_id is of no client in `noniid`.",
+        "`noniid`: one client per file or folder, with its name. `iid`: the training rows of all clients, distributed "
+        "at random over the same number of clients.",
+        "If no test rows are given, a share of each client's images is held out as test in a seeded order; likewise "
+        "for validation. Files with equal bytes are the same image. Images of several clients are not held out.",
+        "The task of a row without `task` is vqa if it has a question or prompt, and caption otherwise; images by "
+        "class have the task classification.",
+        "A held-out row of a shared file without client_id belongs to no client in `noniid`.",
     )
     limits: ClassVar[tuple[str, ...]] = (
-        "Images that the build holds out are told apart by file content: others of the same patient, scene or object "
-        "may be in training.",
+        "Held-out images are distinguished by file content: other images of the same patient, scene or object may be "
+        "in training.",
     )
     templates: ClassVar[tuple[str, ...]] = ()
     paper_counts: ClassVar[dict[str, int]] = {}
     partition_column: ClassVar[str] = "label"
 
     def __post_init__(self) -> None:
-        """Checks the shares."""
+        """Check the shares."""
         if min(self.test_share, self.validation_share) < 0 or self.test_share + self.validation_share >= 1:
             raise ValueError(
-                f"`test_share={self.test_share}` and `validation_share={self.validation_share}` are shares of a "
-                "client's images, from 0, and must leave some to train on."
+                f"`test_share={self.test_share}` and `validation_share={self.validation_share}` must be 0 or more, "
+                "and their sum must be less than 1, so that each client has images to train on."
             )
 
     def read(self, raw: Path, work: Work) -> list[Example]:
-        """The rows by source in the order of their names, in the files' order."""
+        """Return the rows by source in the order of their names, and within a source in the order of the file."""
         raw = Path(raw)
         sources = read_sources(raw, self.layout)
         for path in sources.tables:
             work.source(path)
         for name, rows in sources.rows.items():
-            work.tally.read(f"rows of {name}", len(rows))
-        if sources.passed_over:
-            work.tally.note("files passed over", len(sources.passed_over), ", ".join(sources.passed_over))
+            work.counts.read(f"rows of {name}", len(rows))
+        if sources.ignored:
+            work.counts.note("ignored files", len(sources.ignored), ", ".join(sources.ignored))
         rows = [(name, row) for name, found in sources.rows.items() for row in found]
         images = _images(raw, [row for _, row in rows], work)
         own_columns = _own_columns(row for _, row in rows)
@@ -131,7 +135,7 @@ Its clients are client_north and client_south:
             try:
                 example = self._example(name, row, images[row.where], own_columns)
                 if example.id in examples:
-                    raise ValueError(f"the `id` {example.id!r} came before; ids name rows.")
+                    raise ValueError(f"the `id` {example.id!r} is not unique.")
             except ValueError as error:
                 raise ValueError(f"{row.where}: {error}") from error
             examples[example.id] = example
@@ -144,7 +148,7 @@ Its clients are client_north and client_south:
             raise ValueError(f"`task` {task!r} is unknown; tasks are {list(_TEMPLATE_FIELDS)}.")
         split = source if source in HELD_OUT else text_value(row, "split") or "train"
         if split not in SPLITS:
-            raise ValueError(f"`split` {split!r} is none of {list(SPLITS)}.")
+            raise ValueError(f"`split` {split!r} is not one of {list(SPLITS)}.")
         answers = answer_values(row, task)
         return Example(
             id=text_value(row, "id") or f"{source}-{row.name}",
@@ -164,7 +168,7 @@ Its clients are client_north and client_south:
     def _messages(self, row: TableRow, task: str, answer: str) -> dict[str, list[dict[str, str]]]:
         prompt = text_value(row, "prompt")
         if prompt and "question" in row.values:
-            raise ValueError("there is a `question` and a `prompt`; a row has one of them.")
+            raise ValueError("there is a `question` and a `prompt`; a row must have only one of them.")
         if prompt:
             return {
                 "prompt": [{"role": "user", "content": prompt}],
@@ -179,7 +183,7 @@ Its clients are client_north and client_south:
         return chat(task, answer, self.wording, **fields)
 
     def _held_out(self, examples: list[Example]) -> list[Example]:
-        """Holds images out for the splits that no row is given for."""
+        """Hold out images for the splits for which no rows are given."""
         given = set(column(examples, "split"))
         wanted = {"test": self.test_share, "validation": self.validation_share}
         shares = {split: share for split, share in wanted.items() if share and split not in given}
@@ -192,23 +196,23 @@ Its clients are client_north and client_south:
             parts = hold_out_groups(keys, sites, shares, self.seed)
         except ValueError as error:
             raise ValueError(
-                f"{error} Here strata are clients and groups their images; the shares are `test_share` and "
-                "`validation_share`. Or give the rows in test.csv and validation.csv."
+                f"{error} Here strata are clients, and groups are their images; the shares are `test_share` and "
+                "`validation_share`. Alternatively, provide held-out rows in test.csv and validation.csv."
             ) from error
         split_of = {rows[position]: split for split, positions in parts.items() for position in positions}
         return [replace(example, split=split_of.get(row, example.split)) for row, example in enumerate(examples)]
 
     def partitions(self, examples: Sequence[Example]) -> list[Partition]:
-        """`noniid`, a client a file or folder, and `iid` over as many."""
+        """Return `noniid`, with one client per file or folder, and `iid`, with the same number of clients."""
         train, splits, sites = train_rows(examples), column(examples, "split"), column(examples, "site")
         owned, client_ids = by_file([sites[row] for row in train])
-        owned = lift(owned, train)
+        owned = to_example_indices(owned, train)
         names = [sites[rows[0]] for rows in owned]
-        rule = "A client a file or folder."
+        rule = "One client per file or folder."
         natural = assemble("noniid", rule, splits, owned, sites, names, client_ids=client_ids)
         known = [client_id if site else None for client_id, site in zip(natural.client_ids, sites, strict=True)]
-        rule = f"All training rows over {len(client_ids)} clients by chance."
-        dealt = lift(iid(len(train), len(client_ids), self.seed), train)
+        rule = f"All training rows are distributed at random over {len(client_ids)} clients."
+        dealt = to_example_indices(iid(len(train), len(client_ids), self.seed), train)
         return [
             replace(natural, client_ids=tuple(known)),
             assemble("iid", rule, splits, dealt, column(examples, "label")),
@@ -216,9 +220,9 @@ Its clients are client_north and client_south:
 
 
 def _images(raw: Path, rows: Sequence[TableRow], work: Work) -> dict[str, ImageFile]:
-    """Each row's image, by where the row stands; of files with equal bytes the first."""
+    """Return the image of each row by the row's location. Of files with equal bytes, the first one is used."""
     paths = {row.where: image_path(row, raw) for row in rows}
-    # The journal outlives a stopped build, and the file may be another when it goes on
+    # The journal survives an interrupted build, but the file may have changed when the build continues
     files = {f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}": path for path in paths.values()}
     digests = work.map("own-images", _digest, files)
     first: dict[str, ImageFile] = {}
@@ -226,7 +230,7 @@ def _images(raw: Path, rows: Sequence[TableRow], work: Work) -> dict[str, ImageF
         path: first.setdefault(digests[key], ImageFile(path.relative_to(raw).as_posix(), path))
         for key, path in files.items()
     }
-    work.tally.note("images", len(first), f"in {len(files)} files")
+    work.counts.note("images", len(first), f"in {len(files)} files")
     return {where: image_of[path] for where, path in paths.items()}
 
 
@@ -239,19 +243,19 @@ def _own_columns(rows: Iterable[TableRow]) -> list[str]:
     for row in rows:
         taken = sorted(_TAKEN & set(row.values))
         if taken:
-            raise ValueError(f"{row.where}: the column `{taken[0]}` is made by the build; give yours another name.")
+            raise ValueError(f"{row.where}: the build adds a column `{taken[0]}`; rename the column in your data.")
         names |= set(row.values)
     return sorted(names - _OF_ROWS)
 
 
 def _client(source: str, row: TableRow) -> str | None:
-    """Whose row it is; `client_north` and `north` are one."""
+    """Return the client of a row; `client_north` and `north` are the same client."""
     name = text_value(row, "client_id") or (None if source in HELD_OUT else source)
     return name and name.removeprefix(CLIENT_PREFIX)
 
 
 def _check_clients(rows: Sequence[tuple[str, TableRow]], examples: Sequence[Example]) -> None:
-    """Shared held-out rows are of clients that there are."""
+    """Check that the clients of shared held-out rows exist."""
     sites = column(examples, "site")
     clients = {site for (name, _), site in zip(rows, sites, strict=True) if name not in HELD_OUT}
     if not clients:
@@ -260,4 +264,4 @@ def _check_clients(rows: Sequence[tuple[str, TableRow]], examples: Sequence[Exam
         )
     for (_, row), site in zip(rows, sites, strict=True):
         if site not in {*clients, None}:
-            raise ValueError(f"{row.where}: `client_id` {site!r} is none of {sorted(clients)}.")
+            raise ValueError(f"{row.where}: `client_id` {site!r} is not one of {sorted(clients)}.")

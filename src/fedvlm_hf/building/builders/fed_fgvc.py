@@ -1,4 +1,4 @@
-"""Fed-FGVC: who built the aircraft, a client a manufacturer."""
+"""Fed-FGVC: classify aircraft by manufacturer, with one client per manufacturer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ..leaks import without_shared_images
-from ..partitions.assemble import assemble, lift, train_rows
+from ..partitions.assemble import assemble, to_example_indices, train_rows
 from ..partitions.by_column import by_column
 from ..partitions.dirichlet import dirichlet
 from ..partitions.iid import iid_by_label
@@ -18,15 +18,15 @@ from .base import BUILDERS, Builder, Example, Partition, Source, column
 
 
 ALPHAS = (0.05, 0.1, 0.5, 1)
-"""Of the Dirichlet configurations."""
+"""The coefficients of the Dirichlet configurations."""
 
 _MERGED = {"noniid": 1, "noniid-10": 3, "noniid-5": 6}
-"""Configuration to manufacturers a client."""
+"""For each configuration by manufacturer, the number of manufacturers per client."""
 
 _EVEN = {"iid": 1, "iid-10": 3}
-"""Configuration to manufacturers for each client that there is."""
+"""For each even configuration, the number of manufacturers divided by the number of clients."""
 
-_DIRICHLET = "each manufacturer's rows in shares from a Dirichlet distribution with alpha "
+_DIRICHLET = "rows of each manufacturer divided by shares from a Dirichlet distribution with alpha "
 
 _MAX_DRAWS, _NEXT_SEED = 1000, 1_000_003
 
@@ -34,11 +34,11 @@ _MAX_DRAWS, _NEXT_SEED = 1000, 1_000_003
 @BUILDERS.register("fed_fgvc")
 @dataclass(frozen=True)
 class FedFGVC(Builder):
-    """Fed-FGVC. Its only options are those of every dataset."""
+    """Fed-FGVC. It has only the options that all datasets have."""
 
     title: ClassVar[str] = "Fed-FGVC"
     summary: ClassVar[str] = (
-        "Naming the manufacturer of the aircraft on a photograph of FGVC-Aircraft, up to 30 clients by manufacturer."
+        "Naming the manufacturer of the aircraft in a photograph of FGVC-Aircraft, up to 30 clients by manufacturer."
     )
     layout: ClassVar[str] = """\
 fgvc-aircraft-2013b/               --raw is this folder, or its data/
@@ -51,10 +51,10 @@ fgvc-aircraft-2013b/               --raw is this folder, or its data/
         Source(
             name="FGVC-Aircraft 2013b",
             url="https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz (2.75 GB)",
-            licence="Images exclusively for non-commercial research, copyright with the photographers, as the "
-            "official README says",
-            terms="None to sign; for any other use the photographers must be asked. Think of this before a public "
-            "push.",
+            licence="Images exclusively for non-commercial research, copyright of the photographers, according to the "
+            "official README",
+            terms="Nothing to sign; any other use needs permission of the photographers. Consider this before a "
+            "public push.",
             citation="Maji et al., Fine-Grained Visual Classification of Aircraft, 2013, "
             "https://huggingface.co/papers/1306.5151",
         ),
@@ -64,27 +64,28 @@ fgvc-aircraft-2013b/               --raw is this folder, or its data/
         "The answer is the manufacturer [paper: the key attribute, 30 categories].",
         "The copyright banner, 20 pixels at the bottom of each image, is cropped [official README]; the rest is "
         "stored as JPEG of quality 95 [ours].",
-        "Official train, val and test: clients' rows, `validation`, `test` [ours].",
-        "Should an image, by its pixels, be in two parts, the rows of the earlier one are left out, training before "
-        "validation before test [ours].",
-        "`noniid`: a client a manufacturer, 30 [paper]. `noniid-10` and `noniid-5`: three [paper] and six [code: 5 "
-        "clients] neighbouring manufacturers of the sorted list merged [ours]. Of n manufacturers, where it is not "
-        "30: n clients, n / 3 and n / 6, rounded up.",
-        "`iid` and `iid-10`: as many clients as `noniid` and `noniid-10`, each with its even share of every "
-        "manufacturer's rows [paper: evenly], drawn with the seed [ours].",
-        "`dirichlet-0.05`, `-0.1`, `-0.5`, `-1`: as many clients as `noniid`; each manufacturer's rows are spread in "
-        "shares drawn from a Dirichlet distribution with that coefficient. The paper has four coefficients and does "
-        "not say which [ours]. A draw that leaves a client without rows is drawn again from the seed plus 1,000,003.",
-        "A validation or test row carries the `client_id` of a client whose training rows have its manufacturer, in "
-        "proportion to the clients' shares of them [ours].",
+        "The official train, val and test splits become the rows of the clients, `validation` and `test` [ours].",
+        "If an image, compared by pixels, is in two splits, its rows in the earlier split are left out, in the order "
+        "training, validation, test [ours].",
+        "`noniid`: one client per manufacturer, 30 clients [paper]. `noniid-10` and `noniid-5`: three [paper] and six "
+        "[code: 5 clients] neighbouring manufacturers of the sorted list are merged [ours]. With n instead of 30 "
+        "manufacturers there are n, n / 3 and n / 6 clients, rounded up.",
+        "`iid` and `iid-10`: as many clients as `noniid` and `noniid-10`; the rows of every manufacturer are spread "
+        "evenly [paper: evenly], drawn with the seed [ours].",
+        "`dirichlet-0.05`, `-0.1`, `-0.5`, `-1`: as many clients as `noniid`; the rows of each manufacturer are "
+        "divided by shares drawn from a Dirichlet distribution with this coefficient. The paper has four coefficients "
+        "and does not give their values [ours]. A draw that leaves a client without rows is repeated with the seed "
+        "plus 1,000,003.",
+        "The `client_id` of a validation or test row is a client whose training rows have the same manufacturer, in "
+        "proportion to the clients' shares of these rows [ours].",
     )
     limits: ClassVar[tuple[str, ...]] = (
-        "Table 2 of the paper has 9,967 rows, 33 fewer than the 10,000 of the archive (recalled, not counted); which "
-        "ones are missing is not said, and no rule here aims at them.",
-        "A third of the photographs trains, since the official parts are kept: clients hold few rows, the smallest "
-        "manufacturers about 33.",
-        "In `noniid` a client has one answer to all its questions: it can be right without looking.",
-        "The official README speaks of 10,200 images and 41 manufacturers; what is built is what its files list.",
+        "Table 2 of the paper has 9,967 rows, 33 fewer than the 10,000 of the archive (from memory, not counted). The "
+        "paper does not say which ones are missing, and no rule here tries to match this.",
+        "Only a third of the photographs is used for training, since the official splits are kept. Clients have few "
+        "rows, about 33 for the smallest manufacturers.",
+        "In `noniid` each client has the same answer to all its questions, so it can be right without the image.",
+        "The official README mentions 10,200 images and 41 manufacturers; the build uses what the files list.",
     )
     configs: ClassVar[dict[str, int]] = {
         "noniid": 30,
@@ -99,13 +100,13 @@ fgvc-aircraft-2013b/               --raw is this folder, or its data/
     partition_column: ClassVar[str] = "manufacturer"
 
     def read(self, raw: Path, work: Work) -> list[Example]:
-        """The photographs in the files' order: training, validation, test."""
+        """Return the photographs in the order of the files: training, validation, test."""
         photographs = fgvc.read(raw)
         for path in fgvc.annotation_files(raw):
             work.source(path)
         for split in fgvc.SPLITS.values():
-            work.tally.read(f"{split} images", sum(photograph.given_split == split for photograph in photographs))
-        work.tally.note(
+            work.counts.read(f"{split} images", sum(photograph.given_split == split for photograph in photographs))
+        work.counts.note(
             "manufacturers", len({photograph.manufacturer for photograph in photographs}), "the paper has 30"
         )
         return without_shared_images([self._example(photograph) for photograph in photographs], work)
@@ -123,39 +124,42 @@ fgvc-aircraft-2013b/               --raw is this folder, or its data/
         )
 
     def partitions(self, examples: Sequence[Example]) -> list[Partition]:
-        """By manufacturer, merged, evenly, and four Dirichlet ones."""
+        """Return the configurations by manufacturer, with merged manufacturers, even, and by Dirichlet shares."""
         train, names = train_rows(examples), column(examples, "manufacturer")
         labels = [names[row] for row in train]
         num_names = len(set(labels))
 
-        def place(
-            name: str, rule: str, clients: Sequence[Sequence[int]], told: Sequence[str] | None = None
+        def make(
+            name: str, rule: str, clients: Sequence[Sequence[int]], client_names: Sequence[str] | None = None
         ) -> Partition:
-            return assemble(name, rule, column(examples, "split"), lift(clients, train), names, told)
+            splits, indices = column(examples, "split"), to_example_indices(clients, train)
+            return assemble(name, rule, splits, indices, names, client_names)
 
         found = []
         for name, size in _MERGED.items():
             clients, values = by_column(labels, ceil(num_names / size))
-            rule = f"{len(clients)} clients, at most {size} of the sorted manufacturers each."
-            found.append(place(name, rule, clients, [", ".join(value) for value in values]))
+            rule = f"{len(clients)} clients with at most {size} neighbouring manufacturers of the sorted list each."
+            found.append(make(name, rule, clients, [", ".join(value) for value in values]))
         for name, size in _EVEN.items():
             clients = iid_by_label(labels, ceil(num_names / size), self.seed)
-            found.append(place(name, f"{len(clients)} clients, every manufacturer's rows spread evenly.", clients))
+            rule = f"{len(clients)} clients; the rows of every manufacturer are spread evenly."
+            found.append(make(name, rule, clients))
         for alpha in ALPHAS:
             clients, draw = _drawn(labels, num_names, alpha, self.seed)
-            found.append(place(f"dirichlet-{alpha}", f"{len(clients)} clients, {_DIRICHLET}{alpha}; {draw}.", clients))
+            found.append(make(f"dirichlet-{alpha}", f"{len(clients)} clients, {_DIRICHLET}{alpha}; {draw}.", clients))
         return found
 
 
 def _drawn(labels: Sequence[str], num_clients: int, alpha: float, seed: int) -> tuple[list[list[int]], str]:
-    """The first draw that leaves no client without rows, and which one it is."""
+    """Return the first draw that leaves no client without rows, and a description of it."""
     for draw in range(_MAX_DRAWS):
         drawn_with = seed + draw * _NEXT_SEED
         try:
-            return dirichlet(labels, num_clients, alpha, drawn_with), f"draw {draw + 1}, of seed {drawn_with}"
+            return dirichlet(labels, num_clients, alpha, drawn_with), f"draw {draw + 1}, with seed {drawn_with}"
         except ValueError as error:
             last = error
     raise ValueError(
-        f"dirichlet-{alpha}: each of {_MAX_DRAWS} draws from `seed={seed}` on leaves a client without rows; there are "
-        f"{len(labels)} training rows for {num_clients} clients. Is the download whole? Another `seed` may do."
+        f"dirichlet-{alpha}: each of {_MAX_DRAWS} draws starting with `seed={seed}` leaves a client without rows; "
+        f"there are {len(labels)} training rows for {num_clients} clients. Is the download complete? Or try another "
+        "`seed`."
     ) from last

@@ -1,4 +1,4 @@
-"""Fed-Nature: four tasks on COCO's photographs, a client a task, linked by image id."""
+"""Fed-Nature: four tasks on COCO's photographs, linked by image id, with one client per task."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ from .base import BUILDERS, Builder, Example, Partition, Source
 
 
 TASKS = ("vqa", "grounding", "caption", "classification")
-"""The clients of `noniid`, in their order."""
+"""The tasks in the order of their clients in `noniid`."""
 
 _PART = "train2014"
 _SHARES = {"test": 0.2, "validation": 0.1}
@@ -28,7 +28,7 @@ _SHARES = {"test": 0.2, "validation": 0.1}
 
 @dataclass(frozen=True)
 class _Row:
-    """A row before it is drawn: its id, its image, and what the reader gave."""
+    """A row before the draw: its id, its image, and the record that the reader returned."""
 
     id: str
     image_id: int
@@ -42,37 +42,39 @@ class FedNature(Builder):
 
     Args:
         rows_per_task (`int`, *optional*, defaults to `6000`):
-            Rows drawn for each task, over all splits; at least 10.
+            Number of rows to draw for each task, for all splits together; at least 10.
     """
 
-    rows_per_task: int = field(default=6000, metadata={"help": "Rows drawn for each task, over all splits."})
+    rows_per_task: int = field(
+        default=6000, metadata={"help": "Number of rows to draw for each task, for all splits together."}
+    )
 
     title: ClassVar[str] = "Fed-Nature"
     summary: ClassVar[str] = (
-        "Four tasks on COCO photographs, a client a task: questions of COCO-QA, boxes and phrases of RefCOCO, and the "
-        "class of the largest object of COCO, on images that have all of them."
+        "Four tasks on COCO photographs, with one client per task: questions of COCO-QA, boxes and phrases of "
+        "RefCOCO, and the class of the largest object of COCO, on images that have all of these."
     )
     layout: ClassVar[str] = """\
-annotations/instances_train2014.json             of COCO's annotations_trainval2014.zip
-train2014/COCO_train2014_*.jpg                   of train2014.zip; or in images/, or images/mscoco/images/
+annotations/instances_train2014.json             from COCO's annotations_trainval2014.zip
+train2014/COCO_train2014_*.jpg                   from train2014.zip; or in images/, or in images/mscoco/images/
 refcoco/instances.json
 refcoco/refs(unc).p                              or the same list as JSON: refs(unc).json, refs.json
 cocoqa/train/{questions,answers,img_ids,types}.txt
 cocoqa/test/{questions,answers,img_ids,types}.txt
-COCO's val2014 is not needed: RefCOCO has no image of it."""
+COCO's val2014 is not needed, because RefCOCO has no images of it."""
     sources: ClassVar[tuple[Source, ...]] = (
         Source(
             name="COCO 2014",
             url="https://cocodataset.org/#download",
-            licence="Annotations CC BY 4.0, images under the terms of their Flickr owners (recalled, not verified)",
-            terms="None to sign; the images' own licences are named in the annotation files. Whether you may pass "
-            "them on is yours to find out.",
+            licence="Annotations CC BY 4.0, images under the terms of their Flickr owners (from memory, not verified)",
+            terms="Nothing to sign; the annotation files give the licence of each image. Check whether you may "
+            "redistribute them.",
             citation="Lin et al., Microsoft COCO: Common Objects in Context, ECCV 2014, "
             "https://huggingface.co/papers/1405.0312",
         ),
         Source(
             name="RefCOCO, UNC's split",
-            url="https://github.com/lichengunc/refer (whose README calls its own server broken: look for a mirror)",
+            url="https://github.com/lichengunc/refer (its README says that the server is down: look for a mirror)",
             licence="Not stated for the annotations",
             terms="None known.",
             citation="Kazemzadeh et al., ReferItGame: Referring to Objects in Photographs of Natural Scenes, EMNLP "
@@ -81,7 +83,7 @@ COCO's val2014 is not needed: RefCOCO has no image of it."""
         ),
         Source(
             name="COCO-QA",
-            url="https://www.cs.toronto.edu/~mren/research/imageqa/data/cocoqa/ (recalled, not verified)",
+            url="https://www.cs.toronto.edu/~mren/research/imageqa/data/cocoqa/ (from memory, not verified)",
             licence="Not stated where we looked",
             terms="None known.",
             citation="Ren, Kiros and Zemel, Exploring Models and Data for Image Question Answering, NeurIPS 2015, "
@@ -92,30 +94,30 @@ COCO's val2014 is not needed: RefCOCO has no image of it."""
     rules: ClassVar[tuple[str, ...]] = (
         "Four tasks: COCO-QA (VQA), RefCOCO (grounding, captions), COCO (classification), linked by COCO image id "
         "[paper]: only images that have a question, a ref with a phrase, and an object [ours].",
-        "6,000 rows a task [paper], over all splits [ours]: 4,200 for training, 600 for validation, 1,200 for test, "
-        "drawn in a seeded order; where a split has fewer, all of them.",
-        "Test images are 20 % and validation images 10 % of the linked ones, in a seeded order and for all tasks "
-        "together, so that no client of any task has seen a test image [ours]. The given splits of RefCOCO and "
-        "COCO-QA are not used: linked images are COCO-QA training images, and RefCOCO's parts are of them.",
-        "Rows whose image has the same pixels as one of a later split, under another id, are left out [ours].",
-        "Grounding: a row a ref, asked for by its first phrase [ours].",
-        "Caption: a row a ref. The prompt gives the box, since the phrases are of one object and not of the image; "
-        "all of them are references, the first is trained on [ours].",
-        "Phrases are RefCOCO's `sent`, in lower case and without punctuation [ours]; empty ones are not used.",
-        "Classification: the class of the object with the largest segmented area that is not a crowd, of equal ones "
-        "that with the smallest annotation id; one of COCO's 80 names [ours: the paper does not say which object].",
-        "Questions are as COCO-QA writes them.",
-        "`noniid`: client_00 VQA, client_01 grounding, client_02 caption, client_03 classification [paper: a task a "
-        "client; the order is ours]. `iid` [ours]: four clients, each task's rows spread evenly.",
+        "6,000 rows per task [paper] for all splits together [ours]: 4,200 for training, 600 for validation, 1,200 "
+        "for test, drawn in a seeded order. If a split has fewer rows, all of them are used.",
+        "20 % of the linked images are test and 10 % validation, in a seeded order and for all tasks together, so "
+        "that no client of any task has a test image [ours]. The given splits of RefCOCO and COCO-QA are not used, "
+        "because all linked images are training images of COCO-QA.",
+        "Rows whose image has the same pixels as an image with another id in a later split are left out [ours].",
+        "Grounding: one row per ref; the prompt has its first phrase [ours].",
+        "Caption: one row per ref. The prompt gives the box, since the phrases describe an object and not the image. "
+        "All phrases are references, and the first one is the answer to learn [ours].",
+        "Phrases are RefCOCO's `sent`, in lower case and without punctuation [ours]; empty phrases are not used.",
+        "Classification: the class of the object with the largest segmented area that is not a crowd; ties go to the "
+        "smallest annotation id. One of COCO's 80 names [ours: the paper does not say which object].",
+        "Questions are unchanged.",
+        "`noniid`: client_00 VQA, client_01 grounding, client_02 caption, client_03 classification [paper: one task "
+        "per client; the order is ours]. `iid` [ours]: four clients; the rows of each task are spread evenly.",
     )
     limits: ClassVar[tuple[str, ...]] = (
-        "Pretrained vision-language models have often been trained on COCO's training images and on RefCOCO, "
-        "LLaVA-1.5 among them (recalled, not verified): held out here does not mean unseen by them.",
-        "COCO-QA's questions were made by rule from captions, and some are broken English or have a wrong answer.",
-        "Some of RefCOCO's phrases do not fit their object: the authors of Ref-L4 count 14 % of the 21,586 of its "
-        "validation and test parts.",
-        "A ref is in the grounding and in the caption task, possibly in two clients' rows.",
-        "An image with two large objects of different classes has one accepted class.",
+        "Many pretrained vision-language models, such as LLaVA-1.5, were trained on COCO's training images and on "
+        "RefCOCO (from memory, not verified), so they may have seen images that are held out here.",
+        "COCO-QA's questions were generated from captions by rules. Some are ungrammatical or have a wrong answer.",
+        "Some of RefCOCO's phrases do not fit their object: the authors of Ref-L4 count 14 % of the 21,586 phrases in "
+        "its validation and test splits.",
+        "A ref is in the grounding and in the caption task, possibly in the rows of two clients.",
+        "An image with two large objects of different classes has only one accepted class.",
     )
     configs: ClassVar[dict[str, int]] = {"noniid": 4, "iid": 4}
     templates: ClassVar[tuple[str, ...]] = ("vqa", "grounding", "referring", "classification")
@@ -125,12 +127,12 @@ COCO's val2014 is not needed: RefCOCO has no image of it."""
     def __post_init__(self) -> None:
         if self.rows_per_task < 10:
             raise ValueError(
-                f"`rows_per_task={self.rows_per_task}` leaves a split without rows: a tenth is for validation. Use 10 "
-                "or more."
+                f"`rows_per_task={self.rows_per_task}` leaves a split without rows, because one tenth is for "
+                "validation. Use 10 or more."
             )
 
     def read(self, raw: Path, work: Work) -> list[Example]:
-        """The drawn rows by task, and in each task in the source's order."""
+        """Return the drawn rows by task, and within a task in the order of the source."""
         instances_path = coco.annotation_file(raw, _PART)
         for path in (instances_path, *refcoco.annotation_files(raw), *coco_qa.annotation_files(raw)):
             work.source(path)
@@ -150,33 +152,33 @@ COCO's val2014 is not needed: RefCOCO has no image of it."""
         return without_shared_images(examples, work)
 
     def _split_of(self, rows: Mapping[str, Sequence[_Row]], work: Work) -> dict[int, str]:
-        """The split of each image that all tasks have."""
+        """Return the split of each image that all tasks have."""
         linked = sorted(set.intersection(*({row.image_id for row in found} for found in rows.values())))
         if not linked:
             counts = {task: len({row.image_id for row in found}) for task, found in rows.items()}
             raise ValueError(
-                f"`raw`: no COCO image has rows of all four tasks; images by task: {counts}. The downloads do not "
+                f"`raw`: no COCO image has rows of all four tasks; images by task: {counts}. Check that the downloads "
                 "belong together."
             )
-        work.tally.note("linked images", len(linked), "each has a question, a ref and an object")
+        work.counts.note("linked images", len(linked), "each has a question, a ref and an object")
         groups = [str(image_id) for image_id in linked]
         parts = hold_out_groups(groups, ["all"] * len(groups), _SHARES, self.seed)
         return {linked[index]: split for split, indices in parts.items() for index in indices}
 
     def _drawn(self, task: str, rows: Sequence[_Row], split_of: Mapping[int, str], work: Work) -> list[_Row]:
         linked = [row for row in rows if row.image_id in split_of]
-        work.tally.exclude(f"{task}: image without rows of the other tasks", len(rows) - len(linked), "not linked")
+        work.counts.exclude(f"{task}: image without rows of the other tasks", len(rows) - len(linked), "not linked")
         quotas = {split: round(share * self.rows_per_task) for split, share in _SHARES.items()}
         quotas = {"train": self.rows_per_task - sum(quotas.values()), **quotas}
         splits = [split_of[row.image_id] for row in linked]
         drawn = [linked[index] for index in draw_rows([row.id for row in linked], splits, quotas, self.seed)]
         why = f"{self.rows_per_task:,} are drawn: {', '.join(f'{split} {n:,}' for split, n in quotas.items())}"
-        work.tally.exclude(f"{task}: not drawn", len(linked) - len(drawn), why)
+        work.counts.exclude(f"{task}: not drawn", len(linked) - len(drawn), why)
         found = Counter(splits)
         for split, quota in quotas.items():
             if found[split] < quota:
-                what = f"{task}: {split} rows fewer than are drawn"
-                work.tally.note(what, quota - found[split], f"of {quota:,}; all were taken")
+                what = f"{task}: {split} rows fewer than requested"
+                work.counts.note(what, quota - found[split], f"of {quota:,}; all were used")
         return drawn
 
     def _example(self, task: str, row: _Row, split: str, image: StoredImage) -> Example:
@@ -189,23 +191,23 @@ COCO's val2014 is not needed: RefCOCO has no image of it."""
         return Example(id=row.id, image=image, split=split, task=task, columns=own, **texts)
 
     def partitions(self, examples: Sequence[Example]) -> list[Partition]:
-        """`noniid`, a client a task, and `iid`."""
+        """Return `noniid`, with one client per task, and `iid`."""
         return natural_and_even(examples, "task", self.seed, TASKS)
 
 
 def _questions(raw: Path, work: Work) -> list[_Row]:
     questions = coco_qa.read(raw)
-    work.tally.read("questions of COCO-QA, for vqa", len(questions))
+    work.counts.read("questions of COCO-QA, for vqa", len(questions))
     return [_Row(f"coco_qa-{question.question_id}", question.image_id, question) for question in questions]
 
 
 def _refs(raw: Path, work: Work) -> dict[str, list[_Row]]:
     refs = refcoco.read(raw)
     usable = [ref for ref in refs if _phrases(ref)]
-    work.tally.note("empty phrases of RefCOCO", sum(not s.text for ref in refs for s in ref.sentences), "not used")
+    work.counts.note("empty phrases of RefCOCO", sum(not s.text for ref in refs for s in ref.sentences), "not used")
     for task in ("grounding", "caption"):
-        work.tally.read(f"refs of RefCOCO, for {task}", len(refs))
-        work.tally.exclude(f"{task}: ref without a phrase", len(refs) - len(usable), "nothing to ask or to answer")
+        work.counts.read(f"refs of RefCOCO, for {task}", len(refs))
+        work.counts.exclude(f"{task}: ref without a phrase", len(refs) - len(usable), "no question or answer")
     return {
         task: [_Row(f"refcoco-{task}-{ref.ref_id}", ref.image_id, ref) for ref in usable]
         for task in ("grounding", "caption")
@@ -213,11 +215,11 @@ def _refs(raw: Path, work: Work) -> dict[str, list[_Row]]:
 
 
 def _largest(instances: coco.Instances, work: Work) -> list[_Row]:
-    """Each image's largest object, in the images' order; its record is the class's name."""
+    """Return a row with the class name of the largest object of each image, in the order of the images."""
     largest = largest_objects(instances.annotations.values())
-    work.tally.read(f"images of COCO {_PART}, for classification", len(instances.images))
+    work.counts.read(f"images of COCO {_PART}, for classification", len(instances.images))
     without = len(instances.images) - len(largest)
-    work.tally.exclude("classification: image without an object", without, "none, or crowds only")
+    work.counts.exclude("classification: image without an object", without, "no objects, or only crowds")
     return [
         _Row(f"coco-class-{image_id}", image_id, instances.categories[largest[image_id].category_id])
         for image_id in instances.images
@@ -226,14 +228,14 @@ def _largest(instances: coco.Instances, work: Work) -> list[_Row]:
 
 
 def largest_objects(annotations: Iterable[coco.Annotation]) -> dict[int, coco.Annotation]:
-    """The object of each image with the largest area; of equal ones that with the smallest id, and no crowds.
+    """Return the object with the largest area in each image. Ties go to the smallest id; crowds are ignored.
 
     Args:
         annotations (`Iterable[Annotation]`):
-            Of any number of images.
+            Annotations of any number of images.
 
     Returns:
-        `dict[int, Annotation]`: by image id. Images with crowds only are not in it.
+        `dict[int, Annotation]`: by image id, without images that have only crowds.
     """
     largest: dict[int, coco.Annotation] = {}
     for annotation in annotations:

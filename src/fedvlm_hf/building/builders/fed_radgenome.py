@@ -1,4 +1,4 @@
-"""Fed-RadGenome: boxes of heart, lungs and abdomen in slices of chest CT, a client an organ."""
+"""Fed-RadGenome: boxes of heart, lungs and abdomen in slices of chest CT, with one client per organ."""
 
 import hashlib
 from collections.abc import Sequence
@@ -20,18 +20,19 @@ from .base import BUILDERS, Builder, Example, Partition, Source
 
 
 TARGETS = {"abdomen": "abdomen", "heart": "heart", "lung": "lungs"}
-"""What a prompt calls an organ."""
+"""The name of each organ in prompts."""
 
 MIN_SHARE = 0.01
-"""Of a slice's pixels, that an organ's mask has to have for a box."""
+"""Smallest area of an organ's mask, as a share of the slice, for which a row is made."""
 
 VOLUME_LIMITS = (
-    "The masks are a segmentation model's, not drawn by hand. A stray voxel stretches a box.",
-    "The release was not at hand. Public code says that its volumes are resampled and stored with an identity "
-    "affine; if that is so pictures may be mirrored or upside down, boxes with them. Look at some, and give `--axes`.",
-    "The regions' reports and questions are not used.",
+    "The masks come from a segmentation model and were not drawn by hand. A stray voxel enlarges a box.",
+    "We did not have the release. According to public code its volumes are resampled and stored with an identity "
+    "affine; in this case pictures and boxes may be mirrored or upside down. Look at some of them, and set `--axes` "
+    "if necessary.",
+    "Reports and questions about regions are not used.",
 )
-"""What is not known, or not good, about volumes and masks."""
+"""Known problems and open questions of the volumes and masks."""
 
 _CHEST = ("heart", "lung")
 _STUDY = "chest CT slice"
@@ -45,25 +46,23 @@ class FedRadGenome(Builder):
 
     Args:
         num_volumes (`int`, *optional*):
-            Draws so many volumes; all by default.
+            Number of volumes to draw; all by default.
         axes (`str`, *optional*):
-            Where the voxel axes point to, such as `"LPS"`, for files whose affine is wrong.
+            Directions of the voxel axes, such as `"LPS"`, for files with a wrong affine.
     """
 
     num_volumes: int | None = field(
-        default=None, metadata={"help": "Draw so many of the volumes that have masks; all by default."}
+        default=None, metadata={"help": "Number of volumes to draw from those with masks; all by default."}
     )
     axes: str | None = field(
         default=None,
-        metadata={
-            "help": "Where the voxel axes point to, such as LPS, if the files' affines are wrong: see the card."
-        },
+        metadata={"help": "Directions of the voxel axes, such as LPS, if the affines are wrong: see the card."},
     )
 
     title: ClassVar[str] = "Fed-RadGenome"
     summary: ClassVar[str] = (
-        "Detection of heart, lungs and abdomen in axial slices of chest CT, two slices a volume of RadGenome-Chest "
-        "CT, three clients by organ."
+        "Detection of heart, lungs and abdomen in axial slices of chest CT, two slices per volume of RadGenome-Chest "
+        "CT, with three clients by organ."
     )
     layout: ClassVar[str] = radgenome.LAYOUT
     sources: ClassVar[tuple[Source, ...]] = (
@@ -71,9 +70,9 @@ class FedRadGenome(Builder):
             name="RadGenome-Chest CT",
             url="https://huggingface.co/datasets/RadGenome/RadGenome-ChestCT",
             licence="CC BY 4.0, with the terms of CT-RATE, as public code quotes the card (the card was not read)",
-            terms="CT-RATE's terms hold, as quoted: no commercial use, no passing on, no attempt to identify "
-            "patients; the Hub may ask for a request. The mask archives have to be unpacked; those in pieces, such "
-            "as train_anatomy_mask_aa to _ae, with: cat train_anatomy_mask_a? | tar xz.",
+            terms="CT-RATE's terms apply, as quoted: no commercial use, no redistribution, no attempt to identify "
+            "patients; the Hub may require an access request. Unpack the mask archives; archives in several parts, "
+            "such as train_anatomy_mask_aa to _ae, with: cat train_anatomy_mask_a? | tar xz.",
             citation=(
                 "Zhang et al., RadGenome-Chest CT: A Grounded Vision-Language Dataset for Chest CT Analysis, 2024, "
                 "https://huggingface.co/papers/2404.16754"
@@ -83,7 +82,7 @@ class FedRadGenome(Builder):
         Source(
             name="CT-RATE, the volumes",
             url="https://huggingface.co/datasets/ibrahimhamamci/CT-RATE",
-            licence="CC BY-NC-SA 4.0 (recalled, not verified)",
+            licence="CC BY-NC-SA 4.0 (from memory, not verified)",
             terms="As above. Its own Hub repository, which is gated, is not needed: RadGenome-Chest CT has the "
             "volumes.",
             citation=(
@@ -95,33 +94,33 @@ class FedRadGenome(Builder):
     )
     licence: ClassVar[str] = "other"
     rules: ClassVar[tuple[str, ...]] = (
-        "Two axial slices a volume [paper]. Which ones [ours]: the chest slice, where heart and lungs are large at "
-        "once (the sum of both areas, each as a share of its largest in the volume, is greatest), and the abdomen "
-        "slice, where the abdomen's area is greatest; of equal slices the one nearest the feet.",
-        "A row is an organ in a slice: all of heart, lungs and abdomen [paper] whose mask has at least 1 % of the "
-        "slice's pixels [ours]. Smaller ones are slivers whose box nothing in the picture explains.",
-        "The box is the tight box of the organ's mask in the slice [ours], both lungs in one box.",
-        "Masks are those of the region that has the organ's name; where there is none, of the structure with its "
-        "name, and else of its parts together [ours]: "
+        "Two axial slices per volume [paper], chosen as follows [ours]: the chest slice, in which heart and lungs are "
+        "both large (the sum of both areas, each divided by its maximum in the volume, is largest), and the abdomen "
+        "slice, in which the area of the abdomen is largest. Ties go to the slice nearest to the feet.",
+        "One row per organ in a slice: each of heart, lungs and abdomen [paper] whose mask has at least 1 % of the "
+        "slice's pixels [ours]. Smaller areas are slivers that are hardly visible.",
+        "The box is the smallest box around the organ's mask in the slice [ours], with both lungs in one box.",
+        "The mask is that of the region with the organ's name; if there is none, that of the structure with its name; "
+        "otherwise the union of its parts [ours]: "
         + "; ".join(f"{organ} = {', '.join(parts)}" for organ, parts in radgenome.PARTS.items() if parts),
-        "Grey values are -1000 to 200 HU [RadGenome-Chest CT's code clips to them], one pixel a voxel, PNG of 8 bits "
-        "[ours]. The patient's front is above and the right on the left, by the affine [ours].",
-        "CT-RATE's valid volumes are `test`, and 10 % of the train patients `validation` [ours]. Of a download with "
-        "only one of both 20 % of the patients are `test` and 10 % `validation`. No patient is in two splits.",
-        "`noniid`: a client an organ, abdomen, heart, lung [paper]. `iid`: three clients, each with its even share "
-        "of every organ's rows [paper: evenly], drawn with the seed [ours].",
-        "Where slices of two splits are equal in every pixel the rows of the earlier one are left out, training "
-        "before validation before test [ours]: the same scan under two names.",
-        "A validation or test row carries the `client_id` of a client that has its organ, in proportion to the "
-        "clients' shares of that organ's rows [ours].",
+        "Grey values show -1000 to 200 HU [RadGenome-Chest CT's code clips to this range], one pixel per voxel, as "
+        "8-bit PNG [ours]. The patient's front is at the top and the right on the left, according to the affine "
+        "[ours].",
+        "CT-RATE's valid volumes are `test`, and 10 % of the train patients are `validation` [ours]. If a download "
+        "has only one of the two, 20 % of the patients are `test` and 10 % `validation`. No patient is in two splits.",
+        "`noniid`: one client per organ: abdomen, heart, lung [paper]. `iid`: three clients; the rows of every organ "
+        "are spread evenly [paper: evenly], drawn with the seed [ours].",
+        "If slices of two splits have equal pixels (the same scan with two names), the rows in the earlier split are "
+        "left out, in the order training, validation, test [ours].",
+        "The `client_id` of a validation or test row is a client that has its organ, in proportion to the clients' "
+        "shares of the rows of this organ [ours].",
     )
     limits: ClassVar[tuple[str, ...]] = (
-        "Table 2 of the paper has 8,744 rows = 2 x 4,372: two slices each of 4,372 volumes with one row a slice is "
-        "one reading, and not ours, since a slice here has up to three rows. The release has about 25,700 volumes; "
-        "which were used is not said. All are by default, `--num_volumes` draws some, and no rule is bent to meet "
+        "Table 2 of the paper has 8,744 rows = 2 x 4,372, which may be two slices of 4,372 volumes with one row per "
+        "slice. Here a slice has up to three rows. The release has about 25,700 volumes, and the paper does not say "
+        "which were used. By default all are used; `--num_volumes` draws a part of them. No rule was tuned to match "
         "the number.",
-        "A slice shows up to three organs, so clients share images with one another; none is shared with validation "
-        "or test.",
+        "A slice shows up to three organs, so clients have images in common; no image is also in validation or test.",
         *VOLUME_LIMITS,
     )
     configs: ClassVar[dict[str, int]] = {"noniid": 3, "iid": 3}
@@ -134,19 +133,17 @@ class FedRadGenome(Builder):
         if self.axes:
             nifti.check_axes(self.axes)
         if self.num_volumes is not None and self.num_volumes < 1:
-            raise ValueError(
-                f"`num_volumes={self.num_volumes}` volumes cannot be drawn; give 1 or more, or leave it out."
-            )
+            raise ValueError(f"`num_volumes={self.num_volumes}` must be 1 or more; leave it out to use all volumes.")
 
     def read(self, raw: Path, work: Work) -> list[Example]:
-        """A row an organ in a slice, by volume, slice and organ."""
-        return without_shared_images(self.found(raw, work), work)
+        """Return one row per organ in a slice, by volume, slice and organ."""
+        return without_shared_images(self.read_all(raw, work), work)
 
-    def found(self, raw: Path, work: Work) -> list[Example]:
-        """What [`read`] gives before rows whose slice is held out too are left out."""
+    def read_all(self, raw: Path, work: Work) -> list[Example]:
+        """Return the rows of [`read`] including training rows whose slice is also held out."""
         scans = self._drawn(radgenome.read(raw), work)
         items = {f"{scan.name} {self.axes or 'by affine'}": (scan, self.axes) for scan in scans}
-        found = list(work.map("radgenome", find_slices, items, "Looking for slices", is_long=True).values())
+        found = list(work.map("radgenome", find_slices, items, "Finding slices", is_long=True).values())
         _count(work, found)
         split_of = _splits(scans, self.seed)
         return [
@@ -158,11 +155,11 @@ class FedRadGenome(Builder):
 
     def _drawn(self, scans: Sequence[radgenome.Scan], work: Work) -> list[radgenome.Scan]:
         with_masks = [scan for scan in scans if scan.masks]
-        work.tally.note("volumes found", len(scans))
-        work.tally.note("volumes without a mask of the three organs", len(scans) - len(with_masks), "left out")
+        work.counts.note("volumes found", len(scans))
+        work.counts.note("volumes without a mask of the three organs", len(scans) - len(with_masks), "left out")
         if not with_masks:
             raise ValueError(
-                f"`raw`: none of the {len(scans)} volumes has a mask of {sorted(radgenome.PARTS)}. Expected are:\n"
+                f"`raw`: none of the {len(scans)} volumes has a mask of {sorted(radgenome.PARTS)}. Expected layout:\n"
                 f"{radgenome.LAYOUT}"
             )
         if self.num_volumes is None:
@@ -172,7 +169,7 @@ class FedRadGenome(Builder):
                 f"`num_volumes={self.num_volumes}` is more than the {len(with_masks)} volumes with masks."
             )
         drawn = set(shuffled([scan.name for scan in with_masks], self.seed)[: self.num_volumes])
-        work.tally.note("volumes not drawn", len(with_masks) - len(drawn), f"`num_volumes` is {self.num_volumes}")
+        work.counts.note("volumes not drawn", len(with_masks) - len(drawn), f"`num_volumes` is {self.num_volumes}")
         return [scan for scan in with_masks if scan.name in drawn]
 
     def _example(self, scan: radgenome.Scan, index: int, organ: str, box: list[float], split: str) -> Example:
@@ -194,24 +191,25 @@ class FedRadGenome(Builder):
         )
 
     def partitions(self, examples: Sequence[Example]) -> list[Partition]:
-        """`noniid` and `iid`."""
+        """Return `noniid` and `iid`."""
         return natural_and_even(examples, "organ", self.seed)
 
 
 def find_slices(item: tuple[radgenome.Scan, str | None]) -> dict[str, Any]:
-    """A volume's two slices, and the boxes of the organs in them.
+    """Find the two slices of a volume, and the boxes of the organs in them.
 
     Args:
         item (`tuple[radgenome.Scan, str | None]`):
-            The volume's files, and where the voxel axes point to if not as the affine says.
+            The files of the volume, and the directions of the voxel axes if the affine is wrong.
 
     Returns:
-        `dict[str, Any]`: under `slices` each slice's `index` from the feet and `boxes` by organ, 0-1 of the slice;
-        under `missing` and `empty` the organs without a mask and with an empty one; under `small` how many organs are
-        too small for a box in these slices, or not in them; under `sha256` that of the masks' files.
+        `dict[str, Any]`: under `slices` the `index` of each slice from the feet and its `boxes` by organ, as fractions
+            of the slice; under `missing` and `empty` the organs without a mask and those with an empty mask; under
+            `small` the number of organs that are too small for a box in these slices or not in them; under `sha256`
+            the hash of all mask files.
 
     Raises:
-        `ValueError`: if a file is missing or truncated, or a mask is not of the volume's grid.
+        `ValueError`: if a file is missing or truncated, or a mask has another grid than the volume.
     """
     scan, axes = item
     volume = nifti.Volume(scan.path, axes)
@@ -236,14 +234,14 @@ def find_slices(item: tuple[radgenome.Scan, str | None]) -> dict[str, Any]:
 
 
 def choose_slices(areas: dict[str, np.ndarray]) -> list[int]:
-    """The chest slice and the abdomen slice.
+    """Choose the chest slice and the abdomen slice.
 
     Args:
         areas (`dict[str, np.ndarray]`):
-            By organ, each slice's area, not zero everywhere. Organs may be missing.
+            The area in each slice by organ, not zero everywhere. Organs may be missing.
 
     Returns:
-        `list[int]`: the slices that there are, ascending; one where both are the same.
+        `list[int]`: the existing slices, ascending; only one if both are the same.
     """
     found = set()
     chest = [areas[organ] / areas[organ].max() for organ in _CHEST if organ in areas]
@@ -255,17 +253,17 @@ def choose_slices(areas: dict[str, np.ndarray]) -> list[int]:
 
 
 def _count(work: Work, found: Sequence[dict[str, Any]]) -> None:
-    """What a build prints and writes of volumes, slices and rows, and the checksum of all masks."""
+    """Count volumes, slices and rows, and record the checksum of all masks."""
     num_slices = [len(result["slices"]) for result in found]
-    work.tally.note("volumes with two slices", num_slices.count(2))
-    work.tally.note("volumes with one slice", num_slices.count(1), "no abdomen, no chest, or one slice is both")
-    work.tally.note("volumes without a slice", num_slices.count(0), "their masks are empty")
-    work.tally.read("organs in slices", len(TARGETS) * sum(num_slices))
+    work.counts.note("volumes with two slices", num_slices.count(2))
+    work.counts.note("volumes with one slice", num_slices.count(1), "no abdomen, no chest, or the same slice for both")
+    work.counts.note("volumes without a slice", num_slices.count(0), "their masks are empty")
+    work.counts.read("organs in slices", len(TARGETS) * sum(num_slices))
     for lack, why in {"missing": "there is no mask of it", "empty": "its mask is empty"}.items():
         rows = sum(len(result[lack]) * num for result, num in zip(found, num_slices, strict=True))
-        work.tally.exclude(f"organs whose mask is {lack}", rows, why)
-    why = f"fewer than {MIN_SHARE:.0%} of the slice's pixels, or not in it"
-    work.tally.exclude("organs too small in the slice", sum(result["small"] for result in found), why)
+        work.counts.exclude(f"organs whose mask is {lack}", rows, why)
+    why = f"fewer than {MIN_SHARE:.0%} of the slice's pixels, or not in the slice"
+    work.counts.exclude("organs too small in the slice", sum(result["small"] for result in found), why)
     checksums = "".join(result["sha256"] for result in found)
     work.sources[f"masks of {len(found)} volumes"] = hashlib.sha256(checksums.encode()).hexdigest()
 
@@ -278,7 +276,7 @@ def _checksum(paths: Sequence[Path]) -> str:
 
 
 def _splits(scans: Sequence[radgenome.Scan], seed: int) -> dict[str, str]:
-    """Each patient's split."""
+    """Return the split of each patient."""
     parts = {scan.patient: scan.part for scan in scans}
     has_both = len(set(parts.values())) == 2
     split_of = {patient: "test" for patient, part in parts.items() if has_both and part == "valid"}

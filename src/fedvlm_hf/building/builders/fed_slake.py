@@ -1,4 +1,4 @@
-"""Fed-SLAKE: questions on CT, MRI and X-ray images, a client a modality."""
+"""Fed-SLAKE: questions about CT, MRI and X-ray images, with one client per modality."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -28,7 +28,9 @@ class FedSlake(Builder):
 
     languages: str = field(
         default="en",
-        metadata={"help": "Languages to keep: en, zh, or en,zh, which leaves out training rows of held-out images."},
+        metadata={
+            "help": "Languages to keep: en, zh, or en,zh. With en,zh training rows of held-out images are dropped."
+        },
     )
     min_question_type_rows: int = field(
         default=20, metadata={"help": "Question types (content_type) with fewer rows over all splits are left out."}
@@ -39,7 +41,7 @@ class FedSlake(Builder):
         "Visual question answering on CT, MRI and X-ray images of SLAKE, three clients by imaging modality."
     )
     layout: ClassVar[str] = """\
-Slake1.0/                          --raw is this folder, or the one that holds it
+Slake1.0/                          --raw is this folder, or its parent
   train.json
   validate.json                    validation.json in the copy on the Hub
   test.json
@@ -48,9 +50,9 @@ Slake1.0/                          --raw is this folder, or the one that holds i
         Source(
             name="SLAKE 1.0",
             url="https://huggingface.co/datasets/BoKelvin/SLAKE",
-            licence="CC BY 4.0, as the card of the authors' Hub repository BoKelvin/SLAKE says",
-            terms="None to sign; name the authors. Unpack imgs.zip. The images come from other public collections "
-            "with terms of their own (recalled, not verified: MSD, CHAOS, ChestX-ray8).",
+            licence="CC BY 4.0 according to the card of the authors' Hub repository BoKelvin/SLAKE",
+            terms="Nothing to sign; give credit to the authors. Unpack imgs.zip. The images come from other public "
+            "collections with their own terms (from memory, not verified: MSD, CHAOS, ChestX-ray8).",
             citation="Liu et al., SLAKE: A Semantically-Labeled Knowledge-Enhanced Dataset for Medical Visual "
             "Question Answering, ISBI 2021, https://huggingface.co/papers/2102.09542",
         ),
@@ -60,22 +62,23 @@ Slake1.0/                          --raw is this folder, or the one that holds i
         "Languages: English by default [ours]; the paper does not say which. `--languages en,zh` keeps both.",
         "Question types (`content_type` [ours]; the paper does not say which field) with fewer than 20 rows are left "
         "out [paper], counted over the kept rows of all splits [ours]. In SLAKE there is none.",
-        "Official train, validate and test files: clients' rows, `validation`, `test` [ours].",
+        "The official train, validate and test files become the rows of the clients, `validation` and `test` [ours].",
         "Rows without an answer are left out [ours]; repeated spaces in texts become one [ours].",
-        "Where an image is in two splits the rows of the earlier one are left out, training before validation before "
-        "test [ours]. Each language of SLAKE is free of this by file name, but not the two together: 142 of their "
-        "180 test images are training images of the other language.",
-        "`noniid`: a client a modality, CT, MRI, X-Ray [paper]. `iid`: three clients, each with its even share of "
-        "every modality's rows [paper: evenly], drawn with the seed [ours].",
-        "A validation or test row carries the `client_id` of a client whose training rows have its modality, in "
-        "proportion to the clients' shares of them [ours].",
+        "If an image is in two splits, its rows in the earlier split are left out, in the order training, validation, "
+        "test [ours]. By file name this does not happen within one language of SLAKE, but across languages it does: "
+        "142 of the 180 test images of both languages are training images of the other language.",
+        "`noniid`: one client per modality: CT, MRI, X-Ray [paper]. `iid`: three clients; the rows of every modality "
+        "are spread evenly [paper: evenly], drawn with the seed [ours].",
+        "The `client_id` of a validation or test row is a client whose training rows have the same modality, in "
+        "proportion to the clients' shares of these rows [ours].",
     )
     limits: ClassVar[tuple[str, ...]] = (
-        "Table 2 of the paper has 8,061 rows, more than the English ones and fewer than all. No reading of the "
-        "public files that was tried gives that number, so ours is stated beside it and no rule is bent to meet it.",
-        "The same patient's slices may be in training and test: the files do not name patients.",
-        "A few rows repeat another row's image, question and answer under another id; they are kept and counted.",
-        "With Chinese rows the instruction after the question is English all the same.",
+        "Table 2 of the paper has 8,061 rows, more than the English rows and fewer than all rows. None of the "
+        "selections that we tried gives this number. Our count is given next to it, and no rule was tuned to match "
+        "it.",
+        "Slices of the same patient may be in training and test, because the files do not identify patients.",
+        "A few rows repeat the image, question and answer of another row with another id. They are kept and counted.",
+        "For Chinese rows the instruction after the question is still in English.",
     )
     configs: ClassVar[dict[str, int]] = {"noniid": 3, "iid": 3}
     templates: ClassVar[tuple[str, ...]] = ("vqa",)
@@ -86,12 +89,12 @@ Slake1.0/                          --raw is this folder, or the one that holds i
         wrong = [name for name in self.languages.split(",") if name not in slake.LANGUAGES]
         if wrong:
             raise ValueError(
-                f"`languages={self.languages!r}`: {wrong} is none of SLAKE's {list(slake.LANGUAGES)}. Give one, or "
-                "both with a comma: en,zh."
+                f"`languages={self.languages!r}`: {wrong} is not one of SLAKE's {list(slake.LANGUAGES)}. Use one, or "
+                "both separated by a comma: en,zh."
             )
 
     def read(self, raw: Path, work: Work) -> list[Example]:
-        """The kept rows in the files' order: training, validation, test."""
+        """Return the kept rows in the order of the files: training, validation, test."""
         questions = self._chosen(slake.read(raw), work)
         for path in slake.annotation_files(raw):
             work.source(path)
@@ -99,29 +102,29 @@ Slake1.0/                          --raw is this folder, or the one that holds i
         counts = Counter(column(examples, "content_type"))
         for name in sorted(name for name, count in counts.items() if count < self.min_question_type_rows):
             why = f"fewer than {self.min_question_type_rows} rows"
-            work.tally.exclude(f"rows of question type {name}", counts[name], why)
+            work.counts.exclude(f"rows of question type {name}", counts[name], why)
         kept = [e for e in examples if counts[e.columns["content_type"]] >= self.min_question_type_rows]
         if not kept:
             raise ValueError(
-                f"`min_question_type_rows={self.min_question_type_rows}` leaves no row: the commonest question "
-                f"type has {max(counts.values(), default=0)}. Lower it, or check that the download is whole."
+                f"`min_question_type_rows={self.min_question_type_rows}` leaves no row: the most frequent question "
+                f"type has {max(counts.values(), default=0)}. Lower it, or check that the download is complete."
             )
-        work.tally.note("images of the kept rows", len({example.image.key for example in kept}))
+        work.counts.note("images of the kept rows", len({example.image.key for example in kept}))
         return kept
 
     def _chosen(self, questions: Sequence[slake.Question], work: Work) -> list[slake.Question]:
-        """Rows in the languages asked for that have an answer."""
+        """Return the rows in the requested languages that have an answer."""
         for split in slake.FILES:
-            work.tally.read(f"{split} rows", sum(question.given_split == split for question in questions))
+            work.counts.read(f"{split} rows", sum(question.given_split == split for question in questions))
         spoken = [question for question in questions if question.language in self.languages.split(",")]
         why = f"`languages` is {self.languages}"
-        work.tally.exclude("rows in another language", len(questions) - len(spoken), why)
+        work.counts.exclude("rows in another language", len(questions) - len(spoken), why)
         answered = [question for question in spoken if question.answer]
-        work.tally.exclude("rows without an answer", len(spoken) - len(answered), "nothing to train on or to score")
-        work.tally.note("rows with repeated spaces, repaired", sum(question.is_repaired for question in answered))
+        work.counts.exclude("rows without an answer", len(spoken) - len(answered), "nothing to train on or to score")
+        work.counts.note("rows with repeated spaces, repaired", sum(question.is_repaired for question in answered))
         distinct = {(q.image.key, q.language, q.question, q.answer) for q in answered}
         repeats = len(answered) - len(distinct)
-        work.tally.note("rows that repeat another's image, question and answer", repeats, "kept")
+        work.counts.note("rows that repeat another's image, question and answer", repeats, "kept")
         return answered
 
     def _example(self, question: slake.Question) -> Example:
@@ -143,5 +146,5 @@ Slake1.0/                          --raw is this folder, or the one that holds i
         )
 
     def partitions(self, examples: Sequence[Example]) -> list[Partition]:
-        """`noniid` and `iid`."""
+        """Return `noniid` and `iid`."""
         return natural_and_even(examples, "modality", self.seed)

@@ -1,1 +1,1 @@
-"""What `fedvlm check` verifies in a federated dataset, whoever wrote it."""
+"""The checks that `fedvlm check` runs on a federated dataset, regardless of what wrote it."""

@@ -1,4 +1,4 @@
-"""All checks of a federated dataset, each row read once and each image decoded once."""
+"""All checks of a federated dataset. Each row is read once and each image is decoded once."""
 
 import re
 
@@ -10,32 +10,33 @@ from ..dataset import FederatedDataset
 from ..pieces import Piece
 from ..work import Work
 from .configs import Rows, check_counts, check_ids, check_images, check_leaks, check_partition, check_same_rows
-from .findings import Check, Place
+from .findings import Check, Location
 from .rows import ROW_CHECKS, Decoding, Pixels, Scan, decode, scan
 
 
 _WHAT = {
-    "row format": "prompts and tasks are those of fedvlm_hf.data.spec",
+    "row format": "prompts and tasks follow fedvlm_hf.data.spec",
     "answers": "no completion and no reference is empty",
     "boxes": "grounding and detection have 0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1",
-    "images": "every row has one, and each decodes",
+    "images": "every row has an image, and each image can be decoded",
 }
 
 
 def check_federation(federation: FederatedDataset, work: Work | None = None) -> list[Check]:
-    """Verifies a federated dataset.
+    """Check a federated dataset.
 
-    Rows are read piece by piece on `work.num_workers` processes. A file that several configurations list is read once,
-    and an image that many rows show is decoded once; kept of a row are its id, its place and two hashes.
+    Rows are read piece by piece by `work.num_workers` processes. A file that several configurations list is read once,
+    and an image that many rows have is decoded once. Only the id, the location and two hashes of a row are kept in
+    memory.
 
     Args:
         federation ([`FederatedDataset`]):
-            From `read_folder` or `from_splits`.
+            The dataset, from `read_folder` or `from_splits`.
         work ([`Work`], *optional*):
-            How many processes; one by default.
+            Sets the number of worker processes; one by default.
 
     Returns:
-        `list[Check]`: in the order in which to mend what they find: files, columns, rows, images, places, manifest.
+        `list[Check]`: in the order in which problems should be fixed: files, columns, rows, images, splits, manifest.
     """
     work = work or Work()
     scans = work.map("rows", scan, _pieces(federation), "Reading rows")
@@ -64,7 +65,7 @@ def _pieces(federation: FederatedDataset) -> dict[str, Piece]:
 
 
 def _first_shows(federation: FederatedDataset, scans: dict[str, Scan]) -> dict[str, Decoding]:
-    """Of each different image, the first row that shows it."""
+    """Return the first row that has each distinct image."""
     seen: set[bytes] = set()
     decodings = {}
     for name, piece in _pieces(federation).items():
@@ -80,7 +81,7 @@ def _first_shows(federation: FederatedDataset, scans: dict[str, Scan]) -> dict[s
 
 
 def _by_content(scans: dict[str, Scan], pixels: dict[str, dict[tuple[int, int], Pixels]]) -> dict[bytes, Pixels]:
-    """What decoding gave, by the hash of the encoded bytes."""
+    """Return the results of decoding by the hash of the encoded bytes."""
     found = {}
     for name, decoded in pixels.items():
         contents = scans[name].rows["contents"].to_pylist()
@@ -88,58 +89,60 @@ def _by_content(scans: dict[str, Scan], pixels: dict[str, dict[tuple[int, int], 
     return found
 
 
-# What `load_dataset` takes, with the prefix that makes a client
+# Split names that `load_dataset` accepts, with the prefix of clients
 _CLIENT = re.compile(CLIENT_PREFIX + r"\w+(\.\w+)*")
 
 
 def check_files(federation: FederatedDataset) -> Check:
-    """Every file that a configuration lists is there and whole."""
+    """Check that every file listed by a configuration exists and is complete."""
     num_rows = sum(piece.num_rows for pieces in federation.files.values() for piece in pieces)
-    check = Check("files", f"{len(federation.files):,} with {num_rows:,} rows, each there and whole")
+    check = Check("files", f"all {len(federation.files):,} files with {num_rows:,} rows exist and are complete")
     for file, problem in federation.problems:
-        check.add(Place(file), problem)
+        check.add(Location(file), problem)
     return check
 
 
 def check_splits(federation: FederatedDataset) -> Check:
-    """Splits are `client_*`, `validation` and `test`; every configuration has a client and no empty split."""
-    check = Check("split names", f"client_*, {', '.join(HELD_OUT)}, none empty")
+    """Check that splits are `client_*`, `validation` or `test`, and that no configuration lacks clients or rows."""
+    check = Check("split names", f"all are client_*, {' or '.join(HELD_OUT)}, and none is empty")
     for config, splits in federation.configs.items():
         for split, files in splits.items():
             if split not in HELD_OUT and not _CLIENT.fullmatch(split):
-                check.add(Place(f"{config}/{split}"), f"a split is client_* or one of {', '.join(HELD_OUT)}")
+                check.add(Location(f"{config}/{split}"), f"a split must be client_* or one of {', '.join(HELD_OUT)}")
             if not sum(piece.num_rows for file in files for piece in federation.files[file]):
-                check.add(Place(f"{config}/{split}"), "has no row")
+                check.add(Location(f"{config}/{split}"), "has no row")
         if not any(map(is_client, splits)):
-            check.add(Place(config), f"has no client; its splits are {', '.join(splits)}")
+            check.add(Location(config), f"has no client; its splits are {', '.join(splits)}")
     return check
 
 
 def check_columns(federation: FederatedDataset) -> Check:
-    """The row format's columns are there with their types, and every file has the same columns."""
+    """Check that all files have the same columns, and that the columns of the row format exist with their types."""
     features = {file: Features.from_arrow_schema(schema) for file, schema in federation.schemas.items()}
-    check = Check("columns", f"those of {len(features):,} files are the same, and the row format's are among them")
+    check = Check("columns", f"equal in all {len(features):,} files, and complete for the row format")
     first = next(iter(features), None)
     for file, own in features.items():
         for name in sorted(own.keys() ^ features[first].keys()):
             having, lacking = (file, first) if name in own else (first, file)
-            check.add(Place(file), f"column `{name}` is in {having}, and not in {lacking}")
+            check.add(Location(file), f"column `{name}` is in {having}, but not in {lacking}")
         for name in sorted(own.keys() & features[first].keys()):
             if own[name] != features[first][name]:
-                check.add(Place(file), f"column `{name}` is {own[name]}, and in {first} it is {features[first][name]}")
+                check.add(
+                    Location(file), f"column `{name}` is {own[name]}, and in {first} it is {features[first][name]}"
+                )
     for file, needed in _needed(federation).items():
         own = features.get(file, {})
         missing = [name for name in sorted(needed) if name not in own]
         if own and missing:
-            check.add(Place(file), f"has no column `{'`, `'.join(missing)}`; its columns are {list(own)}")
+            check.add(Location(file), f"has no column `{'`, `'.join(missing)}`; its columns are {list(own)}")
         for name in sorted(needed & own.keys()):
             if not _is_type(own[name], name):
-                check.add(Place(file), f"column `{name}` is {own[name]}; rows have {FEATURES[name]}")
+                check.add(Location(file), f"column `{name}` is {own[name]}; the row format needs {FEATURES[name]}")
     return check
 
 
 def _needed(federation: FederatedDataset) -> dict[str, set[str]]:
-    """File to the columns that its splits need."""
+    """Return for each file the columns that its splits need."""
     needed: dict[str, set[str]] = {}
     for splits in federation.configs.values():
         for split, files in splits.items():

@@ -1,4 +1,4 @@
-"""What is looked at in configurations as a whole: images, ids, and that no image is on both sides."""
+"""Checks of whole configurations: images, ids, leaks, and the counts and hashes of `manifest.json`."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from ...data.naming import HELD_OUT, is_client
 from ..dataset import FederatedDataset
 from ..pieces import Piece
 from ..writing.manifest import partition_hash
-from .findings import Check, Place
+from .findings import Check, Location
 from .rows import Pixels
 
 
@@ -18,16 +18,16 @@ class Row(NamedTuple):
     """A row without its content.
 
     Attributes:
-        split (`str`): Where the configuration has it.
-        place ([`Place`]): Where it is stored.
+        split (`str`): Its split in the configuration.
+        location ([`Location`]): Where it is stored.
         id (`str`, *optional*): Its id.
-        client_id (`str`, *optional*): Its column `client_id`.
-        image_digest (`str`, *optional*): Its column `image_digest`.
-        pixels (`list[Pixels]`): What decoding its images gave.
+        client_id (`str`, *optional*): Its value of `client_id`.
+        image_digest (`str`, *optional*): Its value of `image_digest`.
+        pixels (`list[Pixels]`): The results of decoding its images.
     """
 
     split: str
-    place: Place
+    location: Location
     id: str | None
     client_id: str | None
     image_digest: str | None
@@ -35,18 +35,18 @@ class Row(NamedTuple):
 
     @property
     def images(self) -> list[str]:
-        """Digests of the pixels of those images that decode."""
+        """Digests of the pixels of all images that can be decoded."""
         return [pixels.digest for pixels in self.pixels if pixels.digest]
 
 
 @dataclass(frozen=True)
 class Rows:
-    """What is known of all rows after each was read once.
+    """All rows of a federated dataset without their content: ids, locations and image digests.
 
     Attributes:
-        federation ([`FederatedDataset`]): Which configuration has them where.
-        tables (`Mapping[str, pa.Table]`): Name of a piece to its `Scan.rows`.
-        pixels (`Mapping[bytes, Pixels]`): Hash of an image's encoded bytes to what decoding it gave.
+        federation ([`FederatedDataset`]): The configurations, splits and files.
+        tables (`Mapping[str, pa.Table]`): `Scan.rows` by name of the piece.
+        pixels (`Mapping[bytes, Pixels]`): The result of decoding each image, by hash of its encoded bytes.
     """
 
     federation: FederatedDataset
@@ -54,107 +54,108 @@ class Rows:
     pixels: Mapping[bytes, Pixels]
 
     def stored(self) -> Iterator[Row]:
-        """Every stored row once, in the order of the files; the split is empty."""
+        """Yield every stored row once, in the order of the files, with an empty split."""
         for pieces in self.federation.files.values():
             for piece in pieces:
                 yield from self._of_piece(piece, split="")
 
-    def of(self, config: str) -> Iterator[Row]:
-        """The rows of a configuration in order."""
+    def in_config(self, config: str) -> Iterator[Row]:
+        """Yield the rows of a configuration in order."""
         for split, piece in self.federation.pieces(config):
             yield from self._of_piece(piece, split)
 
     def _of_piece(self, piece: Piece, split: str) -> Iterator[Row]:
         for offset, row in enumerate(self.tables[piece.name].to_pylist()):
-            yield self._row(split, Place(piece.file, piece.first_row + offset, row["id"]), row)
+            yield self._row(split, Location(piece.file, piece.first_row + offset, row["id"]), row)
 
-    def _row(self, split: str, place: Place, row: Mapping[str, Any]) -> Row:
+    def _row(self, split: str, location: Location, row: Mapping[str, Any]) -> Row:
         pixels = [self.pixels[content] for content in row["contents"] if content in self.pixels]
-        return Row(split, place, row["id"], row["client_id"], row["image_digest"], pixels)
+        return Row(split, location, row["id"], row["client_id"], row["image_digest"], pixels)
 
 
 def check_images(rows: Rows, images: Check) -> list[Check]:
-    """Whether images decode, and are those that their rows name.
+    """Check that images can be decoded, and that their digests are those of their rows.
 
     Args:
         rows ([`Rows`]):
             The rows.
         images ([`Check`]):
-            Where rows whose image does not decode are added.
+            The check to which rows with undecodable images are added.
 
     Returns:
         `list[Check]`: `image digests`.
     """
-    digests = Check("image digests", "`image_digest` is that of the pixels")
+    digests = Check("image digests", "`image_digest` is the digest of the pixels")
     num_named = 0
     for row in rows.stored():
         num_named += row.image_digest is not None
         for pixels in row.pixels:
             if pixels.digest is None:
-                images.add(row.place, pixels.error)
+                images.add(row.location, pixels.error)
             elif row.image_digest is not None and row.image_digest != pixels.digest and len(row.pixels) == 1:
-                digests.add(row.place, f"`image_digest` is {row.image_digest}, the pixels have {pixels.digest}")
-    images.what += f"; {len(rows.pixels):,} different ones"
+                digests.add(row.location, f"`image_digest` is {row.image_digest}, the pixels have {pixels.digest}")
+    images.what += f"; {len(rows.pixels):,} distinct images"
     missing = (rows.federation.manifest or {}).get("missing_images")
     if missing:
-        images.notes.append(f"grey pictures stand in for {missing:,} images that the download did not have")
+        images.notes.append(f"{missing:,} images were missing in the download and are replaced by grey pictures")
     if not num_named:
-        digests.skipped = "no row has an `image_digest` with which to compare"
+        digests.skipped = "no row has an `image_digest` to compare with"
     return [digests]
 
 
 def check_ids(rows: Rows) -> list[Check]:
-    """`ids`: there and unique in a split. `one place`: no row in two splits."""
-    ids, places = Check("ids", "every row has one of its own"), Check("one place", "no row is in two splits")
+    """Check that every row has an id that is unique in its split (`ids`), and is in one split (`one place`)."""
+    ids, places = Check("ids", "every row has a unique id"), Check("one place", "no row is in two splits")
     for config in rows.federation.configs:
         seen: dict[str, Row] = {}
-        for row in rows.of(config):
+        for row in rows.in_config(config):
             if row.id is None:
-                ids.add(row.place, f"{config}: the id is missing")
+                ids.add(row.location, f"{config}: the id is missing")
                 continue
             first = seen.setdefault(row.id, row)
             if first is row:
                 continue
             check = ids if first.split == row.split else places
-            check.add(row.place, f"{config}: this id is in {row.split}, and in {first.split} too ({first.place})")
+            check.add(row.location, f"{config}: its id in {row.split} is also in {first.split} ({first.location})")
     return [ids, places]
 
 
 def check_leaks(rows: Rows) -> Check:
-    """Whether an image is on two sides, pixel by pixel: clients', `validation`, `test`.
+    """Check that no image of the clients, `validation` and `test` is in two of them. Pixels are compared.
 
-    Where the manifest says that a configuration's own source has it so (`known_leak`), it is noted and no problem.
+    If the manifest declares that the official split of a configuration has this leak (`known_leak`), it is a note and
+    not a problem.
     """
-    check = Check("leaks", "no image of `test` or `validation` is on another side too")
+    check = Check("leaks", "no image of `test` or `validation` is in another split or a client")
     for config in rows.federation.configs:
         leaks = list(_leaks(rows, config))
         known = rows.federation.entry(config).get("known_leak")
         if known:
             images = {image for _, _, image in leaks}
-            check.notes.append(f"{config}: {len(images):,} images of {len(leaks):,} rows, as declared: {known}")
+            check.notes.append(f"{config}: {len(images):,} images in {len(leaks):,} rows, as declared: {known}")
             continue
         for row, other, _ in leaks:
-            check.add(row.place, f"{config}: its image in {row.split} is in {other.split} too ({other.place})")
+            check.add(row.location, f"{config}: its image in {row.split} is also in {other.split} ({other.location})")
     return check
 
 
 def _leaks(rows: Rows, config: str) -> Iterator[tuple[Row, Row, str]]:
-    """Held-out rows, `test` last, whose image an earlier side has, that side's first row, and the image."""
+    """Yield held-out rows whose image is also in a client or an earlier split, with the first row there, the image."""
     owners: dict[str, Row] = {}
     sides = [is_client, *(split.__eq__ for split in HELD_OUT)]
     for is_side in sides:
-        own = [row for row in rows.of(config) if is_side(row.split)]
+        own = [row for row in rows.in_config(config) if is_side(row.split)]
         if is_side is not is_client:
             yield from ((row, owners[image], image) for row in own for image in row.images if image in owners)
         for row in own:
             owners.update({image: row for image in row.images if image not in owners})
 
 
-_NO_MANIFEST = "there is no manifest.json with which to compare"
+_NO_MANIFEST = "there is no manifest.json to compare with"
 
 
 def check_counts(rows: Rows) -> Check:
-    """Whether files and splits have as many rows as the manifest says."""
+    """Check that files and splits have as many rows as the manifest says."""
     check = Check("counts", "files and splits have as many rows as manifest.json says")
     manifest = rows.federation.manifest
     if manifest is None:
@@ -168,38 +169,38 @@ def check_counts(rows: Rows) -> Check:
 
 
 def check_partition(rows: Rows) -> Check:
-    """Whether each configuration has every row where the manifest's hash says."""
-    check = Check("partition", "rows are where the hashes of manifest.json say")
+    """Check that the partition of each configuration has the hash in the manifest."""
+    check = Check("partition", "the partitions have the hashes in manifest.json")
     if rows.federation.manifest is None:
         return Check(check.name, skipped=_NO_MANIFEST)
     for config in rows.federation.configs:
-        found = partition_hash((str(row.id), row.split, row.client_id) for row in rows.of(config))
+        found = partition_hash((str(row.id), row.split, row.client_id) for row in rows.in_config(config))
         said = rows.federation.entry(config).get("partition")
         if found != said:
-            check.add(Place(config), f"the rows' places have the hash {found}, manifest.json says {said}")
+            check.add(Location(config), f"the partition has the hash {found}, manifest.json says {said}")
     return check
 
 
 def check_same_rows(rows: Rows) -> Check:
-    """Whether all configurations place the same rows, as those of one build do."""
-    check = Check("same rows", "every configuration places the same ids")
+    """Check that all configurations have the same rows, as in every build."""
+    check = Check("same rows", "all configurations have the same ids")
     if rows.federation.manifest is None:
         return Check(check.name, skipped=_NO_MANIFEST)
     first, *others = rows.federation.configs
-    expected = {row.id: row.place for row in rows.of(first)}
+    expected = {row.id: row.location for row in rows.in_config(first)}
     for config in others:
-        found = {row.id: row.place for row in rows.of(config)}
-        for id, place in expected.items():
+        found = {row.id: row.location for row in rows.in_config(config)}
+        for id, location in expected.items():
             if id not in found:
-                check.add(place, f"in {first}, and not in {config}")
-        for id, place in found.items():
+                check.add(location, f"in {first}, but not in {config}")
+        for id, location in found.items():
             if id not in expected:
-                check.add(place, f"in {config}, and not in {first}")
+                check.add(location, f"in {config}, but not in {first}")
     return check
 
 
 def _splits(federation: FederatedDataset, config: str) -> dict[str, list[Piece]]:
-    """Split to its pieces; nothing where there is no such configuration."""
+    """Return the pieces of each split; nothing if there is no such configuration."""
     splits = federation.configs.get(config, {})
     return {split: [piece for file in files for piece in federation.files[file]] for split, files in splits.items()}
 
@@ -210,6 +211,6 @@ def _num_rows(pieces_of: Mapping[str, list[Piece]]) -> dict[str, int]:
 
 def _compare(check: Check, where: str, what: str, found: Mapping[str, int], said: Mapping[str, int]) -> None:
     for name in {**said, **found}:
-        counts = [f"{counts[name]:,} rows" if name in counts else "nothing of it" for counts in (found, said)]
+        counts = [f"{counts[name]:,} rows" if name in counts else "nothing" for counts in (found, said)]
         if counts[0] != counts[1]:
-            check.add(Place(where), f"{what} {name}: found {counts[0]}, manifest.json says {counts[1]}")
+            check.add(Location(where), f"{what} {name}: found {counts[0]}, manifest.json says {counts[1]}")

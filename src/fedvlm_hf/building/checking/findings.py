@@ -1,4 +1,4 @@
-"""What checks found: a line each, and the first rows where something is wrong."""
+"""The results of checks: one line per check, and the first rows that have problems."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -6,16 +6,16 @@ from typing import NamedTuple
 
 
 MAX_SHOWN = 5
-"""Offending rows that a check names; the others are counted."""
+"""How many problems a check lists; the others are only counted."""
 
 
-class Place(NamedTuple):
-    """Where something is wrong.
+class Location(NamedTuple):
+    """The location of a problem.
 
     Attributes:
-        file (`str`): The file, or the configuration where no single file is meant.
-        row (`int`, *optional*): Its row, from 0.
-        id (`str`, *optional*): The row's id.
+        file (`str`): The file, or the configuration if the problem is not in a single file.
+        row (`int`, *optional*): Index of the row, from 0.
+        id (`str`, *optional*): Id of the row.
     """
 
     file: str
@@ -31,32 +31,32 @@ class Place(NamedTuple):
 
 @dataclass
 class Check:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        name (`str`): Such as `"boxes"`.
-        what (`str`): What holds where nothing is wrong, and on how much it was looked at.
-        problems (`list[tuple[Place, str]]`): The first `MAX_SHOWN` of them.
-        num_problems (`int`): How many there are.
-        notes (`list[str]`): What a reader should know and is no error, such as a declared leak.
-        skipped (`str`): Why nothing was looked at; empty where something was.
+        name (`str`): Name of the check, such as `"boxes"`.
+        what (`str`): What is true if the check finds no problem.
+        problems (`list[tuple[Location, str]]`): The first `MAX_SHOWN` problems.
+        num_problems (`int`): Number of all problems.
+        notes (`list[str]`): Information that is not an error, such as a declared leak.
+        skipped (`str`): Why the check was not run; empty if it was.
     """
 
     name: str
     what: str = ""
-    problems: list[tuple[Place, str]] = field(default_factory=list)
+    problems: list[tuple[Location, str]] = field(default_factory=list)
     num_problems: int = 0
     notes: list[str] = field(default_factory=list)
     skipped: str = ""
 
-    def add(self, place: Place, problem: str, count: int = 1) -> None:
-        """One problem more, or `count` of them whose first is at `place`."""
+    def add(self, location: Location, problem: str, count: int = 1) -> None:
+        """Add a problem, or `count` problems of which the first is at `location`."""
         self.num_problems += count
         if len(self.problems) < MAX_SHOWN:
-            self.problems.append((place, problem))
+            self.problems.append((location, problem))
 
     def merge(self, other: "Check") -> None:
-        """The problems of the same check on later rows."""
+        """Add the problems that the same check found in later rows."""
         self.num_problems += other.num_problems
         self.problems = [*self.problems, *other.problems][:MAX_SHOWN]
 
@@ -65,12 +65,12 @@ class Check:
             return f"{'-':<6} {self.name:<16} {self.skipped}"
         head = f"{'WRONG' if self.num_problems else 'ok':<6} {self.name:<16} {self.what}"
         lines = [f"{head}: {self.num_problems:,} found" if self.num_problems else head]
-        lines += [f"         {place}: {problem}" for place, problem in self.problems]
+        lines += [f"         {location}: {problem}" for location, problem in self.problems]
         hidden = self.num_problems - len(self.problems)
         lines += [f"         and {hidden:,} more"] if hidden > 0 else []
         return "\n".join([*lines, *(f"         note: {note}" for note in self.notes)])
 
 
 def failed(checks: Iterable[Check]) -> list[str]:
-    """Names of the checks that found something wrong."""
+    """Return the names of the checks that found problems."""
     return [check.name for check in checks if check.num_problems]

@@ -1,4 +1,4 @@
-"""What is looked at row by row: formats, answers, boxes, and that every image is the one its digest names."""
+"""Checks of single rows: formats, answers, boxes, and whether images can be decoded."""
 
 import hashlib
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from ...data.boxes import parse_box
 from ...data.spec import value_problem
 from ..images import image_digest, open_image
 from ..pieces import Piece, image_content
-from .findings import Check, Place
+from .findings import Check, Location
 
 
 BOX_TASKS = ("grounding", "detection")
@@ -25,12 +25,12 @@ _CONTENTS = pa.field("contents", pa.list_(pa.binary(16)))
 
 @dataclass(frozen=True)
 class Scan:
-    """What is known of a piece's rows after one look, without its images.
+    """The result of reading the rows of a piece once, without their images.
 
     Attributes:
-        rows (`pa.Table`): `id`, `client_id`, `image_digest` as stored (null where there is no such column), and
+        rows (`pa.Table`): `id`, `client_id` and `image_digest` as stored (null if there is no such column), and
             `contents`: a hash of each image's encoded bytes.
-        checks (`dict[str, Check]`): By name, those of `ROW_CHECKS`.
+        checks (`dict[str, Check]`): The checks in `ROW_CHECKS` by name.
     """
 
     rows: pa.Table
@@ -38,11 +38,11 @@ class Scan:
 
 
 class Pixels(NamedTuple):
-    """What decoding an image gave.
+    """The result of decoding an image.
 
     Attributes:
-        digest (`str`, *optional*): Of the pixels, where it decodes.
-        error (`str`): Why it does not.
+        digest (`str`, *optional*): Digest of the pixels, if the image could be decoded.
+        error (`str`): Why it could not be decoded.
     """
 
     digest: str | None
@@ -51,11 +51,11 @@ class Pixels(NamedTuple):
 
 @dataclass(frozen=True)
 class Decoding:
-    """Images to decode: rows of a piece that show an image for the first time.
+    """Images to decode: those that no earlier row has.
 
     Attributes:
-        piece ([`Piece`]): Their piece.
-        images (`dict[int, list[int]]`): Row in the piece to places in the row's `images`.
+        piece ([`Piece`]): The piece with the rows.
+        images (`dict[int, list[int]]`): For each row of the piece the indices into its `images`.
     """
 
     piece: Piece
@@ -63,7 +63,7 @@ class Decoding:
 
 
 def scan(piece: Piece) -> Scan:
-    """Reads every row of a piece once; images are hashed, not decoded."""
+    """Read every row of a piece once. Images are hashed, but not decoded."""
     checks = {name: Check(name) for name in ROW_CHECKS}
     columns = [name for name in ("images", *_CHECK_OF, *_KEPT) if name in piece.columns]
     kept: dict[str, list[Any]] = {name: [] for name in (*_KEPT, "contents")}
@@ -71,21 +71,21 @@ def scan(piece: Piece) -> Scan:
     try:
         for batch in piece.batches(columns):
             for values in batch.to_pylist():
-                _look(values, Place(piece.file, row, values.get("id")), checks)
+                _look(values, Location(piece.file, row, values.get("id")), checks)
                 for name in _KEPT:
                     kept[name].append(None if values.get(name) is None else str(values[name]))
                 kept["contents"].append([_content_hash(image) for image in values.get("images") or ()])
                 row += 1
     except (OSError, pa.ArrowInvalid) as error:
-        checks["row format"].add(Place(piece.file, row), f"the file is damaged from here on ({error})")
+        checks["row format"].add(Location(piece.file, row), f"the file is damaged from here on ({error})")
     schema = pa.schema([*((name, pa.string()) for name in _KEPT), _CONTENTS])
     return Scan(pa.table(kept, schema), checks)
 
 
 def decode(decoding: Decoding) -> dict[tuple[int, int], Pixels]:
-    """Decodes images, by row in the piece and place in the row's `images`."""
+    """Decode images, and return the results by row of the piece and index into the row's `images`."""
     found = {}
-    rows = islice(_rows(decoding.piece), max(decoding.images) + 1)  # further on the file may be damaged
+    rows = islice(_rows(decoding.piece), max(decoding.images) + 1)  # later rows may be damaged
     for row, values in enumerate(rows):
         for place in decoding.images.get(row, ()):
             image = values["images"][place]
@@ -102,18 +102,18 @@ def _rows(piece: Piece) -> Iterator[dict[str, Any]]:
         yield from batch.to_pylist()
 
 
-def _look(values: dict[str, Any], place: Place, checks: dict[str, Check]) -> None:
+def _look(values: dict[str, Any], location: Location, checks: dict[str, Check]) -> None:
     for column, check in _CHECK_OF.items():
         problem = value_problem(column, values[column]) if column in values else None
         if problem:
-            checks[check].add(place, f"column `{column}`: {problem}")
+            checks[check].add(location, f"column `{column}`: {problem}")
     if "images" in values and (not values["images"] or None in values["images"]):
-        checks["images"].add(place, "there is no image")
+        checks["images"].add(location, "there is no image")
     if values.get("task") in BOX_TASKS:
         for text in _box_texts(values):
             problem = _box_problem(text)
             if problem:
-                checks["boxes"].add(place, problem)
+                checks["boxes"].add(location, problem)
                 break
 
 
@@ -125,9 +125,9 @@ def _box_texts(values: dict[str, Any]) -> list[Any]:
 def _box_problem(text: Any) -> str | None:
     box = parse_box(text) if isinstance(text, str) else None
     if box is None:
-        return f"{text!r} is no box [x1, y1, x2, y2] with x1 < x2 and y1 < y2"
+        return f"{text!r} is not a box [x1, y1, x2, y2] with x1 < x2 and y1 < y2"
     if min(box) < 0 or max(box) > 1:
-        return f"the box {text!r} is not inside its image, whose edges are 0 and 1"
+        return f"the box {text!r} is not inside its image, which extends from 0 to 1"
     return None
 
 

@@ -1,4 +1,4 @@
-"""From clients to a builder's configuration."""
+"""Make the configuration of a builder from a list of clients, and assign held-out rows to clients."""
 
 from collections.abc import Sequence
 
@@ -7,21 +7,21 @@ from ..builders.base import Example, Partition
 
 
 def train_rows(examples: Sequence[Example]) -> list[int]:
-    """Indices of the examples that clients share out, ascending: those of split `train`."""
+    """Return the indices of the examples in split `train`, ascending."""
     return [row for row, example in enumerate(examples) if example.split == "train"]
 
 
-def lift(clients_over_train: Sequence[Sequence[int]], train_rows: Sequence[int]) -> list[list[int]]:
-    """Turns clients' positions among the train rows into indices of all examples.
+def to_example_indices(clients_over_train: Sequence[Sequence[int]], train_rows: Sequence[int]) -> list[list[int]]:
+    """Convert positions among the train rows into indices of all examples.
 
     Args:
         clients_over_train (`Sequence[Sequence[int]]`):
-            What a rule made of the train rows' labels.
+            The positions of each client, from a partition of the train rows.
         train_rows (`Sequence[int]`):
-            From [`train_rows`].
+            The result of [`train_rows`].
 
     Returns:
-        `list[list[int]]`: each client's indices into all examples.
+        `list[list[int]]`: the indices of each client into all examples.
     """
     return [[train_rows[position] for position in positions] for positions in clients_over_train]
 
@@ -36,34 +36,34 @@ def assemble(
     known_leak: str | None = None,
     client_ids: Sequence[str] | None = None,
 ) -> Partition:
-    """Makes a configuration of clients and the given splits.
+    """Make a configuration from clients and the given splits.
 
-    Held-out rows are of a client's distribution too, so that scores can be reported per client: see [`share_out`].
+    Held-out rows are assigned to clients as well, by [`assign_to_clients`], so that scores can be reported per client.
 
     Args:
         name (`str`):
-            The configuration, such as `"noniid"`.
+            Name of the configuration, such as `"noniid"`.
         rule (`str`):
-            How rows came to their clients, in a sentence.
+            How rows are assigned to clients, in one sentence.
         given_splits (`Sequence[str]`):
-            Each example's `"train"`, `"validation"` or `"test"`.
+            `"train"`, `"validation"` or `"test"` for each example.
         clients (`Sequence[Sequence[int]]`):
-            Each client's indices into all examples; together exactly the train rows.
+            The indices of each client into all examples. Every train row belongs to exactly one client.
         labels (`Sequence[str | None]`):
-            Each example's label, by which held-out rows are shared out.
+            The label of each example, by which held-out rows are assigned to clients.
         client_names (`Sequence[str]`, *optional*):
-            What each client is, such as `"CT"`.
+            Readable name of each client, such as `"CT"`.
         known_leak (`str`, *optional*):
             See [`Partition`].
         client_ids (`Sequence[str]`, *optional*):
-            Each client's split, such as [`by_file`] gives; by default [`client_name`] of its number.
+            The split name of each client, as returned by [`by_file`]; by default [`client_name`] of its number.
 
     Returns:
-        [`Partition`]: its `client_names` are by split.
+        [`Partition`]: with `client_names` by split.
 
     Raises:
-        `ValueError`: if a train row is in no client or in two, a client has no row or one that is held out, a split is
-            none of the three, or lengths differ.
+        `ValueError`: if a train row is in no client or in two, a client has no row or a held-out row, a split is not
+            one of the three, or lengths differ.
     """
     ids = [client_name(k, len(clients)) for k in range(len(clients))] if client_ids is None else list(client_ids)
     _check_length("labels", labels, len(given_splits), "examples")
@@ -74,7 +74,7 @@ def assemble(
     held_out: dict[int, int] = {}
     for split in HELD_OUT:
         rows = [row for row, given in enumerate(given_splits) if given == split]
-        held_out.update(share_out(rows, labels, clients))
+        held_out.update(assign_to_clients(rows, labels, clients))
     return Partition(
         name=name,
         rule=rule,
@@ -89,12 +89,12 @@ def _splits(given_splits: Sequence[str], clients: Sequence[Sequence[int]], ids: 
     splits = list(given_splits)
     for client_id, rows in zip(ids, clients, strict=True):
         if not rows:
-            raise ValueError(f"`clients`: {client_id} has no rows and cannot train. Leave it out.")
+            raise ValueError(f"`clients`: {client_id} has no rows, so it cannot train. Leave it out.")
         for row in rows:
             if splits[row] != "train":
                 raise ValueError(
-                    f"`clients`: row {row} of {client_id} is in {splits[row]!r} already; clients share out the train "
-                    "rows, each to one client."
+                    f"`clients`: row {row} of {client_id} is already in {splits[row]!r}; each train row belongs to "
+                    "exactly one client."
                 )
             splits[row] = client_id
     for row, (given, split) in enumerate(zip(given_splits, splits, strict=True)):
@@ -107,27 +107,30 @@ def _splits(given_splits: Sequence[str], clients: Sequence[Sequence[int]], ids: 
 
 def _check_length(argument: str, values: Sequence[str | None], expected: int, what: str) -> None:
     if len(values) != expected:
-        raise ValueError(f"`{argument}` has {len(values)} entries for {expected} {what}; there is one for each.")
+        raise ValueError(f"`{argument}` has {len(values)} entries for {expected} {what}; it needs one for each.")
 
 
-def share_out(rows: Sequence[int], labels: Sequence[str | None], clients: Sequence[Sequence[int]]) -> dict[int, int]:
-    """Shares held-out rows among clients, so that each client's are distributed as its training rows.
+def assign_to_clients(
+    rows: Sequence[int], labels: Sequence[str | None], clients: Sequence[Sequence[int]]
+) -> dict[int, int]:
+    """Assign held-out rows to clients so that they follow the distribution of each client's training rows.
 
-    The rows of a label go to the clients in proportion to the clients' own rows of that label, in row order, the first
-    ones to the first client. Proportions are rounded down or up by largest remainder, ties to the first client; what
-    rounding takes from a client is added to its remainder at the next label, or many small labels would all end at the
-    first clients. A label that no client has is shared out by the clients' sizes. Labels come in row order.
+    The held-out rows of a label go to the clients in proportion to the clients' training rows of that label, in row
+    order, the first rows to the first client. Proportions are rounded down or up by the largest remainder method, and
+    ties go to the first client. What rounding takes from a client is added to its remainder for the next label;
+    otherwise many small labels would all go to the first clients. A label that no client has is distributed by the
+    sizes of the clients. Labels are processed in row order.
 
     Args:
         rows (`Sequence[int]`):
-            The rows to share out, such as those of `test`.
+            The rows to assign, such as those of `test`.
         labels (`Sequence[str | None]`):
-            Each label of all rows, the clients' ones too.
+            The label of every row, including those of the clients.
         clients (`Sequence[Sequence[int]]`):
-            Each client's own rows.
+            The training rows of each client.
 
     Returns:
-        `dict[int, int]`: row to number of the client.
+        `dict[int, int]`: the number of the client for each row.
     """
     sizes = [len(client) for client in clients]
     counts = _counts(labels, clients)
@@ -152,15 +155,15 @@ def _counts(labels: Sequence[str | None], clients: Sequence[Sequence[int]]) -> d
 
 
 def _apportion(num_rows: int, weights: Sequence[int], owed: list[float]) -> list[int]:
-    """Rows of each client; `owed`, what rounding took from each client so far, is brought up to date."""
+    """Return the number of rows for each client, and update `owed`, what rounding took from each client so far."""
     total = sum(weights)
     seats = [num_rows * weight // total for weight in weights]
     remainders = [num_rows * weight % total for weight in weights]
     for client, remainder in enumerate(remainders):
         owed[client] += remainder / total
-    # Only clients that the label's own proportions round: no client gets rows of a label that it has not
+    # Only clients whose proportion was rounded, so that no client gets rows of a label that it does not have
     rounded = [client for client, remainder in enumerate(remainders) if remainder]
-    rounded.sort(key=lambda client: -round(owed[client], 9))  # floating point noise does not break ties
+    rounded.sort(key=lambda client: -round(owed[client], 9))  # rounding errors must not break ties
     for client in rounded[: num_rows - sum(seats)]:
         seats[client] += 1
         owed[client] -= 1

@@ -1,4 +1,4 @@
-"""A client a value of a column, such as an imaging modality or a manufacturer."""
+"""One client per value of a column, such as an imaging modality or a manufacturer."""
 
 from collections.abc import Sequence
 
@@ -6,29 +6,30 @@ from .drawing import check_num_clients
 
 
 def by_column(values: Sequence[str], num_clients: int | None = None) -> tuple[list[list[int]], list[tuple[str, ...]]]:
-    """Gives each value's rows to one client; several values can share a client.
+    """Assign all rows of a value to one client. Several values can share a client.
 
-    FedVLMBench's 30 manufacturers make 30 clients, or 10 and 5 with three and six of them each. That neighbours in
-    sorted order are merged is our rule.
+    FedVLMBench's 30 manufacturers make 30 clients, or 10 and 5 clients with three and six manufacturers each. Merging
+    neighbours in sorted order is our rule.
 
     Args:
         values (`Sequence[str]`):
-            Each row's value.
+            The value of each row.
         num_clients (`int`, *optional*):
-            By default a client a value, in sorted order. Otherwise the sorted values are cut into so many consecutive
-            groups whose numbers of values differ by at most one, the larger groups first.
+            By default there is one client per value, in sorted order. Otherwise the sorted values are divided into
+            this many consecutive groups. Their numbers of values differ by at most one, and larger groups come first.
 
     Returns:
-        `tuple[list[list[int]], list[tuple[str, ...]]]`: each client's rows, ascending, and each client's values.
+        `tuple[list[list[int]], list[tuple[str, ...]]]`: the rows of each client, ascending, and the values of each
+            client.
 
     Raises:
-        `ValueError`: if a row has no value, there are more clients than values, or no client.
+        `ValueError`: if a row has no value, there are more clients than values, or there is no client.
     """
     for row, value in enumerate(values):
         if not value:
             raise ValueError(
-                f"`values`: row {row} has the value {value!r}, which no client can go by. Fill in such rows, or leave "
-                "them out."
+                f"`values`: row {row} has the value {value!r}, so it cannot be assigned to a client. Fill in a value, "
+                "or leave the row out."
             )
     distinct = sorted(set(values))
     if num_clients is None:

@@ -1,4 +1,4 @@
-"""What the rules share: a seeded order, a seeded Dirichlet draw, a cut by shares, and refusals."""
+"""Functions that several partitions use: a seeded order, Dirichlet shares, splitting by shares, and checks."""
 
 import hashlib
 from collections import Counter
@@ -15,55 +15,55 @@ T = TypeVar("T", int, str)
 
 
 def shuffled(rows: Iterable[T], seed: int) -> list[T]:
-    """Rows, or names, in the order of `sha256("{seed}/{row}")`, which is the same with every library version."""
+    """Sort rows or names by `sha256("{seed}/{row}")`. This order is the same with every library version."""
     return sorted(rows, key=lambda row: _digest(seed, str(row)))
 
 
 def dirichlet_shares(alpha: float, num_clients: int, seed: int, key: str) -> np.ndarray:
-    """One draw from the symmetric Dirichlet(alpha) over clients, shape `(num_clients,)`, float64, with sum 1.
+    """Draw the shares of the clients from the symmetric Dirichlet(alpha): float64 of shape `(num_clients,)`, sum 1.
 
-    NumPy's default generator is seeded with `sha256("{seed}/{key}")`: a key's draw does not depend on which other keys
-    there are, nor on their order. NumPy may change its Dirichlet sampler in a later version; a test notices.
+    NumPy's default generator is seeded with `sha256("{seed}/{key}")`, so the draw for a key does not depend on other
+    keys or their order. A later version of NumPy may change its Dirichlet sampler; a test would notice.
 
     Raises:
         `ValueError`: if `alpha` is not above 0 and at most 1e6.
     """
     if not 0 < alpha <= MAX_ALPHA:
         raise ValueError(
-            f"`alpha={alpha}` is not the concentration of a Dirichlet distribution: use a number above 0 and at most "
-            f"{MAX_ALPHA:g}. Small ones skew, such as 0.1; for equal shares use `iid`."
+            f"`alpha={alpha}` is not a valid concentration of a Dirichlet distribution: use a number above 0 and at "
+            f"most {MAX_ALPHA:g}. Small values such as 0.1 give strong skew; for equal shares use `iid`."
         )
     generator = np.random.default_rng(int.from_bytes(_digest(seed, key), "big"))
     return generator.dirichlet(np.full(num_clients, float(alpha)))
 
 
-def cut(rows: Sequence[int], shares: Sequence[float] | np.ndarray) -> list[list[int]]:
-    """Consecutive pieces of `rows`, one for each share, cut at the rounded cumulative shares.
+def split_by_shares(rows: Sequence[int], shares: Sequence[float] | np.ndarray) -> list[list[int]]:
+    """Divide `rows` into consecutive pieces, one per share, at the rounded cumulative shares.
 
-    Every row is in exactly one piece, and a piece's length is within 1 of `share * len(rows)`.
+    Every row is in exactly one piece, and the length of a piece differs from `share * len(rows)` by at most 1.
     """
     ends = np.rint(np.cumsum(shares) * len(rows)).astype(int).tolist()
-    ends[-1] = len(rows)  # floating point may leave the sum of the shares a bit off 1
+    ends[-1] = len(rows)  # the sum of the shares may differ from 1 by rounding errors
     return [list(rows[start:end]) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
 
 
 def check_num_clients(num_clients: int, limit: int, what: str) -> None:
-    """Refuses numbers of clients that are not positive, or that leave a client without one of `limit` things.
+    """Check that the number of clients is positive and at most `limit`.
 
     Raises:
         `ValueError`: naming `num_clients`.
     """
     if num_clients < 1:
-        raise ValueError(f"`num_clients={num_clients}` clients cannot be made; there is at least one.")
+        raise ValueError(f"`num_clients={num_clients}` must be 1 or more.")
     if num_clients > limit:
         raise ValueError(
-            f"`num_clients={num_clients}` is more than the {limit} {what} there are: a client would be "
-            f"without rows. Use at most {limit} clients."
+            f"`num_clients={num_clients}` is more than the {limit} {what} of the dataset, so some clients would have "
+            f"no rows. Use at most {limit} clients."
         )
 
 
 def check_min_rows(clients: Sequence[Sequence[int]], alpha: float, seed: int, min_rows: int) -> None:
-    """Refuses a draw that leaves a client with too few rows; a client without rows cannot train.
+    """Check that no client has too few rows; a client without rows cannot train.
 
     Raises:
         `ValueError`: naming `alpha`, `seed` and the smallest client, or `min_rows` if that is below 1.
@@ -79,28 +79,24 @@ def check_min_rows(clients: Sequence[Sequence[int]], alpha: float, seed: int, mi
         )
 
 
-def _digest(seed: int, key: str) -> bytes:
-    return hashlib.sha256(f"{seed}/{key}".encode()).digest()
-
-
 def draw_rows(ids: Sequence[str], splits: Sequence[str], quotas: Mapping[str, int], seed: int = 0) -> list[int]:
-    """Draws up to a number of rows of each split, in the order of `sha256("{seed}/{id}")`.
+    """Draw up to a given number of rows from each split, in the order of `sha256("{seed}/{id}")`.
 
-    The order depends on nothing but seed and ids, so that other file orders draw the same rows, and a larger quota
-    draws further rows on top of a smaller one's.
+    The order depends only on seed and ids. Rows in another order give the same draw, and a larger quota adds rows to
+    those of a smaller one.
 
     Args:
         ids (`Sequence[str]`):
-            Each row's id; no two are equal.
+            The id of each row; all ids are different.
         splits (`Sequence[str]`):
-            Each row's split.
+            The split of each row.
         quotas (`Mapping[str, int]`):
-            How many rows to draw of a split; where it has fewer, all of them; of a split that is not named, none.
+            How many rows to draw from each split; all of them if it has fewer, none if the split is not given.
         seed (`int`, *optional*, defaults to `0`):
-            Another seed, other rows.
+            Changes which rows are drawn.
 
     Returns:
-        `list[int]`: the drawn rows' indices, ascending.
+        `list[int]`: the indices of the drawn rows, ascending.
     """
     left = Counter(quotas)
     row_of = {row_id: row for row, row_id in enumerate(ids)}
@@ -110,3 +106,7 @@ def draw_rows(ids: Sequence[str], splits: Sequence[str], quotas: Mapping[str, in
             left[splits[row]] -= 1
             drawn.append(row)
     return sorted(drawn)
+
+
+def _digest(seed: int, key: str) -> bytes:
+    return hashlib.sha256(f"{seed}/{key}".encode()).digest()

@@ -1,29 +1,29 @@
-"""The two configurations that most benchmarks have: clients as they come, and the same rows evenly."""
+"""The two configurations of most benchmarks: natural clients, and the same rows spread evenly."""
 
 from collections.abc import Sequence
 
 from ..builders.base import Example, Partition, column
-from .assemble import assemble, lift, train_rows
+from .assemble import assemble, to_example_indices, train_rows
 from .iid import iid_by_label
 
 
 def natural_and_even(
     examples: Sequence[Example], name: str, seed: int = 0, values: Sequence[str] | None = None
 ) -> list[Partition]:
-    """`noniid`, a client a value of a column, and `iid`, as many clients with their even share of every value's rows.
+    """Return `noniid`, with one client per value of a column, and `iid`, with every value spread evenly.
 
     Args:
         examples (`Sequence[Example]`):
             All rows with their given splits.
         name (`str`):
-            The column, such as `"modality"`; held-out rows are shared out by it too.
+            The column, such as `"modality"`. Held-out rows are also assigned to clients by it.
         seed (`int`, *optional*, defaults to `0`):
-            Of `iid`.
+            Seed of `iid`.
         values (`Sequence[str]`, *optional*):
-            The clients in their order. By default the values of the train rows, sorted.
+            The values in the order of the clients. By default the sorted values of the train rows.
 
     Returns:
-        `list[Partition]`: `noniid` first.
+        `list[Partition]`: `noniid` and `iid`, which has as many clients.
 
     Raises:
         `ValueError`: if a value has no train row, or fewer than there are clients.
@@ -31,9 +31,8 @@ def natural_and_even(
     train, labels, splits = train_rows(examples), column(examples, name), column(examples, "split")
     values = sorted({labels[row] for row in train}) if values is None else values
     owned = [[row for row in train if labels[row] == value] for value in values]
-    evenly = lift(iid_by_label([labels[row] for row in train], len(values), seed), train)
-    article = "an" if name[0] in "aeiou" else "a"
+    evenly = to_example_indices(iid_by_label([labels[row] for row in train], len(values), seed), train)
     return [
-        assemble("noniid", f"A client {article} {name}.", splits, owned, labels, values),
-        assemble("iid", f"Every {name}'s rows spread evenly.", splits, evenly, labels),
+        assemble("noniid", f"One client per {name}.", splits, owned, labels, values),
+        assemble("iid", f"The rows of every {name} are spread evenly over the clients.", splits, evenly, labels),
     ]

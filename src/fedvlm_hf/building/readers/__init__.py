@@ -1,1 +1,1 @@
-"""One file per official download: its exact layout in, plain records out. No prompts, no clients."""
+"""Readers of the official downloads, one file each. They return plain records, without prompts and clients."""

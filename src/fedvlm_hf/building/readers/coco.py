@@ -1,4 +1,4 @@
-"""COCO 2014's object annotations, `annotations/instances_{train2014,val2014}.json`, and where its photographs lie.
+"""COCO 2014: the object annotations `annotations/instances_{train2014,val2014}.json`, and the photographs.
 
 Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014 (https://huggingface.co/papers/1405.0312).
 """
@@ -13,23 +13,23 @@ from typing import Any
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ..images import StoredImage, encode
-from .files import array_elements, locate
+from .files import array_elements, find_folder
 
 
 PARTS = ("train2014", "val2014")
 
-_DOWNLOAD = "COCO 2014's annotations/ beside its train2014/ and val2014/"
+_DOWNLOAD = "COCO 2014's annotations/ next to its train2014/ and val2014/"
 _INT, _NUMBER, _STR = (int,), (int, float), (str,)
 
 
 @dataclass(frozen=True, slots=True)
 class CocoImage:
-    """One of `images`.
+    """One entry of `images`.
 
     Attributes:
-        image_id (`int`): COCO's, unique over all of its parts.
+        image_id (`int`): COCO's id, unique over all parts.
         file_name (`str`): Such as `"COCO_train2014_000000000009.jpg"`.
-        width (`int`), height (`int`): In pixels.
+        width (`int`), height (`int`): Size in pixels.
     """
 
     image_id: int
@@ -40,14 +40,14 @@ class CocoImage:
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """One of `annotations`, without its polygons.
+    """One entry of `annotations`, without its polygons.
 
     Attributes:
-        annotation_id (`int`), image_id (`int`), category_id (`int`): Categories are 1-90, with gaps.
-        bbox (`tuple[float, float, float, float]`): Left, top, width and height in pixels. As in the file: it may stick
-            out of the image or be empty.
-        area (`float`): Of the segmentation, in square pixels.
-        is_crowd (`bool`): Stands for a group of objects.
+        annotation_id (`int`), image_id (`int`), category_id (`int`): Ids. Categories are 1-90, with gaps.
+        bbox (`tuple[float, float, float, float]`): Left, top, width and height in pixels, as in the file: the box may
+            exceed the image or be empty.
+        area (`float`): Area of the segmentation in square pixels.
+        is_crowd (`bool`): Whether this is a group of objects.
     """
 
     annotation_id: int
@@ -64,9 +64,9 @@ class Instances:
 
     Attributes:
         path (`Path`): The file.
-        images (`dict[int, CocoImage]`): By image id, in the file's order.
-        annotations (`dict[int, Annotation]`): By annotation id, in the file's order.
-        categories (`dict[int, str]`): Name by category id.
+        images (`dict[int, CocoImage]`): By image id, in the order of the file.
+        annotations (`dict[int, Annotation]`): By annotation id, in the order of the file.
+        categories (`dict[int, str]`): Names by category id.
     """
 
     path: Path
@@ -76,11 +76,11 @@ class Instances:
 
 
 def annotation_file(raw: str | Path, part: str = "train2014") -> Path:
-    """`annotations/instances_<part>.json`.
+    """Return the path of `annotations/instances_<part>.json`.
 
     Args:
         raw (`str` or `Path`):
-            The folder that holds `annotations/`.
+            The folder that has `annotations/`.
         part (`str`, *optional*, defaults to `"train2014"`):
             One of `PARTS`.
 
@@ -88,30 +88,30 @@ def annotation_file(raw: str | Path, part: str = "train2014") -> Path:
         `ValueError`: if the part is unknown, or `raw` is another folder.
     """
     if part not in PARTS:
-        raise ValueError(f"`part={part!r}` is unknown; COCO 2014 has objects annotated in {list(PARTS)}.")
+        raise ValueError(f"`part={part!r}` is unknown; COCO 2014 has object annotations for {list(PARTS)}.")
     name = f"instances_{part}.json"
-    return locate(raw, name, ("annotations",), _DOWNLOAD) / name
+    return find_folder(raw, name, ("annotations",), _DOWNLOAD) / name
 
 
 def image_folder(raw: str | Path, part: str = "train2014") -> Path:
-    """The folder of a part's photographs: `<part>` or `images/<part>`, or where RefCOCO's tools expect it."""
+    """Return the folder of a part's photographs: `<part>`, `images/<part>`, or where RefCOCO's tools expect it."""
     places = [Path(raw) / below / part for below in ("", "images", "images/mscoco/images")]
     return next((place for place in places if place.is_dir()), places[0])
 
 
 def read(path: str | Path) -> Instances:
-    """Reads an annotation file, of COCO or RefCOCO's `instances.json`, in bounded memory.
+    """Read an annotation file, of COCO or RefCOCO's `instances.json`, in bounded memory.
 
     Args:
         path (`str` or `Path`):
-            The file. The images need not be there.
+            The file. The images need not exist.
 
     Returns:
         [`Instances`].
 
     Raises:
-        `ValueError`: naming path and row, if the file is missing or cut off, a field is missing or of another type, an
-            id comes twice, or an annotation is of an unknown image or category.
+        `ValueError`: naming path and row, if the file is missing or truncated, a field is missing or has another type,
+            an id is not unique, or an annotation has an unknown image or category.
     """
     path = Path(path)
     tables: dict[str, dict[int, Any]] = {name: {} for name in _MAKE}
@@ -121,7 +121,7 @@ def read(path: str | Path) -> Instances:
         rows[name] += 1
         key, record = _MAKE[name](row, where)
         if tables[name].setdefault(key, record) is not record:
-            raise ValueError(f"{where}: the id {key} came before. Download the file again.")
+            raise ValueError(f"{where}: the id {key} already occurred. Download the file again.")
     instances = Instances(path, **tables)
     for index, annotation in enumerate(instances.annotations.values()):
         for kind, key, known in (
@@ -130,14 +130,14 @@ def read(path: str | Path) -> Instances:
         ):
             if key not in known:
                 raise ValueError(
-                    f"{path}, annotations[{index}] (id {annotation.annotation_id}) is of {kind} {key}, which the file "
-                    "does not list. Is it a part of another file?"
+                    f"{path}, annotations[{index}] (id {annotation.annotation_id}) has {kind} {key}, which the file "
+                    "does not list. Is it part of another file?"
                 )
     return instances
 
 
 def value(row: Any, name: str, kinds: Collection[type], where: str) -> Any:
-    """A field of a JSON object, of one of some types (a bool is no number).
+    """Return a field of a JSON object, which must have one of the given types (a bool is not a number).
 
     Raises:
         `ValueError`: if it is missing or of another type.
@@ -154,7 +154,7 @@ def _image(row: Any, where: str) -> tuple[int, CocoImage]:
     width, height = (value(row, side, _INT, where) for side in ("width", "height"))
     if width < 1 or height < 1 or Path(name).name != name:
         raise ValueError(
-            f"{where}: a file name without folders and a size are expected, got {name!r}, {width} x {height}."
+            f"{where}: expected a file name without folders and a positive size, got {name!r}, {width} x {height}."
         )
     return image_id, CocoImage(image_id, name, width, height)
 
@@ -179,12 +179,12 @@ _MAKE = {"images": _image, "annotations": _annotation, "categories": _category}
 
 @dataclass(frozen=True)
 class Photograph(StoredImage):
-    """A photograph with the size that its annotations are of.
+    """A photograph, with the size that its annotations refer to.
 
     Attributes:
         key (`str`): Part and file name.
         path (`Path`): The file.
-        width (`int`), height (`int`): In pixels, as the annotations have it.
+        width (`int`), height (`int`): Size in pixels according to the annotations.
     """
 
     key: str
@@ -193,25 +193,25 @@ class Photograph(StoredImage):
     height: int
 
     def load(self) -> bytes:
-        """The file's bytes, untouched unless it asks to be turned.
+        """Return the file's bytes, unchanged unless its EXIF data ask for a rotation.
 
-        COCO's boxes are of the pixels as the file stores them, while `datasets` turns an image as its EXIF data say.
-        Such an image is encoded again without them.
+        COCO's boxes refer to the pixels as stored in the file, but `datasets` rotates an image according to its EXIF
+        data. Such an image is encoded again without EXIF data.
 
         Raises:
-            `FileNotFoundError`: if it is not there.
-            `ValueError`: if it is not an image, or not of the annotations' size.
+            `FileNotFoundError`: if the file does not exist.
+            `ValueError`: if it is not an image, or does not have the size of the annotations.
         """
         content = self.path.read_bytes()
         try:
-            image = Image.open(io.BytesIO(content))  # the header only
+            image = Image.open(io.BytesIO(content))  # reads only the header
             is_turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
             turned = encode(image) if is_turned else None
         except (UnidentifiedImageError, OSError, SyntaxError) as error:
             raise ValueError(f"{self.path} cannot be read as an image ({type(error).__name__}: {error}).") from error
         if image.size != (self.width, self.height):
             raise ValueError(
-                f"{self.path} has {image.width} x {image.height} pixels, its annotations are of {self.width} x "
-                f"{self.height}: boxes would be wrong. Use COCO's own images, not reduced or cropped."
+                f"{self.path} has {image.width} x {image.height} pixels, but its annotations expect {self.width} x "
+                f"{self.height}: boxes would be wrong. Use COCO's original images, not resized or cropped ones."
             )
         return content if turned is None else turned

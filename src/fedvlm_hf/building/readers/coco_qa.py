@@ -1,20 +1,20 @@
-"""COCO-QA: questions made from COCO's captions by rule, with answers of one word, in files of one item a line.
+"""COCO-QA: questions generated from COCO's captions by rules, with one-word answers, in files with one item per line.
 
 Ren, Kiros and Zemel, "Exploring Models and Data for Image Question Answering", NeurIPS 2015
 (https://huggingface.co/papers/1505.02074).
 
-The folder holds `train/` and `test/`, each with `questions.txt`, `answers.txt`, `img_ids.txt` and `types.txt`, whose
-lines belong together. Images of `train/` are of COCO's train2014, those of `test/` of its val2014.
+The folder has `train/` and `test/`, each with `questions.txt`, `answers.txt`, `img_ids.txt` and `types.txt`. Line n of
+these files describes the same question. Images of `train/` are from COCO's train2014, those of `test/` from val2014.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from .files import locate, read_text
+from .files import find_folder, read_text
 
 
 TYPES = ("object", "number", "color", "location")
-"""Question types, by their number in `types.txt`."""
+"""Question types in the order of their numbers in `types.txt`."""
 SPLITS = ("train", "test")
 
 _FILES = ("questions", "answers", "img_ids", "types")
@@ -29,9 +29,9 @@ class Question:
 
     Attributes:
         question_id (`str`): Split and line, counted from 1, such as `"train-12"`.
-        image_id (`int`): COCO's.
-        question (`str`): As in the file: in lower case, most often without a question mark.
-        answer (`str`): A word.
+        image_id (`int`): COCO's image id.
+        question (`str`): As in the file: in lower case, usually without a question mark.
+        answer (`str`): One word.
         question_type (`str`): One of `TYPES`.
         given_split (`str`): `"train"` or `"test"`.
     """
@@ -45,28 +45,28 @@ class Question:
 
 
 def annotation_files(raw: str | Path) -> list[Path]:
-    """The four files of `train/`, then those of `test/`.
+    """Return the four files of `train/`, then those of `test/`.
 
     Raises:
-        `ValueError`: if `raw` is neither the folder of `train/` and `test/` nor the one that holds it as `cocoqa/`.
+        `ValueError`: if `raw` is neither the folder with `train/` and `test/` nor the folder that has it as `cocoqa/`.
     """
-    folder = locate(raw, "train/questions.txt", ("cocoqa", ""), _DOWNLOAD)
+    folder = find_folder(raw, "train/questions.txt", ("cocoqa", ""), _DOWNLOAD)
     return [folder / split / f"{name}.txt" for split in SPLITS for name in _FILES]
 
 
 def read(raw: str | Path) -> list[Question]:
-    """Reads both parts.
+    """Read both parts.
 
     Args:
         raw (`str` or `Path`):
-            The folder `cocoqa/`, or the one that holds it.
+            The folder `cocoqa/`, or its parent.
 
     Returns:
         `list[Question]`: the lines of `train/`, then of `test/`.
 
     Raises:
         `ValueError`: naming path and line, if a file is missing, the files of a part have different numbers of lines,
-            a line is empty, or an image id or a type is not what it should be.
+            a line is empty, or an image id or a type is invalid.
     """
     paths = annotation_files(raw)
     questions: list[Question] = []
@@ -81,8 +81,8 @@ def _read_split(paths: list[Path], split: str) -> list[Question]:
     if len(set(counts)) != 1:
         named = ", ".join(f"{path.name} {count:,}" for path, count in zip(paths, counts, strict=True))
         raise ValueError(
-            f"{paths[0].parent}: the files have different numbers of lines ({named}), and lines belong together by "
-            "their number. Is one cut off? Download it again."
+            f"{paths[0].parent}: the files must have the same number of lines, got {named}. Is one of them truncated? "
+            "Download it again."
         )
     return [
         _question(values, f"{paths[0].parent}, line {line}", f"{split}-{line}", split)
@@ -96,15 +96,15 @@ def _question(values: tuple[str, ...], where: str, question_id: str, split: str)
     if empty:
         raise ValueError(f"{where} is empty in {', '.join(empty)}.")
     if not (image_id.isascii() and image_id.isdigit()):
-        raise ValueError(f"{where} of img_ids.txt is {image_id!r}, not COCO's number of an image.")
+        raise ValueError(f"{where} of img_ids.txt is {image_id!r}, not an image id of COCO.")
     kinds = {str(number): name for number, name in enumerate(TYPES)}
     if kind not in kinds:
-        raise ValueError(f"{where} of types.txt is {kind!r}, none of {list(kinds)}.")
+        raise ValueError(f"{where} of types.txt is {kind!r}, not one of {list(kinds)}.")
     return Question(question_id, int(image_id), question, answer, kinds[kind], split)
 
 
 def _lines(path: Path) -> list[str]:
-    """Stripped lines; the last one needs no newline."""
-    # Not splitlines, which would also split at characters that can stand in a text
+    """Return the stripped lines; the last one may lack a newline."""
+    # Not splitlines, which would also split at other characters that may be part of a text
     lines = [line.strip() for line in read_text(path, _DOWNLOAD).split("\n")]
     return lines[:-1] if not lines[-1] else lines

@@ -1,4 +1,4 @@
-"""FGVC-Aircraft's folder `data/`: photographs by manufacturer, and their banner cropped.
+"""FGVC-Aircraft's folder `data/`: photographs by manufacturer, with the copyright banner cropped.
 
 Maji et al., "Fine-Grained Visual Classification of Aircraft", 2013 (https://huggingface.co/papers/1306.5151).
 """
@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..images import StoredImage, encode, open_image
-from .files import locate, read_text
+from .files import find_folder, read_text
 
 
 BANNER_PIXELS = 20
-"""Height of the copyright banner at the bottom of each image, to be removed as the official README asks."""
+"""Height of the copyright banner at the bottom of each image, which the official README asks to remove."""
 
 SPLITS = {"train": "train", "val": "validation", "test": "test"}
-"""The official parts, and what we call them."""
+"""The official splits and our names for them."""
 
 _DOWNLOAD = "the folder fgvc-aircraft-2013b of FGVC-Aircraft's archive, or its data/"
 _LINE = re.compile(r"(\d{7}) (\S.*)")
@@ -24,23 +24,23 @@ _LINE = re.compile(r"(\d{7}) (\S.*)")
 
 @dataclass(frozen=True)
 class BannerImage(StoredImage):
-    """A photograph without its banner, which makes it a new JPEG: quality 95, no chroma subsampling."""
+    """A photograph without its banner, encoded again as JPEG of quality 95 without chroma subsampling."""
 
     key: str
     path: Path
 
     def load(self) -> bytes:
-        """The image above the banner.
+        """Return the image above the banner.
 
         Raises:
-            `FileNotFoundError`: if it is not there.
-            `ValueError`: if it is not an image, or is not higher than a banner.
+            `FileNotFoundError`: if the file does not exist.
+            `ValueError`: if it is not an image, or is not higher than the banner.
         """
         image = open_image(self.path.read_bytes(), str(self.path))
         if image.height <= BANNER_PIXELS:
             raise ValueError(
-                f"{self.path} is {image.height} pixels high: nothing is left above the banner of {BANNER_PIXELS}. "
-                "Was it reduced or cropped already? Use the images of the official archive."
+                f"{self.path} is {image.height} pixels high, so nothing is left above the banner of {BANNER_PIXELS} "
+                "pixels. Was it already resized or cropped? Use the images of the official archive."
             )
         return encode(image.crop((0, 0, image.width, image.height - BANNER_PIXELS)))
 
@@ -50,7 +50,7 @@ class Photograph:
     """One line of `images_manufacturer_<part>.txt`.
 
     Attributes:
-        image_id (`str`): Seven digits; leading zeros count.
+        image_id (`str`): Seven digits, including leading zeros.
         manufacturer (`str`): Such as `"Cirrus Aircraft"`.
         given_split (`str`): `"train"`, `"validation"` or `"test"`.
         image ([`BannerImage`]): The photograph.
@@ -63,28 +63,28 @@ class Photograph:
 
 
 def annotation_files(raw: str | Path) -> list[Path]:
-    """The files that say what is on the images: `manufacturers.txt`, then the three parts.
+    """Return the annotation files: `manufacturers.txt`, then those of the three splits.
 
     Raises:
         `ValueError`: if `raw` is not the archive's folder or its `data/`.
     """
-    folder = locate(raw, "manufacturers.txt", ("data", ""), _DOWNLOAD)
+    folder = find_folder(raw, "manufacturers.txt", ("data", ""), _DOWNLOAD)
     return [folder / "manufacturers.txt", *(folder / f"images_manufacturer_{part}.txt" for part in SPLITS)]
 
 
 def read(raw: str | Path) -> list[Photograph]:
-    """Reads the official training, validation and test parts, in this order.
+    """Read the official training, validation and test splits, in this order.
 
     Args:
         raw (`str` or `Path`):
-            The archive's folder `fgvc-aircraft-2013b`, or its `data/`. The images need not be there.
+            The archive's folder `fgvc-aircraft-2013b`, or its `data/`. The images need not exist.
 
     Returns:
-        `list[Photograph]`: in the files' order.
+        `list[Photograph]`: in the order of the files.
 
     Raises:
         `ValueError`: if a file is missing, a line is not an id and a name, a name is not in `manufacturers.txt`, or an
-            id comes twice.
+            id is not unique.
     """
     names_file, *parts = annotation_files(raw)
     names = {name for _, name in _lines(names_file)}
@@ -96,11 +96,11 @@ def read(raw: str | Path) -> list[Photograph]:
                 raise ValueError(f"{where} is not a 7-digit image id, a space and a manufacturer: {line!r}.")
             image_id, name = match.groups()
             if name not in names:
-                raise ValueError(f"{where}: the manufacturer {name!r} is not in {names_file}. Is the file cut off?")
+                raise ValueError(f"{where}: the manufacturer {name!r} is not in {names_file}. Is the file truncated?")
             if image_id in photographs:
                 raise ValueError(
-                    f"{where}: image {image_id} came before, in {photographs[image_id].given_split}. An image is in "
-                    "one part once; download the annotations again."
+                    f"{where}: image {image_id} already occurred in {photographs[image_id].given_split}. Each image "
+                    "is listed once; download the annotations again."
                 )
             image = BannerImage(f"images/{image_id}.jpg", path.parent / "images" / f"{image_id}.jpg")
             photographs[image_id] = Photograph(image_id, name, split, image)
@@ -108,7 +108,7 @@ def read(raw: str | Path) -> list[Photograph]:
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Where a line stands, and the line; empty ones are passed over."""
+    """Yield the location and the text of each line that is not empty."""
     for number, line in enumerate(read_text(path, _DOWNLOAD).splitlines(), start=1):
         if line.strip():
             yield f"{path}, line {number}", line.rstrip()

@@ -1,4 +1,4 @@
-"""Files of an official download: found at the right folder level, read whole, with errors that say what to do."""
+"""Find and read files of an official download, with error messages that say what to do."""
 
 import json
 from collections.abc import Collection, Iterator, Sequence
@@ -14,24 +14,24 @@ MAX_VALUE_BYTES = 64 * 2**20
 _BLOCK_BYTES = 2**20
 
 
-def locate(raw: str | Path, name: str, inside: Sequence[str], download: str) -> Path:
-    """The folder of a download that holds a file.
+def find_folder(raw: str | Path, name: str, inside: Sequence[str], download: str) -> Path:
+    """Find the folder of a download that has a given file.
 
     Args:
         raw (`str` or `Path`):
-            What the user gave as `--raw`.
+            The path that the user gave as `--raw`.
         name (`str`):
-            A file that the folder must hold, such as `"manufacturers.txt"`, or a pattern, `"train-*.parquet"`.
+            A file that the folder must have, such as `"manufacturers.txt"`, or a pattern such as `"train-*.parquet"`.
         inside (`Sequence[str]`):
-            Where the folder may lie below `raw`, tried in order; `""` is `raw` itself.
+            Possible locations of the folder relative to `raw`, tried in order; `""` is `raw` itself.
         download (`str`):
-            What is expected, for the error: `"FGVC-Aircraft's folder fgvc-aircraft-2013b, or its data/"`.
+            What is expected, for error messages: `"FGVC-Aircraft's folder fgvc-aircraft-2013b, or its data/"`.
 
     Returns:
         `Path`: the folder.
 
     Raises:
-        `ValueError`: if there is no such folder. It names a folder a level up or down that would do.
+        `ValueError`: if there is no such folder. If a folder one level up or down is right, the message names it.
     """
     raw = Path(raw)
     places = [raw / below for below in inside]
@@ -41,15 +41,15 @@ def locate(raw: str | Path, name: str, inside: Sequence[str], download: str) -> 
     if not raw.is_dir():
         raise ValueError(f"`raw={str(raw)!r}` is not a folder. Expected is {download}.")
     near = next((folder for folder in _neighbours(raw) if any(_holds(folder / below, name) for below in inside)), None)
-    hint = f"It is one level off: give {near}." if near else f"It holds {_some(raw)}."
+    hint = f"It is one level off: use {near}." if near else f"It contains {_some(raw)}."
     looked = ", ".join(str(place / name) for place in places)
     raise ValueError(
-        f"`raw={str(raw)!r}` is not the folder expected: there is no {looked}. Expected is {download}. {hint}"
+        f"`raw={str(raw)!r}` is not the expected folder: there is no {looked}. Expected is {download}. {hint}"
     )
 
 
 def read_text(path: Path, download: str) -> str:
-    """A text file in UTF-8.
+    """Read a text file in UTF-8.
 
     Raises:
         `ValueError`: if it is missing or is not UTF-8.
@@ -63,18 +63,18 @@ def read_text(path: Path, download: str) -> str:
 
 
 def read_json(path: Path, kind: type[list] | type[dict], download: str) -> Any:
-    """A JSON file whose top level is a list or an object.
+    """Read a JSON file whose top level is a list or an object.
 
     Raises:
-        `ValueError`: if it is missing, truncated, or of another kind.
+        `ValueError`: if it is missing, truncated, or has another top level.
     """
     try:
         content = json.loads(read_text(path, download))
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not whole JSON ({error}). Download it again.") from error
+        raise ValueError(f"{path} is not complete JSON ({error}). Download it again.") from error
     if not isinstance(content, kind):
         expected = {list: "a list", dict: "an object"}[kind]
-        raise ValueError(f"{path} holds a {type(content).__name__}, not {expected}. Expected is {download}.")
+        raise ValueError(f"{path} contains a {type(content).__name__}, not {expected}. Expected is {download}.")
     return content
 
 
@@ -132,7 +132,7 @@ def _members(file: _BoundedFile, arrays: Collection[str], name: str, expected: s
     # square of the nesting depth. Numbers as JSON has them, not as Decimal.
     events = ijson.basic_parse(file, use_float=True, buf_size=_BLOCK_BYTES)
     if next(events)[0] != "start_map":
-        raise ValueError(f"{name} does not hold a JSON object. {expected}")
+        raise ValueError(f"{name} is not a JSON object. {expected}")
     missing = set(arrays)
     for event, key in events:
         if event == "end_map":

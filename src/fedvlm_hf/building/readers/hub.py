@@ -1,4 +1,4 @@
-"""Image-text datasets of the Hub, or folders that `load_dataset` reads: any columns in, plain records out."""
+"""Read image-text datasets with any columns, from the Hub or from folders that `load_dataset` reads."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +24,7 @@ from ..work import Work
 
 @dataclass(frozen=True)
 class RowImage(StoredImage):
-    """The image of a loaded dataset's row. Pickled, it is the paths of Arrow files and a row's number."""
+    """The image of a row of a loaded dataset. Its pickle has only the paths of Arrow files and the row's index."""
 
     key: str
     dataset: Dataset = field(compare=False)
@@ -32,24 +32,24 @@ class RowImage(StoredImage):
     row: int = field(compare=False)
 
     def load(self) -> bytes:
-        """The bytes as the dataset stores them."""
+        """Return the bytes as the dataset stores them."""
         value = self.dataset.with_format("arrow")[self.row : self.row + 1][self.column][0].as_py()
         return image_content(value[0] if isinstance(value, list) else value)
 
 
 def load_splits(name: str, config: str | None = None, revision: str | None = None) -> DatasetDict:
-    """Loads a dataset with its splits.
+    """Load a dataset with its splits.
 
     Args:
         name (`str`):
             A dataset on the Hub, a folder that `load_dataset` reads, or one that `DatasetDict.save_to_disk` wrote.
         config (`str`, *optional*):
-            Its configuration.
+            The configuration.
         revision (`str`, *optional*):
             Branch, tag or commit on the Hub.
 
     Raises:
-        `ValueError`: if it cannot be found, or needs a configuration.
+        `ValueError`: if the dataset cannot be found, or needs a configuration.
     """
     if (Path(name) / "dataset_dict.json").exists():
         return load_from_disk(name)
@@ -60,10 +60,10 @@ def load_splits(name: str, config: str | None = None, revision: str | None = Non
 
 
 def image_column(features: Features, wanted: str | None = None) -> str:
-    """The column with the images: the wanted one, `images`, or the only one.
+    """Return the column with the images: the wanted one, `images`, or the only one with images.
 
     Raises:
-        `ValueError`: listing the columns, if it is not there, is none of images, or there are several.
+        `ValueError`: listing the columns, if there is no such column, it has no images, or there are several.
     """
     found = [name for name, feature in features.items() if _is_image(feature)]
     if wanted is None and "images" in found:
@@ -71,49 +71,49 @@ def image_column(features: Features, wanted: str | None = None) -> str:
     if wanted in found or (wanted is None and len(found) == 1):
         return wanted or found[0]
     raise ValueError(
-        f"`image={wanted!r}` must name the column with the images; those with images are {found} of {list(features)}."
+        f"`image={wanted!r}` must be the column with the images; columns with images are {found} of {list(features)}."
     )
 
 
 def text_columns(features: Features) -> list[str]:
-    """Columns of one text, number or class a row."""
+    """Return the columns that have one text, number or class per row."""
     return [name for name, feature in features.items() if isinstance(feature, Value | ClassLabel)]
 
 
 def pixel_digests(dataset: Dataset, column: str, where: str, work: Work) -> list[str]:
-    """Names each row's image by its pixels.
+    """Return the pixel digest of each row's image.
 
     Args:
         dataset (`Dataset`):
             The rows.
         column (`str`):
-            Where the image is, or a list with the one image.
+            The column with the image, or with a list of one image.
         where (`str`):
-            How errors name the dataset.
+            Name of the dataset in error messages.
         work ([`Work`]):
-            Processes and journal.
+            Worker processes and journal.
 
     Returns:
         `list[str]`: digests in row order.
 
     Raises:
-        `ValueError`: naming the row, if it has no image or several, or the image does not decode.
+        `ValueError`: naming the row, if it does not have exactly one image, or the image cannot be decoded.
     """
     pieces = dataset_pieces(dataset.select_columns([column]), where)
-    # The fingerprint is of the files and their version: a journal of other rows does not fit
+    # The fingerprint identifies the files and their version, so the journal of other rows is not used
     items = {f"{dataset._fingerprint} {column} {piece.name}": piece for piece in pieces}
-    found = work.map("source_images", _digests, items, "looking at images", is_long=True)
+    found = work.map("source_images", _digests, items, "reading images", is_long=True)
     return [digest for digests in found.values() for digest in digests]
 
 
 def records(dataset: Dataset, columns: list[str]) -> list[dict[str, Any]]:
-    """The rows without their images; classes by name."""
+    """Return the rows without their images, and with the names of classes."""
     names = {name: feature.names for name, feature in dataset.features.items() if isinstance(feature, ClassLabel)}
     rows = dataset.select_columns(columns).with_format(None).to_list()
     for row in rows:
         for name in names.keys() & row.keys():
             value = row[name]
-            row[name] = None if value is None or value < 0 else names[name][value]  # -1 stands for no class
+            row[name] = None if value is None or value < 0 else names[name][value]  # -1 means no class
     return rows
 
 

@@ -1,4 +1,4 @@
-"""The text of a row in whatever shape image-text datasets have it: chat messages, prompt and completion, columns."""
+"""Read the text of a row in the usual formats of image-text datasets: messages, prompt and completion, or columns."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ Messages = list[dict[str, str]]
 
 @dataclass(frozen=True)
 class Asking:
-    """How rows without chat messages are put.
+    """How rows without chat messages become prompts.
 
     Attributes:
-        question (`str`, *optional*): Column with the questions; `question` where it is there.
-        answer (`str`, *optional*): Column with the answers; `answer` where it is there.
-        instruction (`str`, *optional*): What every row is asked, where no column has a question.
-        task (`str`): Of rows that have no column `task`.
+        question (`str`, *optional*): Column with the questions; by default `question`, if it exists.
+        answer (`str`, *optional*): Column with the answers; by default `answer`, if it exists.
+        instruction (`str`, *optional*): The prompt of every row, if no column has questions.
+        task (`str`): The task of rows, if there is no column `task`.
         wording (`str`, *optional*): See `building.templates`.
     """
 
@@ -32,7 +32,7 @@ class Asking:
 
 @dataclass(frozen=True)
 class RowText:
-    """What a row says.
+    """The text of a row in the row format.
 
     Attributes:
         prompt, completion (`list[dict[str, str]]`): Chat messages.
@@ -47,15 +47,15 @@ class RowText:
 
 
 def text_columns_of(columns: list[str], asking: Asking) -> list[str]:
-    """The columns that [`row_text`] reads.
+    """Return the columns that [`row_text`] reads.
 
     Raises:
-        `ValueError`: listing the columns, if one that was asked for is not there, or none has the answers.
+        `ValueError`: listing the columns, if a requested column does not exist, or no column has the answers.
     """
     wanted = {"question": asking.question, "answer": asking.answer}
     for option, name in wanted.items():
         if name is not None and name not in columns:
-            raise ValueError(f"`{option}={name!r}` is no column; the columns are {columns}.")
+            raise ValueError(f"`{option}={name!r}` is not a column; the columns are {columns}.")
     also = [name for name in ("task", "references") if name in columns]
     if asking.question is None and asking.answer is None:
         for shape in (("prompt", "completion"), ("messages",)):
@@ -64,37 +64,37 @@ def text_columns_of(columns: list[str], asking: Asking) -> list[str]:
     answer = asking.answer or "answer"
     if answer not in columns:
         raise ValueError(
-            f"`answer` must name the column with the answers; there is no column {answer!r}. The columns are "
-            f"{columns}; the shapes `prompt` with `completion`, and `messages`, need no option."
+            f"`answer` must be the column with the answers; there is no column {answer!r}. The columns are "
+            f"{columns}. Datasets with `prompt` and `completion`, or with `messages`, need no option."
         )
     question = asking.question or "question"
     return [*([question] if question in columns and asking.instruction is None else []), answer, *also]
 
 
 def row_text(row: Mapping[str, Any], columns: list[str], asking: Asking) -> RowText:
-    """A row's text in the row format.
+    """Return the text of a row in the row format.
 
     Args:
         row (`Mapping[str, Any]`):
             The row.
         columns (`list[str]`):
-            From [`text_columns_of`].
+            The result of [`text_columns_of`].
         asking ([`Asking`]):
-            How it is put.
+            How rows become prompts.
 
     Raises:
-        `ValueError`: if the task is unknown, a message is not one, or there is no answer.
+        `ValueError`: if the task is unknown, a message is invalid, or there is no answer.
     """
     task = row["task"] if "task" in columns else asking.task
     if task not in TASKS:
-        raise ValueError(f"the task {task!r} is none of {list(TASKS)}.")
+        raise ValueError(f"the task {task!r} is not one of {list(TASKS)}.")
     if "completion" in columns:
         prompt, completion = _messages(row["prompt"], "user"), _messages(row["completion"], "assistant")
     elif "messages" in columns:
         *prompt, last = _messages(row["messages"], "user") or [{}]
         completion = [last]
         if last.get("role") != "assistant":
-            raise ValueError("`messages` does not end with an answer of the assistant.")
+            raise ValueError("`messages` does not end with a message of the assistant.")
     else:
         return _from_columns(row, columns, task, asking)
     references = row.get("references") or [completion[-1]["content"]]
@@ -108,17 +108,17 @@ def _from_columns(row: Mapping[str, Any], columns: list[str], task: str, asking:
     references = _texts(row.get("references")) or answers
     question = row.get(asking.question or "question") if asking.instruction is None else asking.instruction
     if question is None and task != "caption":
-        raise ValueError("there is no question. Name its column with `question`, or ask all with `instruction`.")
+        raise ValueError("there is no question. Set its column with `question`, or use one `instruction` for all.")
     if question is None:
         parts = chat("caption", answers[0], asking.wording)
     elif task == "vqa" and asking.instruction is None:
         parts = chat("vqa", answers[0], asking.wording, question=str(question))
     else:
-        parts = _said(str(question), answers[0])
+        parts = _chat_as_is(str(question), answers[0])
     return RowText(parts["prompt"], parts["completion"], task, references)
 
 
-def _said(question: str, answer: str) -> dict[str, Messages]:
+def _chat_as_is(question: str, answer: str) -> dict[str, Messages]:
     return {
         "prompt": [{"role": "user", "content": question}],
         "completion": [{"role": "assistant", "content": answer}],
@@ -126,7 +126,7 @@ def _said(question: str, answer: str) -> dict[str, Messages]:
 
 
 def _messages(value: Any, role: str) -> Messages:
-    """Chat messages with plain text; TRL's image parts are left out, since `images` has them."""
+    """Return chat messages with plain text. TRL's image parts are left out, since the images are in `images`."""
     if isinstance(value, str):
         return [{"role": role, "content": value}]
     try:
@@ -142,6 +142,6 @@ def _content(content: Any) -> str:
 
 
 def _texts(value: Any) -> tuple[str, ...]:
-    """One text or several; numbers as text."""
+    """Return one or several values as texts, without empty ones."""
     values = value if isinstance(value, list) else [value]
     return tuple(str(text).strip() for text in values if text is not None and str(text).strip())

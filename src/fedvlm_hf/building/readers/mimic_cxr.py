@@ -1,12 +1,12 @@
-"""MIMIC-CXR's reports and MIMIC-CXR-JPG's images: a frontal chest radiograph and the findings and impression on it.
+"""MIMIC-CXR's reports and MIMIC-CXR-JPG's images: frontal chest radiographs with their findings and impression.
 
 Johnson et al., "MIMIC-CXR, a de-identified publicly available database of chest radiographs with free-text reports",
 Scientific Data 2019 (https://doi.org/10.1038/s41597-019-0322-0), and "MIMIC-CXR-JPG", 2019
 (https://huggingface.co/papers/1901.07042).
 
-Neither was at hand: both need a signed agreement with PhysioNet. File names and columns are recalled, and agree with
-what public code reads. Section headings follow the rules of the database's own parser (github.com/MIT-LCP/mimic-cxr,
-txt/section_parser.py, read in copies): the last section of a name that is not empty counts.
+We had neither of them, since both need a signed agreement with PhysioNet. File names and columns are from memory, and
+agree with what public code reads. Section headings follow the rules of the database's own parser
+(github.com/MIT-LCP/mimic-cxr, txt/section_parser.py, read in copies): the last non-empty section of a name is used.
 """
 
 import csv
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..images import ImageFile
-from .files import locate, read_text
+from .files import find_folder, read_text
 
 
 LAYOUT = """\
@@ -27,30 +27,30 @@ the folder of MIMIC-CXR-JPG, with MIMIC-CXR's reports unpacked into it:
   files/p10/p10000032/s50414267.txt                                the reports, or below mimic-cxr-reports/files/"""
 
 SPLITS = {"train": "train", "validate": "validation", "test": "test"}
-"""The official parts, and what we call them."""
+"""The official splits and our names for them."""
 
 FRONTAL_VIEWS = ("PA", "AP")
-"""`ViewPosition` of the images that are taken, the preferred first."""
+"""`ViewPosition` of the images that are used, the preferred one first."""
 
 _SPLIT_FILE, _METADATA_FILE = "mimic-cxr-2.0.0-split.csv", "mimic-cxr-2.0.0-metadata.csv"
 _SPLIT_COLUMNS = ("dicom_id", "study_id", "subject_id", "split")
 _METADATA_COLUMNS = ("dicom_id", "study_id", "subject_id", "ViewPosition")
 
 _HEADING = re.compile(r"^[ \t]*([A-Z][A-Z ()/,-]*):(?=\s)", re.MULTILINE)
-# Where a heading has two of these words, as in FINDINGS AND IMPRESSION, the first counts
+# If a heading has two of these words, as in FINDINGS AND IMPRESSION, the first one here is used
 _SECTIONS = {"IMPRESSION": "impression", "CONCLUSION": "impression", "FINDING": "findings"}
 
 
 @dataclass(frozen=True)
 class Study:
-    """A study's frontal image.
+    """The frontal image of a study.
 
     Attributes:
         subject_id (`str`): The patient, such as `"10000032"`.
         study_id (`str`): Such as `"50414267"`.
-        dicom_id (`str`): The image: of the study's frontal ones a PA before an AP, then the first by this id.
+        dicom_id (`str`): The image. If a study has several frontal images, PA is preferred, then the smallest id.
         view (`str`): `"PA"` or `"AP"`.
-        split (`str`): `"train"`, `"validation"` or `"test"`, the official part.
+        split (`str`): The official split: `"train"`, `"validation"` or `"test"`.
     """
 
     subject_id: str
@@ -61,39 +61,39 @@ class Study:
 
     @property
     def folder(self) -> str:
-        """Its folder below `files`, and its report's path without `.txt`: `"p10/p10000032/s50414267"`."""
+        """The folder below `files`, and the path of the report without `.txt`: `"p10/p10000032/s50414267"`."""
         return f"p{self.subject_id[:2]}/p{self.subject_id}/s{self.study_id}"
 
 
 def annotation_files(raw: str | Path) -> list[Path]:
-    """The tables of parts and of metadata, packed or unpacked.
+    """Return the tables of splits and of metadata, compressed or not.
 
     Raises:
         `ValueError`: if one is missing.
     """
-    folder = locate(raw, f"{_SPLIT_FILE}*", ("",), LAYOUT)
+    folder = find_folder(raw, f"{_SPLIT_FILE}*", ("",), LAYOUT)
     return [_packed_or_not(folder / name) for name in (_SPLIT_FILE, _METADATA_FILE)]
 
 
 def read(raw: str | Path) -> list[Study]:
-    """All studies that have a frontal image, by study id.
+    """Read all studies that have a frontal image, ordered by study id.
 
     Args:
         raw (`str` or `Path`):
-            The folder, laid out as `LAYOUT` says. Images and reports need not be there.
+            The folder, in the layout of `LAYOUT`. Images and reports need not exist.
 
     Returns:
-        `list[Study]`: one a study.
+        `list[Study]`: one entry per study.
 
     Raises:
         `ValueError`: if a table is missing or truncated, lacks a column, or has a row without a value or with an
-            unknown part.
+            unknown split.
     """
     split_file, metadata_file = annotation_files(raw)
     split_of: dict[str, str] = {}
     for where, row in _rows(split_file, _SPLIT_COLUMNS):
         if row["split"] not in SPLITS:
-            raise ValueError(f"{where}: `split` is {row['split']!r}, none of {list(SPLITS)}.")
+            raise ValueError(f"{where}: `split` is {row['split']!r}, not one of {list(SPLITS)}.")
         split_of[row["dicom_id"]] = SPLITS[row["split"]]
     studies: dict[str, Study] = {}
     for where, row in _rows(metadata_file, _METADATA_COLUMNS, may_be_empty=("ViewPosition",)):
@@ -101,29 +101,31 @@ def read(raw: str | Path) -> list[Study]:
             continue
         dicom_id, study_id = row["dicom_id"], row["study_id"]
         if dicom_id not in split_of:
-            raise ValueError(f"{where}: the image {dicom_id} is not in {split_file}: the tables are of two releases.")
+            raise ValueError(
+                f"{where}: the image {dicom_id} is not in {split_file}. The tables must be from the same release."
+            )
         found = Study(row["subject_id"], study_id, dicom_id, row["ViewPosition"], split_of[dicom_id])
         studies[study_id] = min(studies.get(study_id, found), found, key=_preference)
     return [studies[study_id] for study_id in sorted(studies)]
 
 
 def image(raw: str | Path, study: Study) -> ImageFile:
-    """A study's image file."""
+    """Return the image file of a study."""
     key = f"files/{study.folder}/{study.dicom_id}.jpg"
     return ImageFile(key, Path(raw) / key)
 
 
 def read_report(raw: str | Path, study: Study) -> dict[str, str]:
-    """A study's findings and impression.
+    """Read the findings and impression of a study.
 
     Args:
         raw (`str` or `Path`):
-            The folder, laid out as `LAYOUT` says.
+            The folder, in the layout of `LAYOUT`.
         study ([`Study`]):
-            Whose report.
+            The study.
 
     Returns:
-        `dict[str, str]`: as [`sections`].
+        `dict[str, str]`: see [`sections`].
 
     Raises:
         `ValueError`: if the report is missing or is not text.
@@ -134,18 +136,18 @@ def read_report(raw: str | Path, study: Study) -> dict[str, str]:
 
 
 def sections(report: str) -> dict[str, str]:
-    """Findings and impression of a report.
+    """Extract the findings and the impression from a report.
 
-    A section goes from its heading, capitals and a colon at the start of a line, to the next heading. A heading that
-    holds IMPRESSION or CONCLUSION starts an impression, one that holds FINDING the findings, both an impression.
+    A section extends from its heading (capitals and a colon at the start of a line) to the next heading. A heading
+    with IMPRESSION or CONCLUSION starts the impression, and any other heading with FINDING starts the findings.
 
     Args:
         report (`str`):
             The text of a report's file.
 
     Returns:
-        `dict[str, str]`: texts under `"findings"` and `"impression"`, in this order, with single spaces; a section
-        that is missing or empty is left out. The underscores that stand for removed names and dates are kept.
+        `dict[str, str]`: texts under `"findings"` and `"impression"`, in this order, with single spaces. Missing and
+            empty sections are left out. The underscores in place of removed names and dates are kept.
 
     Example:
 
@@ -159,7 +161,7 @@ def sections(report: str) -> dict[str, str]:
     headings = list(_HEADING.finditer(report))
     ends = [*(heading.start() for heading in headings[1:]), len(report)]
     found: dict[str, str] = {}
-    for heading, end in zip(headings, ends, strict=False):  # a report without a heading has an end all the same
+    for heading, end in zip(headings, ends, strict=False):  # a report without headings still has one end
         name = next((name for word, name in _SECTIONS.items() if word in heading[1]), None)
         text = " ".join(report[heading.end() : end].split())
         if name and text:
@@ -181,7 +183,7 @@ def _packed_or_not(path: Path) -> Path:
 def _rows(
     path: Path, columns: Sequence[str], may_be_empty: Sequence[str] = ()
 ) -> Iterator[tuple[str, dict[str, str]]]:
-    """The rows of a table, each with its place for errors."""
+    """Yield the rows of a table, each with its location for error messages."""
     opener = gzip.open if path.suffix == ".gz" else open
     try:
         with opener(path, "rt", encoding="utf-8", newline="") as file:
@@ -196,4 +198,4 @@ def _rows(
                     raise ValueError(f"{where}: no value for {empty}.")
                 yield where, row
     except (EOFError, OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not whole ({error}). Download it again.") from error
+        raise ValueError(f"{path} is incomplete or damaged ({error}). Download it again.") from error

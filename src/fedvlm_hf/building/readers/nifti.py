@@ -1,8 +1,8 @@
-"""Volumes in NIfTI files, a slab at a time: axial slices the way radiologists look at them, however the file lies.
+"""Read axial slices of volumes in NIfTI files, oriented as radiologists view them, without loading whole volumes.
 
-A NIfTI file stores its axes in any order and direction; its affine says which. Here slices are counted from the feet,
-and a slice is a picture with the patient's front above and the patient's right on the left, as
-`nibabel.as_closest_canonical` would give them, without a whole volume in memory.
+A NIfTI file stores its axes in any order and direction, given by its affine. Here slices are counted from the feet,
+and a slice is a picture with the patient's front at the top and the patient's right on the left, consistent with
+`nibabel.as_closest_canonical`.
 """
 
 import zlib
@@ -16,23 +16,23 @@ import numpy as np
 
 
 AXES = ("LR", "AP", "IS")
-"""What a voxel axis can run along: between left and right, front (anterior) and back (posterior), feet and head."""
+"""The directions of voxel axes: left and right, front (anterior) and back (posterior), feet (inferior) and head."""
 
 
 class Volume:
-    """A volume whose slices are read as they are asked for; slices in ascending order are one pass over the file.
+    """A volume whose slices are read on request. Reading slices in ascending order is one pass over the file.
 
     Args:
         path (`Path`):
-            A `.nii.gz` or `.nii` file of three axes.
+            A `.nii.gz` or `.nii` file with three axes.
         axes (`str`, *optional*):
-            Where the three voxel axes point to, such as `"LPS"`: left, back (posterior), head (superior). By default
-            what the affine says; of an oblique affine the nearest.
+            The directions of the three voxel axes, such as `"LPS"`: left, back (posterior), head (superior). By
+            default they are taken from the affine; for an oblique affine, the nearest directions are used.
 
     Raises:
         `FileNotFoundError`: if there is no such file.
-        `ValueError`: if it is not a NIfTI volume of three axes, `axes` are not three different ones, or nibabel is
-            not installed.
+        `ValueError`: if the file is not a NIfTI volume with three axes, `axes` is invalid, or nibabel is not
+            installed.
     """
 
     def __init__(self, path: Path, axes: str | None = None):
@@ -40,21 +40,21 @@ class Volume:
         with _reading(self.path):
             self._image = _nibabel().load(self.path, keep_file_open=True)
         if len(self._image.shape) != 3:
-            raise ValueError(f"{self.path} has the shape {self._image.shape}; a volume has three axes.")
+            raise ValueError(f"{self.path} has the shape {self._image.shape}; a volume must have three axes.")
         self.axes = check_axes(axes) if axes else self._axes_of_affine()
         self._axial, self._rows, self._columns = (self._axis(line) for line in ("IS", "AP", "LR"))
 
     @cached_property
     def shape(self) -> tuple[int, int, int]:
-        """Slices, rows and columns."""
+        """Numbers of slices, rows and columns."""
         return tuple(self._image.shape[axis] for axis in (self._axial, self._rows, self._columns))
 
     def picture(self, index: int) -> np.ndarray:
-        """One axial slice.
+        """Read one axial slice.
 
         Args:
             index (`int`):
-                Counted from the feet.
+                Index of the slice, counted from the feet.
 
         Returns:
             `np.ndarray` of shape `(rows, columns)`: values with the header's slope and intercept applied. Row 0 is
@@ -64,10 +64,10 @@ class Volume:
             `ValueError`: if the volume has no such slice, or the file is truncated.
         """
         if not 0 <= index < self.shape[0]:
-            raise ValueError(f"{self.path} has {self.shape[0]} slices, and no slice {index}.")
-        place: list[Any] = [slice(None)] * 3
-        place[self._axial] = index if self.axes[self._axial] == "S" else self.shape[0] - 1 - index
-        picture = self._read(tuple(place))
+            raise ValueError(f"{self.path} has {self.shape[0]} slices, so there is no slice {index}.")
+        key: list[Any] = [slice(None)] * 3
+        key[self._axial] = index if self.axes[self._axial] == "S" else self.shape[0] - 1 - index
+        picture = self._read(tuple(key))
         if self._rows > self._columns:
             picture = picture.T
         if self.axes[self._rows] == "A":
@@ -75,13 +75,13 @@ class Volume:
         return picture[:, ::-1] if self.axes[self._columns] == "R" else picture
 
     def slabs(self) -> Iterator[np.ndarray]:
-        """The file from its first byte to its last: for each place on the last stored axis the array of the others."""
-        for place in range(self._image.shape[2]):
-            yield self._read((slice(None), slice(None), place))
+        """Read the file from start to end: yield a two-dimensional array for each index of the last stored axis."""
+        for index in range(self._image.shape[2]):
+            yield self._read((slice(None), slice(None), index))
 
-    def _read(self, place: tuple[Any, ...]) -> np.ndarray:
+    def _read(self, key: tuple[Any, ...]) -> np.ndarray:
         with _reading(self.path):
-            return np.asanyarray(self._image.dataobj[place])
+            return np.asanyarray(self._image.dataobj[key])
 
     def _axis(self, line: str) -> int:
         return next(axis for axis, code in enumerate(self.axes) if code in line)
@@ -89,15 +89,15 @@ class Volume:
     def _axes_of_affine(self) -> str:
         codes = _nibabel().aff2axcodes(self._image.affine)
         if None in codes:
-            raise ValueError(f"{self.path}: its affine {self._image.affine.tolist()} has an axis without direction.")
+            raise ValueError(f"{self.path}: an axis of its affine {self._image.affine.tolist()} has no direction.")
         return "".join(codes)
 
 
 def check_axes(axes: str) -> str:
-    """Three letters, one of each of `AXES`.
+    """Check that `axes` has three letters, one from each entry of `AXES`, and return it.
 
     Raises:
-        `ValueError`: if they are not.
+        `ValueError`: if it does not.
     """
     if len(axes) != 3 or any(sum(code in line for code in axes) != 1 for line in AXES):
         raise ValueError(
@@ -108,32 +108,32 @@ def check_axes(axes: str) -> str:
 
 
 def check_same_grid(volume: Volume, mask: Volume) -> None:
-    """A mask marks the volume's voxels: it has to have their number and their directions.
+    """Check that a mask has the same shape and the same directions as its volume.
 
     Raises:
-        `ValueError`: if it has not.
+        `ValueError`: if it does not.
     """
     if mask.shape != volume.shape:
         raise ValueError(
-            f"{mask.path} has {mask.shape} slices, rows and columns, {volume.path} has {volume.shape}: the mask is of "
-            "another volume, or of another processing of it."
+            f"{mask.path} has {mask.shape} slices, rows and columns, {volume.path} has {volume.shape}: the mask "
+            "belongs to another volume, or to another preprocessing of it."
         )
     if mask.axes != volume.axes:
         raise ValueError(
             f"The axes of {mask.path} point to {mask.axes}, those of {volume.path} to {volume.axes}: one of the "
-            "affines is wrong. Look at both, and give the right axes as `axes`."
+            "affines is wrong. Look at both files, and set the right directions with `axes`."
         )
 
 
 def areas(masks: Sequence[Volume]) -> np.ndarray:
-    """How much of each slice is marked, in one pass over each file.
+    """Return the area of an object in each slice, in one pass over each file.
 
     Args:
         masks (`Sequence[Volume]`):
-            Parts of one thing, on one grid; zero outside.
+            Masks of the parts of the object, on the same grid; zero outside.
 
     Returns:
-        `np.ndarray` of shape `(slices,)`: numbers of pixels that lie in any part, counted from the feet.
+        `np.ndarray` of shape `(slices,)`: the number of pixels in any of the parts, with slices counted from the feet.
 
     Raises:
         `ValueError`: if a file is truncated.
@@ -141,17 +141,17 @@ def areas(masks: Sequence[Volume]) -> np.ndarray:
     first = masks[0]
     axial = first.axes.index("S" if "S" in first.axes else "I")
     counts = np.zeros(first.shape[0], dtype=np.int64)
-    for place, slabs in enumerate(zip(*(mask.slabs() for mask in masks), strict=True)):
+    for index, slabs in enumerate(zip(*(mask.slabs() for mask in masks), strict=True)):
         marked = np.any([slab > 0 for slab in slabs], axis=0)
         if axial == 2:
-            counts[place] = np.count_nonzero(marked)
+            counts[index] = np.count_nonzero(marked)
         else:
             counts += np.count_nonzero(marked, axis=1 - axial)
     return counts if first.axes[axial] == "S" else counts[::-1]
 
 
 def union(masks: Sequence[Volume], index: int) -> np.ndarray:
-    """Where a slice is marked by any of the masks: a boolean array of shape `(rows, columns)`."""
+    """Return the union of the masks in one slice, a boolean array of shape `(rows, columns)`."""
     return np.any([mask.picture(index) > 0 for mask in masks], axis=0)
 
 
@@ -159,13 +159,13 @@ def _nibabel() -> Any:
     try:
         import nibabel
     except ImportError as error:
-        raise ValueError("NIfTI volumes are read with nibabel: pip install fedvlm_hf[radgenome]") from error
+        raise ValueError("Reading NIfTI volumes needs nibabel: pip install fedvlm_hf[radgenome]") from error
     return nibabel
 
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """What a missing, truncated or wrong file raises, as one error with the path."""
+    """Turn the errors of truncated and invalid files into one `ValueError` with the path."""
     nibabel = _nibabel()
     broken = (
         OSError,  # wrong header, bad gzip, an uncompressed file that ends early

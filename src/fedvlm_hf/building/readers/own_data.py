@@ -1,4 +1,4 @@
-"""A folder of own data: its tables, and folders of images by class or with a metadata file."""
+"""Read a folder of the user's own data: tables, and folders of images by class or with a metadata file."""
 
 import json
 from dataclasses import dataclass, replace
@@ -10,40 +10,41 @@ from .tables import TABLE_SUFFIXES, TableRow, read_table
 
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-"""Files of a class's folder that are images."""
+"""Suffixes of images in the folder of a class."""
 
 _METADATA = ("metadata.csv", "metadata.jsonl")
 
 
 @dataclass(frozen=True)
 class Sources:
-    """The tables and folders of own data.
+    """The tables and folders of the user's own data.
 
     Attributes:
-        rows (`dict[str, list[TableRow]]`): By name, which is a file's stem or a folder's name, sorted.
+        rows (`dict[str, list[TableRow]]`): The rows by source, sorted; a source is named by its file's stem or folder.
         tables (`list[Path]`): The files with the rows.
-        passed_over (`list[str]`): Names of other files, which were not read.
+        ignored (`list[str]`): Names of other files, which were not read.
     """
 
     rows: dict[str, list[TableRow]]
     tables: list[Path]
-    passed_over: list[str]
+    ignored: list[str]
 
 
 def read_sources(raw: Path, expected: str) -> Sources:
-    """Reads every table of a folder, and every sub-folder whose images no table names.
+    """Read every table of a folder, and every subfolder whose images are not used by a table.
 
     Args:
         raw (`Path`):
-            The folder. Hidden files and folders are not looked at.
+            The folder. Hidden files and folders are ignored.
         expected (`str`):
-            The layout, for the error.
+            The expected layout, for error messages.
 
     Returns:
         [`Sources`]: at least one.
 
     Raises:
-        `ValueError`: if there is none, two have one name, or as [`read_table`] and [`read_image_folder`].
+        `ValueError`: if there is no source, if two have the same name, or see [`read_table`] and
+            [`read_image_folder`].
     """
     if not raw.is_dir():
         raise ValueError(f"`raw={str(raw)!r}` is not a folder. Expected is:\n{expected}")
@@ -58,29 +59,30 @@ def read_sources(raw: Path, expected: str) -> Sources:
     for name, path, rows in found:
         if name in rows_of:
             raise ValueError(
-                f"{path}: another file or folder is called {name!r} too, and names are clients. Rename one."
+                f"{path}: another file or folder is also called {name!r}, but names identify clients. Rename one."
             )
         rows_of[name] = rows
     if not rows_of:
         raise ValueError(f"`raw`: {raw} has no table and no folder of images. Expected is:\n{expected}")
     metadata = [path / name for path in folders for name in _METADATA if (path / name).is_file()]
-    passed_over = [path.name for path in entries if path.is_file() and path not in tables]
-    return Sources(dict(sorted(rows_of.items())), [*tables, *metadata], passed_over)
+    ignored = [path.name for path in entries if path.is_file() and path not in tables]
+    return Sources(dict(sorted(rows_of.items())), [*tables, *metadata], ignored)
 
 
 def read_image_folder(folder: Path) -> list[TableRow]:
-    """Reads a folder as `datasets`' imagefolder does: a metadata file whose `file_name` is the image, or classes.
+    """Read a folder like the `imagefolder` loader of `datasets`: with a metadata file, or with classes.
 
     Args:
         folder (`Path`):
-            With `metadata.csv` or `metadata.jsonl`; or with a sub-folder of images a class, whose name is the answer.
+            A folder with `metadata.csv` or `metadata.jsonl`, whose `file_name` is the image; or with one subfolder of
+            images per class, whose name is the answer.
 
     Returns:
-        `list[TableRow]`: with the values `image`, `answer` and `task` where sub-folders are the classes, in the order
-            of their paths.
+        `list[TableRow]`: the rows of the metadata file; or one row per image with the values `image`, `answer` and
+            `task`, in the order of the paths.
 
     Raises:
-        `ValueError`: if it is neither, or as [`read_table`].
+        `ValueError`: if the folder has neither, or see [`read_table`].
     """
     for name in _METADATA:
         if (folder / name).is_file():
@@ -88,8 +90,9 @@ def read_image_folder(folder: Path) -> list[TableRow]:
     images = sorted(path for path in folder.glob("*/*") if path.suffix.lower() in IMAGE_SUFFIXES)
     if not images:
         raise ValueError(
-            f"{folder} is no client: no table names its images, it has no metadata.csv or metadata.jsonl, and no "
-            f"sub-folders of images, one a class ({', '.join(IMAGE_SUFFIXES)}). Add what is missing, or take it away."
+            f"{folder} is not a client: no table uses its images, it has no metadata.csv or metadata.jsonl, and it "
+            f"has no subfolders of images by class ({', '.join(IMAGE_SUFFIXES)}). Add one of these, or remove the "
+            "folder."
         )
     return [
         TableRow(
@@ -107,26 +110,26 @@ def read_image_folder(folder: Path) -> list[TableRow]:
 
 
 def image_path(row: TableRow, root: Path) -> Path:
-    """The image of a row: relative to its source's folder or to the root, and inside the root.
+    """Return the path of a row's image, which is relative to the folder of its source or to the root folder.
 
     Args:
         row ([`TableRow`]):
-            With the value `image`.
+            A row with the value `image`.
         root (`Path`):
-            The folder of all the data.
+            The folder of all data.
 
     Returns:
-        `Path`: of an existing file.
+        `Path`: the path of an existing file in `root`.
 
     Raises:
         `ValueError`: if there is no such value or file, or the path is absolute or has `..`.
     """
     text = row.values.get("image")
     if not isinstance(text, str):
-        raise ValueError(f"{row.where}: no path in `image`.")
+        raise ValueError(f"{row.where}: `image` must be the path of an image, got {text!r}.")
     path = PurePosixPath(text)
     if path.is_absolute() or ".." in path.parts:
-        raise ValueError(f"{row.where}: `image` {text!r} must be relative, without `..`: data stay inside {root}.")
+        raise ValueError(f"{row.where}: `image` {text!r} must be a relative path without `..`, inside of {root}.")
     for folder in dict.fromkeys((row.folder, root)):
         if (folder / path).is_file():
             return folder / path
@@ -144,47 +147,49 @@ _BOX_TASKS = ("grounding", "detection")
 
 
 def text_value(row: TableRow, name: str) -> str | None:
-    """A value as text; numbers and truth values as JSON writes them.
+    """Return a value as text. Numbers and booleans are written as in JSON.
 
     Raises:
-        `ValueError`: if it is a list or an object.
+        `ValueError`: if the value is a list or an object.
     """
     value = row.values.get(name)
     if value is None or isinstance(value, str):
         return value and value.strip()
     if isinstance(value, dict | list):
-        raise ValueError(f"`{name}` is a {type(value).__name__}, neither text nor number.")
+        raise ValueError(f"`{name}` must be text or a number, got a {type(value).__name__}.")
     return json.dumps(value)
 
 
 def choice_values(row: TableRow) -> list[str]:
-    """The options of a multiple-choice question; none where it is no such question.
+    """Return the options of a multiple-choice question, or an empty list for other questions.
 
     Raises:
-        `ValueError`: if they are not texts.
+        `ValueError`: if the options are not texts.
     """
     choices = row.values.get("choices") or []
     if isinstance(choices, str):
         choices = choices.split("|")
     if not isinstance(choices, list) or not all(isinstance(text, str) and text.strip() for text in choices):
-        raise ValueError(f"`choices` {choices!r} is no list of options; in CSV they are divided by |.")
+        raise ValueError(f"`choices` {choices!r} is not a list of options; in CSV they are separated by |.")
     return [text.strip() for text in choices]
 
 
 def answer_values(row: TableRow, task: str) -> tuple[str, ...]:
-    """The answer, then what else is accepted; boxes as rows write them, of options the letter.
+    """Return the answer, followed by further accepted answers.
+
+    Boxes are written in the text form of rows, and the answer to a multiple-choice question is a letter.
 
     Raises:
-        `ValueError`: if there is no answer, `references` are not answers, or a box is none.
+        `ValueError`: if there is no answer, `references` are not texts, or a box is invalid.
     """
     answer = text_value(row, "answer")
     if answer is None:
-        raise ValueError(f"no value in `answer`; columns with one are {list(row.values)}.")
+        raise ValueError(f"`answer` is missing; the columns with values are {list(row.values)}.")
     more = row.values.get("references", [])
     if isinstance(more, str):
         more = more.split("|")
     if not isinstance(more, list) or not all(isinstance(text, str) and text.strip() for text in more):
-        raise ValueError(f"`references` {more!r} is no list of answers; in CSV they are divided by |.")
+        raise ValueError(f"`references` {more!r} is not a list of answers; in CSV they are separated by |.")
     if choices := choice_values(row):
         return (_letter(answer, choices),)
     answers = [answer, *(text.strip() for text in more)]
@@ -192,17 +197,17 @@ def answer_values(row: TableRow, task: str) -> tuple[str, ...]:
 
 
 def _letter(answer: str, choices: list[str]) -> str:
-    """The letter of the answer, which is an option or, where no option is written so, a letter already."""
+    """Return the letter of the answer, which may be given as an option or, if no option has this text, as a letter."""
     letters = [choice_letter(index) for index in range(len(choices))]
     if answer in choices:
         return letters[choices.index(answer)]
     if answer not in letters:
-        raise ValueError(f"`answer` {answer!r} is none of the `choices` {choices}, nor a letter of one.")
+        raise ValueError(f"`answer` {answer!r} is neither one of the `choices` {choices} nor the letter of one.")
     return answer
 
 
 def _box(text: str) -> str:
     box = parse_box(text)
     if box is None:
-        raise ValueError(f"{text!r} is no box [x1, y1, x2, y2] with x1 < x2 and y1 < y2.")
+        raise ValueError(f"{text!r} is not a box [x1, y1, x2, y2] with x1 < x2 and y1 < y2.")
     return box_text(box)

@@ -1,6 +1,6 @@
-"""The opcodes of plain data: a pickle's machine without those that name, build or call an object.
+"""The pickle opcodes for plain data, without those that import, create or call an object.
 
-What the opcodes mean is in the standard library's `pickletools`; nothing of `pickle` is used.
+The opcodes are documented in the standard library's `pickletools`. Nothing of the module `pickle` is used.
 """
 
 import codecs
@@ -10,7 +10,7 @@ from typing import Any
 
 
 class Machine:
-    """The pickle, how far it is read, and what is made so far."""
+    """The state of reading a pickle: its content, the current position, the stack and the memo."""
 
     def __init__(self, content: bytes):
         self.content, self.position = content, 0
@@ -19,47 +19,47 @@ class Machine:
         self.memo: dict[int, Any] = {}
 
     def take(self, size: int) -> bytes:
-        """The next bytes."""
+        """Return the next `size` bytes."""
         if not 0 <= size <= len(self.content) - self.position:
-            raise ValueError("the file is cut off")
+            raise ValueError("the file is truncated")
         self.position += size
         return self.content[self.position - size : self.position]
 
     def line(self) -> bytes:
-        """Up to the next newline, without it."""
+        """Return the bytes up to the next newline, without the newline."""
         end = self.content.find(b"\n", self.position)
         if end < 0:
-            raise ValueError("the file is cut off")
+            raise ValueError("the file is truncated")
         return self.take(end + 1 - self.position)[:-1]
 
     def number(self, layout: str) -> Any:
-        """A number in one of `struct`'s layouts."""
+        """Read a number in one of the formats of `struct`."""
         return struct.unpack(layout, self.take(struct.calcsize(layout)))[0]
 
     def mark(self) -> None:
-        """Puts a mark on the stack."""
+        """Push a mark on the stack."""
         self.below_marks.append(self.stack)
         self.stack = []
 
     def since_mark(self) -> list[Any]:
-        """Takes what lies above the last mark, and the mark."""
+        """Pop all values above the last mark, and the mark."""
         items, self.stack = self.stack, self.below_marks.pop()
         return items
 
     def last(self, count: int) -> tuple[Any, ...]:
-        """Takes the last values."""
+        """Pop the last `count` values."""
         if count > len(self.stack):
-            raise IndexError("too few values before it")
+            raise IndexError("too few values on the stack")
         items = tuple(self.stack[-count:])
         del self.stack[-count:]
         return items
 
     def append(self, items: list[Any]) -> None:
-        """Adds to the list on the stack."""
-        list.extend(self.stack[-1], items)  # list's own: a TypeError where the target is something else
+        """Extend the list on top of the stack."""
+        list.extend(self.stack[-1], items)  # the method of list, so that any other type is a TypeError
 
     def set_items(self, items: list[Any]) -> None:
-        """Adds keys and values, in turn, to the dict on the stack."""
+        """Add alternating keys and values to the dict on top of the stack."""
         dict.update(self.stack[-1], _pairs(items))
 
 
@@ -77,7 +77,7 @@ def _text(content: bytes) -> str:
 def _protocol(machine: Machine) -> None:
     protocol = machine.number("<B")
     if protocol > 2:
-        raise ValueError(f"protocol {protocol}; 0 to 2 are read: save it again with protocol 2, or as JSON")
+        raise ValueError(f"protocol {protocol}; supported are 0 to 2: save it again with protocol 2, or as JSON")
 
 
 def _integer(machine: Machine) -> None:
@@ -95,7 +95,7 @@ def _quoted(machine: Machine) -> None:
 
 def _push(read: Callable[[Machine], Any]) -> Callable[[Machine], None]:
     def push(machine: Machine) -> None:
-        value = read(machine)  # first: reading a mark's items puts another stack in place
+        value = read(machine)  # before the stack is accessed, because popping a mark replaces the stack
         machine.stack.append(value)
 
     return push
@@ -153,4 +153,4 @@ ACTIONS: dict[str, Callable[[Machine], None]] = {
     "BINGET": _get(lambda m: m.number("<B")),
     "LONG_BINGET": _get(lambda m: m.number("<I")),
 }
-"""What each opcode of plain data does; its name in `pickletools`. STOP ends the run."""
+"""The action of each opcode for plain data, by its name in `pickletools`. STOP is handled by the caller."""

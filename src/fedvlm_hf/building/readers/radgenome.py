@@ -1,12 +1,12 @@
-"""RadGenome-Chest CT's volumes and masks: chest CT, with a mask an organ.
+"""RadGenome-Chest CT: chest CT volumes, with one mask per organ.
 
 Zhang et al., "RadGenome-Chest CT: A Grounded Vision-Language Dataset for Chest CT Analysis", 2024
 (https://huggingface.co/papers/2404.16754), on the volumes of CT-RATE (https://huggingface.co/papers/2403.17834).
 
-The release itself was not at hand. Its layout is what public code reads: the authors' repository
+We did not have the release itself. Its layout is taken from public code: the authors' repository
 (github.com/xiaoman-zhang/RadGenome-ChestCT, src/dataset/dataset_grounded_attn.py and train_image_path.csv) and that of
 Reg2RG (github.com/zhi-xuan-chen/Reg2RG, src/Dataset/radgenome_dataset_train.py), which agree. The names of structures
-are those that a public loader (github.com/constantinpape/torch-em) lists of the validation masks.
+are those that a public loader (github.com/constantinpape/torch-em) lists for the validation masks.
 """
 
 import io
@@ -24,7 +24,7 @@ from . import nifti
 
 
 LAYOUT = """\
-dataset/, or the folder that holds it, with the mask archives unpacked:
+dataset/, or its parent folder, with the mask archives unpacked:
   train_preprocessed/train_1/train_1a/train_1_a_1.nii.gz, valid_preprocessed/...   the volumes
   train_region_mask/seg_train_1_a_1/{heart,lung,abdomen}.nii.gz, valid_region_mask/...   masks of regions
   train_anatomy_mask/seg_train_1_a_1/<structure>.nii.gz, valid_anatomy_mask/...   where a region's mask is not there
@@ -38,11 +38,11 @@ PARTS = {
     "heart": (),
     "lung": ("left lung", "right lung"),
 }  # fmt: skip
-"""The organs, and the structures that make one up where there is no mask of its name."""
+"""The organs, and the structures that form an organ if there is no mask with its name."""
 
 WINDOW = (-1000.0, 200.0)
-"""Hounsfield units shown as black and as white: the range that the authors' code clips to. Air is black, lung dark,
-soft tissue at 40 HU light grey, bone white; a window for soft tissue alone would leave the lungs black."""
+"""Hounsfield units that become black and white: the range to which the authors' code clips. Air is black, lungs are
+dark, soft tissue at 40 HU is light grey, and bone is white. A soft-tissue window would make the lungs black."""
 
 _NAME = re.compile(r"((train|valid)_\d+)_[a-z]+_\d+")
 _SUFFIX = ".nii.gz"
@@ -50,15 +50,15 @@ _SUFFIX = ".nii.gz"
 
 @dataclass(frozen=True)
 class Scan:
-    """One volume and what there is of its organs' masks.
+    """One volume and the existing masks of its organs.
 
     Attributes:
         name (`str`): Such as `"train_1_a_1"`: patient, scan, reconstruction.
         patient (`str`): Such as `"train_1"`.
-        part (`str`): `"train"` or `"valid"`, CT-RATE's own division, by patient.
+        part (`str`): `"train"` or `"valid"`, CT-RATE's own split by patient.
         path (`Path`): The volume.
-        masks (`Mapping[str, tuple[Path, ...]]`): Each organ's mask, or the masks of its parts; an organ without any is
-            missing.
+        masks (`Mapping[str, tuple[Path, ...]]`): The mask of each organ, or the masks of its parts. Organs without a
+            mask are left out.
     """
 
     name: str
@@ -75,7 +75,7 @@ class VolumeSlice(StoredImage):
     Attributes:
         key (`str`): Such as `"train_1_a_1/057"`.
         path (`Path`): The volume.
-        index (`int`): The slice, counted from the feet.
+        index (`int`): Index of the slice, counted from the feet.
         axes (`str`, *optional*): See [`nifti.Volume`].
     """
 
@@ -85,7 +85,7 @@ class VolumeSlice(StoredImage):
     axes: str | None = None
 
     def load(self) -> bytes:
-        """The slice as PNG: one pixel a voxel, 8 bits, the patient's front above and right on the left."""
+        """Return an 8-bit PNG with one pixel per voxel, the patient's front at the top and the right on the left."""
         black, white = WINDOW
         values = nifti.Volume(self.path, self.axes).picture(self.index).astype(np.float64)
         grey = np.round((np.clip(values, black, white) - black) * (255 / (white - black))).astype(np.uint8)
@@ -95,45 +95,45 @@ class VolumeSlice(StoredImage):
 
 
 def read(raw: str | Path) -> list[Scan]:
-    """Finds the volumes and their masks by their names.
+    """Find the volumes and their masks by their names.
 
     Args:
         raw (`str` or `Path`):
-            The folder, laid out as `LAYOUT` says.
+            The folder, in the layout of `LAYOUT`.
 
     Returns:
-        `list[Scan]`: in the order of their names; those without any mask too.
+        `list[Scan]`: in the order of their names, including volumes without masks.
 
     Raises:
-        `ValueError`: if there is no volume, no mask, or a volume stands in two places.
+        `ValueError`: if there is no volume or no mask, or a volume exists twice.
     """
     raw = Path(raw)
     if not raw.is_dir():
-        raise ValueError(f"`raw={str(raw)!r}` is not a folder. RadGenome-Chest CT is expected as:\n{LAYOUT}")
+        raise ValueError(f"`raw={str(raw)!r}` is not a folder. Expected layout of RadGenome-Chest CT:\n{LAYOUT}")
     volumes, mask_folders = _walk(raw)
     required = {"volume such as train_1_a_1.nii.gz": volumes, "folder of masks such as seg_train_1_a_1": mask_folders}
     for what, found in required.items():
         if not found:
-            raise ValueError(f"`raw`: there is no {what} in {raw}. RadGenome-Chest CT is expected as:\n{LAYOUT}")
+            raise ValueError(f"`raw`: there is no {what} in {raw}. Expected layout of RadGenome-Chest CT:\n{LAYOUT}")
     return [_scan(name, volumes[name], mask_folders.get(name, [])) for name in sorted(volumes)]
 
 
 def _walk(raw: Path) -> tuple[dict[str, Path], dict[str, list[Path]]]:
-    """Volumes, and folders of masks with the regions' first, by volume name."""
+    """Return the volumes and the folders of masks by volume name, with the masks of regions first."""
     volumes: dict[str, Path] = {}
     mask_folders: dict[str, list[Path]] = {}
-    for place, folders, files in os.walk(raw, followlinks=True):
-        # 210 files in each of them, in the release: not looked at one by one
+    for parent, folders, files in os.walk(raw, followlinks=True):
+        # Each of these has 210 files in the release, so they are not walked
         for name in [folder for folder in folders if folder.startswith("seg_")]:
             folders.remove(name)
-            mask_folders.setdefault(name.removeprefix("seg_"), []).append(Path(place, name))
+            mask_folders.setdefault(name.removeprefix("seg_"), []).append(Path(parent, name))
         for file in files:
             name = file.removesuffix(_SUFFIX)
             if name == file or not _NAME.fullmatch(name):
                 continue
             if name in volumes:
-                raise ValueError(f"The volume {name} stands in two places: {volumes[name]} and {Path(place, file)}.")
-            volumes[name] = Path(place, file)
+                raise ValueError(f"The volume {name} exists twice: {volumes[name]} and {Path(parent, file)}.")
+            volumes[name] = Path(parent, file)
     for found in mask_folders.values():
         found.sort(key=lambda folder: (not folder.parent.name.endswith("region_mask"), str(folder)))
     return volumes, mask_folders

@@ -1,10 +1,10 @@
-"""RefCOCO: phrases that tell one object of a COCO photograph from the others, with its box.
+"""RefCOCO: phrases that refer to one object in a COCO photograph, with its box.
 
 Kazemzadeh et al., "ReferItGame: Referring to Objects in Photographs of Natural Scenes", EMNLP 2014; Yu et al.,
 "Modeling Context in Referring Expressions", ECCV 2016 (https://huggingface.co/papers/1608.00272).
 
-Of the folder `refcoco/` of github.com/lichengunc/refer: `instances.json` in COCO's format, and `refs(unc).p`, a pickle
-of Python 2, which is read without being run; or the same list as JSON, in `refs(unc).json` or `refs.json`.
+Reads from the folder `refcoco/` of github.com/lichengunc/refer: `instances.json` in COCO's format, and `refs(unc).p`,
+a pickle of Python 2, which is not executed; or the same list as JSON, in `refs(unc).json` or `refs.json`.
 """
 
 import json
@@ -15,11 +15,11 @@ from typing import Any
 from ...data.boxes import Box, from_xywh
 from . import coco, safe_pickle
 from .coco import value
-from .files import locate, read_text
+from .files import find_folder, read_text
 
 
 SPLITS = ("train", "val", "testA", "testB")
-"""UNC's parts; `testA` shows people, `testB` other objects."""
+"""UNC's splits; `testA` has people, `testB` has other objects."""
 
 _DOWNLOAD = "RefCOCO's folder refcoco/ with instances.json and refs(unc).p, or refs.json"
 _REFS = ("refs(unc).p", "refs(unc).json", "refs.json")
@@ -30,8 +30,8 @@ class Sentence:
     """A phrase of a ref.
 
     Attributes:
-        text (`str`): In lower case and without punctuation (`sent` in the file); may be empty.
-        raw (`str`): As it was typed.
+        text (`str`): The phrase in lower case without punctuation (`sent` in the file); may be empty.
+        raw (`str`): The phrase as it was typed.
     """
 
     text: str
@@ -43,10 +43,10 @@ class Ref:
     """An object that phrases refer to.
 
     Attributes:
-        ref_id (`int`), image_id (`int`), annotation_id (`int`): The image and annotation ids are COCO's.
+        ref_id (`int`), image_id (`int`), annotation_id (`int`): Ids. The image and annotation ids are COCO's.
         category (`str`): The object's class.
-        box ([`~fedvlm_hf.data.boxes.Box`]): The object's, in 0-1 of the image.
-        sentences (`tuple[Sentence, ...]`): About three, in the file's order.
+        box ([`~fedvlm_hf.data.boxes.Box`]): The object's box, as fractions of the image.
+        sentences (`tuple[Sentence, ...]`): About three phrases, in the order of the file.
         given_split (`str`): One of `SPLITS`.
     """
 
@@ -60,44 +60,44 @@ class Ref:
 
 
 def annotation_files(raw: str | Path) -> list[Path]:
-    """`instances.json`, and the refs as pickle or, where there is none, as JSON.
+    """Return `instances.json` and the file with the refs, which is a pickle or, if there is none, JSON.
 
     Raises:
-        `ValueError`: if `raw` is neither the folder `refcoco/` nor the one that holds it, or there are no refs.
+        `ValueError`: if `raw` is neither the folder `refcoco/` nor its parent, or there are no refs.
     """
-    folder = locate(raw, "instances.json", ("refcoco", ""), _DOWNLOAD)
+    folder = find_folder(raw, "instances.json", ("refcoco", ""), _DOWNLOAD)
     refs = [folder / name for name in _REFS if (folder / name).is_file()]
     if not refs:
-        raise ValueError(f"{folder} has an instances.json and none of {list(_REFS)}. Expected is {_DOWNLOAD}.")
+        raise ValueError(f"{folder} has an instances.json, but none of {list(_REFS)}. Expected is {_DOWNLOAD}.")
     return [folder / "instances.json", refs[0]]
 
 
 def read(raw: str | Path) -> list[Ref]:
-    """Reads the refs and their objects' boxes.
+    """Read the refs and the boxes of their objects.
 
     Args:
         raw (`str` or `Path`):
-            The folder `refcoco/`, or the one that holds it. The images need not be there.
+            The folder `refcoco/`, or its parent. The images need not exist.
 
     Returns:
-        `list[Ref]`: in the file's order.
+        `list[Ref]`: in the order of the file.
 
     Raises:
-        `ValueError`: naming path and row, if a file is missing, cut off or runs code, a field is missing or of another
-            type, a ref comes twice or is of an unknown annotation or of another image than its annotation, or its box
-            is more than a pixel outside the image.
+        `ValueError`: naming path and row, if a file is missing, truncated or has code, a field is missing or has
+            another type, a ref is not unique, its annotation is unknown or belongs to another image, or its box is
+            more than one pixel outside of the image.
     """
     instances_path, path = annotation_files(raw)
     instances = coco.read(instances_path)
     rows = safe_pickle.load(path) if path.suffix == ".p" else _load_json(path)
     if not isinstance(rows, list):
-        raise ValueError(f"{path} holds a {type(rows).__name__}, not a list of refs. Expected is {_DOWNLOAD}.")
+        raise ValueError(f"{path} contains a {type(rows).__name__}, not a list of refs. Expected is {_DOWNLOAD}.")
     refs: dict[int, Ref] = {}
     for index, row in enumerate(rows):
         where = f"{path}, row {index}"
         ref = _ref(row, instances, where)
         if refs.setdefault(ref.ref_id, ref) is not ref:
-            raise ValueError(f"{where}: the ref_id {ref.ref_id} came before. Get the file again.")
+            raise ValueError(f"{where}: the ref_id {ref.ref_id} already occurred. Get the file again.")
     return list(refs.values())
 
 
@@ -105,7 +105,7 @@ def _load_json(path: Path) -> Any:
     try:
         return json.loads(read_text(path, _DOWNLOAD))
     except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{path} is not whole JSON ({error}). Get it again.") from error
+        raise ValueError(f"{path} is not complete JSON ({error}). Get it again.") from error
 
 
 def _ref(row: Any, instances: coco.Instances, where: str) -> Ref:
@@ -114,16 +114,16 @@ def _ref(row: Any, instances: coco.Instances, where: str) -> Ref:
     annotation = instances.annotations.get(annotation_id)
     if annotation is None:
         raise ValueError(
-            f"{where}: annotation {annotation_id} is not in {instances.path}: they do not belong together."
+            f"{where}: annotation {annotation_id} is not in {instances.path}. The two files do not belong together."
         )
     if annotation.image_id != image_id:
         raise ValueError(
-            f"{where} is of image {image_id}, its annotation {annotation_id} of image {annotation.image_id} in "
-            f"{instances.path}: they do not belong together."
+            f"{where} has image {image_id}, but its annotation {annotation_id} has image {annotation.image_id} in "
+            f"{instances.path}. The two files do not belong together."
         )
     split = value(row, "split", (str,), where)
     if split not in SPLITS:
-        raise ValueError(f"{where}: `split` is {split!r}, none of {list(SPLITS)}: is it UNC's file?")
+        raise ValueError(f"{where}: `split` is {split!r}, not one of {list(SPLITS)}: is it UNC's file?")
     image = instances.images[image_id]
     try:
         box = from_xywh(*annotation.bbox, image.width, image.height)
@@ -135,6 +135,6 @@ def _ref(row: Any, instances: coco.Instances, where: str) -> Ref:
 
 def _sentence(sentence: Any, where: str) -> Sentence:
     text = value(sentence, "sent", (str,), f"{where}, a sentence")
-    # The field list of the refer repository's README writes `arw`
+    # The README of the refer repository calls the field `arw`
     raw_name = "arw" if "arw" in sentence else "raw"
     return Sentence(" ".join(text.split()), value(sentence, raw_name, (str,), f"{where}, a sentence"))

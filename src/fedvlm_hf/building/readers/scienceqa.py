@@ -1,4 +1,4 @@
-"""ScienceQA: school problems with images, from the official files or from the Hub's Parquet.
+"""ScienceQA: school problems with images, from the official files or from the Hub's Parquet files.
 
 Lu et al., "Learn to Explain: Multimodal Reasoning via Thought Chains for Science Question Answering", NeurIPS 2022
 (https://huggingface.co/papers/2209.09513).
@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..images import ImageFile, StoredImage
-from .files import locate, read_json
+from .files import find_folder, read_json
 
 
 SPLITS = {"train": "train", "val": "validation", "test": "test"}
-"""The official parts, and what we call them; in the Parquet `val` is called `validation`."""
+"""The official splits and our names for them; in the Parquet `val` is called `validation`."""
 
 _DOWNLOAD = (
     "a copy of github.com/lupantech/ScienceQA with data/scienceqa/problems.json, data/scienceqa/pid_splits.json, "
@@ -31,7 +31,7 @@ _MAY_BE_EMPTY = {"hint", "solution"}
 
 @dataclass(frozen=True)
 class ParquetImage(StoredImage):
-    """An image in a Parquet file, read when it is asked for: the whole column does not fit beside a build."""
+    """An image in a Parquet file. It is read on request, because the whole column would need too much memory."""
 
     key: str
     path: Path
@@ -39,10 +39,10 @@ class ParquetImage(StoredImage):
     row: int
 
     def load(self) -> bytes:
-        """The image's bytes as they are in the file.
+        """Return the image's bytes as stored in the file.
 
         Raises:
-            `ValueError`: if the row has only the image's path.
+            `ValueError`: if the row has only the path of the image.
         """
         content = _image_column(self.path, self.row_group)[self.row]["bytes"].as_py()
         if content is None:
@@ -57,13 +57,13 @@ class Problem:
     """One problem.
 
     Attributes:
-        id (`str`): The official id; in the Parquet, which has none, part and row: `"validation-17"`.
-        pid (`str`, *optional*): The official id, where the source has it.
+        id (`str`): The official id. The Parquet files have no ids, so split and row are used: `"validation-17"`.
+        pid (`str`, *optional*): The official id, if the source has it.
         given_split (`str`): `"train"`, `"validation"` or `"test"`.
-        image ([`StoredImage`], *optional*): Most problems have none.
-        category (`str`), topic (`str`), subject (`str`): From fine to coarse: `"Maps"`, `"geography"`,
+        image ([`StoredImage`], *optional*): The image; most problems have none.
+        category (`str`), topic (`str`), subject (`str`): From specific to general: `"Maps"`, `"geography"`,
             `"social science"`.
-        hint (`str`), solution (`str`): Texts, may be empty.
+        hint (`str`), solution (`str`): Texts, which may be empty.
     """
 
     id: str
@@ -78,10 +78,10 @@ class Problem:
 
 
 def annotation_files(raw: str | Path) -> list[Path]:
-    """The files that [`read`] reads: two JSON files, or the Parquet files in the order of the parts.
+    """Return the files that [`read`] reads: two JSON files, or the Parquet files in the order of the splits.
 
     Raises:
-        `ValueError`: if `raw` is neither layout's folder, or a part is missing.
+        `ValueError`: if `raw` has neither layout, or a split is missing.
     """
     if (folder := _hub_folder(raw)) is None:
         folder = _official_folder(raw)
@@ -94,20 +94,20 @@ def annotation_files(raw: str | Path) -> list[Path]:
 
 
 def read(raw: str | Path) -> list[Problem]:
-    """Reads all problems, with and without image: training, validation, test.
+    """Read all problems, with and without image, in the order training, validation, test.
 
-    White space in texts, line breaks too, becomes single spaces: copies of the files differ in it.
+    White space in texts, including line breaks, becomes single spaces, because copies of the files differ in it.
 
     Args:
         raw (`str` or `Path`):
-            A copy of the official repository or its `data/`, or of the Hub repository or its `data/`. Image files need
-            not be there.
+            A copy of the official repository or its `data/`, or of the Hub repository or its `data/`. The image files
+            need not exist.
 
     Returns:
-        `list[Problem]`: in the order of `pid_splits.json` or of the Parquet's rows.
+        `list[Problem]`: in the order of `pid_splits.json` or of the rows in the Parquet files.
 
     Raises:
-        `ValueError`: if a file is missing or truncated, a problem lacks a field, or is not in one part.
+        `ValueError`: if a file is missing or truncated, a problem lacks a field, or is not in exactly one split.
     """
     if _hub_folder(raw) is None:
         return _read_official(*annotation_files(raw))
@@ -115,15 +115,15 @@ def read(raw: str | Path) -> list[Problem]:
 
 
 def captions_file(raw: str | Path) -> Path:
-    """The official `captions.json`: in `data/`, or moved beside `problems.json`.
+    """Return the official `captions.json`, which is in `data/` or next to `problems.json`.
 
     Raises:
-        `ValueError`: if there is none; of the Parquet's rows it would not say which caption is whose.
+        `ValueError`: if `raw` has the Parquet files, whose rows have no ids to look up captions by.
     """
     if (hub := _hub_folder(raw)) is not None:
         raise ValueError(
-            f"{hub} is the Hub's Parquet, which has no problem ids (pid), so captions.json cannot be joined to it. "
-            f"Give `--caption_from hint` or `--caption_from solution`, or the official files: {_DOWNLOAD}."
+            f"{hub} has the Hub's Parquet files, which have no problem ids (pid), so captions.json cannot be joined. "
+            f"Use `--caption_from hint` or `--caption_from solution`, or the official files: {_DOWNLOAD}."
         )
     folder = _official_folder(raw)
     places = [folder.parent / "captions.json", folder / "captions.json"]
@@ -131,7 +131,7 @@ def captions_file(raw: str | Path) -> Path:
 
 
 def read_captions(path: Path) -> dict[str, str]:
-    """Captions by problem id; a model (nlpconnect/vit-gpt2-image-captioning) wrote them, not people.
+    """Read the captions by problem id. They were generated by a model (nlpconnect/vit-gpt2-image-captioning).
 
     Raises:
         `ValueError`: if the file is missing or truncated, or has no `captions`.
@@ -143,7 +143,7 @@ def read_captions(path: Path) -> dict[str, str]:
 
 
 def _official_folder(raw: str | Path) -> Path:
-    return locate(raw, "problems.json", ("data/scienceqa", "scienceqa", ""), _DOWNLOAD)
+    return find_folder(raw, "problems.json", ("data/scienceqa", "scienceqa", ""), _DOWNLOAD)
 
 
 def _hub_folder(raw: str | Path) -> Path | None:
@@ -157,15 +157,15 @@ def _read_official(problems_file: Path, splits_file: Path) -> list[Problem]:
     for part, pid in _placed(splits_file):
         where = f"{problems_file}, problem {pid}"
         if pid not in rows:
-            raise ValueError(f"{where} is missing; {splits_file} has it in {part!r}. Download both files again.")
+            raise ValueError(f"{where} is missing, but {splits_file} has it in {part!r}. Download both files again.")
         if pid in problems:
-            raise ValueError(f"{splits_file} has problem {pid} twice; a problem is in one of {list(SPLITS)}.")
+            raise ValueError(f"{splits_file} has problem {pid} twice; a problem must be in one of {list(SPLITS)}.")
         image = _official_image(rows[pid], f"images/{part}/{pid}", problems_file)
         problems[pid] = _problem(pid, pid, SPLITS[part], image, rows[pid], where)
     if unplaced := [pid for pid in rows if pid not in problems]:
         raise ValueError(
-            f"{splits_file} has {len(unplaced)} of the problems of {problems_file} in none of {list(SPLITS)}, first "
-            f"{unplaced[0]}. Download both files again."
+            f"{splits_file} does not assign {len(unplaced)} of the problems in {problems_file} to one of "
+            f"{list(SPLITS)}, such as {unplaced[0]}. Download both files again."
         )
     return list(problems.values())
 
@@ -184,7 +184,7 @@ def _official_image(row: Any, folder: str, problems_file: Path) -> ImageFile | N
         return None
     path = PurePosixPath(folder, str(name))
     if path.parent != PurePosixPath(folder) or ".." in path.parts:
-        raise ValueError(f"{problems_file}: `image` {name!r} leads out of {folder}.")
+        raise ValueError(f"{problems_file}: `image` {name!r} is outside of {folder}.")
     return ImageFile(str(path), problems_file.parent / path)
 
 
@@ -207,7 +207,7 @@ def _parquet_rows(path: Path) -> Iterator[tuple[dict[str, Any], ParquetImage | N
             if missing:
                 raise ValueError(f"{path} has no columns {missing}. Expected is {_DOWNLOAD}.")
             for group in range(file.num_row_groups):
-                # `image.path` alone tells rows with an image from rows without, and spares reading all bytes
+                # `image.path` shows which rows have an image, without reading the bytes of all images
                 rows = file.read_row_group(group, columns=[*_TEXTS, "image.path"]).to_pylist()
                 for index, row in enumerate(rows):
                     image = ParquetImage(f"{path.name}/{group}/{index}", path, group, index)
@@ -226,7 +226,7 @@ def _problem(name: str, pid: str | None, split: str, image: StoredImage | None, 
     return Problem(name, pid, split, image, **texts)
 
 
-# Rows are asked for in their order: the last row group is all that is needed
+# Rows are requested in order, so caching the last row group is enough
 @lru_cache(maxsize=1)
 def _image_column(path: Path, row_group: int) -> pa.ChunkedArray:
     with pq.ParquetFile(path) as file:

@@ -1,4 +1,4 @@
-"""SLAKE's three annotation files: questions in English and Chinese on CT, MRI and X-ray images.
+"""SLAKE's three annotation files: questions in English and Chinese about CT, MRI and X-ray images.
 
 Liu et al., "SLAKE: A Semantically-Labeled Knowledge-Enhanced Dataset for Medical Visual Question Answering", ISBI 2021
 (https://huggingface.co/papers/2102.09542).
@@ -9,11 +9,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..images import ImageFile
-from .files import locate, read_json
+from .files import find_folder, read_json
 
 
 FILES = {"train": ("train.json",), "validation": ("validate.json", "validation.json"), "test": ("test.json",)}
-"""Each part's file; the authors' copy on the Hub renamed one."""
+"""The file of each split. One of them has another name in the authors' copy on the Hub."""
 
 MODALITIES = ("CT", "MRI", "X-Ray")
 LANGUAGES = ("en", "zh")
@@ -21,7 +21,7 @@ _SUBSETS = {"OPEN": "open", "CLOSED": "closed"}
 
 _DOWNLOAD = (
     "SLAKE's folder Slake1.0 with train.json, validate.json (validation.json in the copy on the Hub), test.json and "
-    "imgs/, or the folder that holds it"
+    "imgs/, or its parent folder"
 )
 _TEXTS = (
     "img_name", "question", "answer", "q_lang", "location", "modality", "answer_type", "base_type", "content_type",
@@ -37,14 +37,14 @@ class Question:
         qid (`str`): The row's id, unique over all files.
         image ([`ImageFile`]): `imgs/<img_name>`.
         language (`str`): `"en"` or `"zh"`.
-        question, answer (`str`): Texts. The answer is empty where the files have none.
+        question, answer (`str`): Texts. The answer may be empty.
         subset (`str`): `"open"` or `"closed"`.
         modality (`str`): `"CT"`, `"MRI"` or `"X-Ray"`.
         location (`str`): Part of the body, such as `"Lung"`.
-        content_type (`str`): What is asked for, such as `"Organ"` or `"Position"`.
-        base_type (`str`): `"vqa"`, or `"kvqa"` where outside knowledge is needed.
+        content_type (`str`): Subject of the question, such as `"Organ"` or `"Position"`.
+        base_type (`str`): `"vqa"`, or `"kvqa"` if the answer needs outside knowledge.
         given_split (`str`): `"train"`, `"validation"` or `"test"`.
-        is_repaired (`bool`): Surrounding or repeated spaces were removed from a text.
+        is_repaired (`bool`): Whether surrounding or repeated spaces were removed from a text.
     """
 
     qid: str
@@ -62,12 +62,12 @@ class Question:
 
 
 def annotation_files(raw: str | Path) -> list[Path]:
-    """The three annotation files.
+    """Return the three annotation files.
 
     Raises:
-        `ValueError`: if `raw` is neither `Slake1.0` nor a folder that holds it.
+        `ValueError`: if `raw` is neither `Slake1.0` nor its parent.
     """
-    folder = locate(raw, "train.json", ("", "Slake1.0"), _DOWNLOAD)
+    folder = find_folder(raw, "train.json", ("", "Slake1.0"), _DOWNLOAD)
     return [
         next((folder / name for name in names if (folder / name).is_file()), folder / names[0])
         for names in FILES.values()
@@ -75,20 +75,20 @@ def annotation_files(raw: str | Path) -> list[Path]:
 
 
 def read(raw: str | Path) -> list[Question]:
-    """Reads all rows of both languages: training, validation, test.
+    """Read all rows of both languages, in the order training, validation, test.
 
-    Surrounding and repeated spaces are removed from texts, else nothing is changed.
+    Surrounding and repeated spaces are removed from texts. Nothing else is changed.
 
     Args:
         raw (`str` or `Path`):
-            The folder `Slake1.0`, or the folder that holds it. The images need not be there.
+            The folder `Slake1.0`, or its parent. The images need not exist.
 
     Returns:
-        `list[Question]`: in the files' order.
+        `list[Question]`: in the order of the files.
 
     Raises:
         `ValueError`: if a file is missing or truncated, or a row lacks a field, has an unknown language, modality or
-            answer type, or an id that came before.
+            answer type, or an id that is not unique.
     """
     questions: dict[str, Question] = {}
     for path, split in zip(annotation_files(raw), FILES, strict=True):
@@ -96,7 +96,9 @@ def read(raw: str | Path) -> list[Question]:
             try:
                 question = _question(row, split, path.parent)
                 if question.qid in questions:
-                    raise ValueError(f"`qid` {question.qid} came before, in {questions[question.qid].given_split}.")
+                    raise ValueError(
+                        f"`qid` {question.qid} already occurred in {questions[question.qid].given_split}."
+                    )
             except ValueError as error:
                 raise ValueError(f"{path}, row {index}: {error} The row is {row}.") from error
             questions[question.qid] = question
@@ -111,10 +113,10 @@ def _question(row: Any, split: str, folder: Path) -> Question:
         raise ValueError(f"no value for {missing}.")
     for name, known in (("q_lang", LANGUAGES), ("modality", MODALITIES), ("answer_type", tuple(_SUBSETS))):
         if values[name] not in known:
-            raise ValueError(f"`{name}` is {values[name]!r}, none of {list(known)}.")
+            raise ValueError(f"`{name}` is {values[name]!r}, not one of {list(known)}.")
     image_name = PurePosixPath(values["img_name"])
     if image_name.is_absolute() or ".." in image_name.parts:
-        raise ValueError(f"`img_name` {str(image_name)!r} leads out of imgs/.")
+        raise ValueError(f"`img_name` {str(image_name)!r} is outside of imgs/.")
     return Question(
         qid=str(row["qid"]),
         image=ImageFile(f"imgs/{image_name}", folder / "imgs" / image_name),
@@ -133,7 +135,7 @@ def _question(row: Any, split: str, folder: Path) -> Question:
 
 def _texts(row: Any) -> dict[str, str]:
     if not isinstance(row, dict):
-        raise ValueError(f"a row is an object, this is a {type(row).__name__}.")
+        raise ValueError(f"a row must be an object, but this is a {type(row).__name__}.")
     missing = [name for name in ("qid", *_TEXTS) if name not in row]
     if missing:
         raise ValueError(f"the fields {missing} are missing.")

@@ -1,4 +1,4 @@
-"""Tables of own data: CSV, JSON and JSON lines."""
+"""Read tables of the user's own data: CSV, JSON and JSON Lines."""
 
 import csv
 import io
@@ -16,13 +16,13 @@ _EXPECTED = "a table with a header or keys, in UTF-8"
 
 @dataclass(frozen=True)
 class TableRow:
-    """One row of a table, or one image of a class's folder.
+    """One row of a table, or one image in the folder of a class.
 
     Attributes:
-        name (`str`): Of the row in its source and stable: its line or place, or the image's path.
-        where (`str`): How errors name it, such as `"data/site_a.csv, line 3"`.
-        folder (`Path`): Where the source lies; images may be relative to it.
-        values (`dict[str, Any]`): By column, without those that are empty or null.
+        name (`str`): A fixed name of the row in its source: its line or index, or the path of the image.
+        where (`str`): The row's name in error messages, such as `"data/site_a.csv, line 3"`.
+        folder (`Path`): The folder of the source. Image paths may be relative to it.
+        values (`dict[str, Any]`): The values by column, without empty and null values.
     """
 
     name: str
@@ -32,21 +32,21 @@ class TableRow:
 
 
 def read_table(path: Path) -> list[TableRow]:
-    """Reads a `.csv`, `.jsonl` or `.json` file (a list of objects), whichever its name says.
+    """Read a `.csv`, `.jsonl` or `.json` file (a list of objects), according to its suffix.
 
     Args:
         path (`Path`):
             The file, in UTF-8.
 
     Returns:
-        `list[TableRow]`: in the file's order; texts of a CSV file stay texts.
+        `list[TableRow]`: in the order of the file; values of a CSV file stay text.
 
     Raises:
-        `ValueError`: naming file and row, where the file is not whole or a row has other columns than the header.
+        `ValueError`: naming file and row, if the file is incomplete or a row has other columns than the header.
     """
     rows = list(_FORMATS[path.suffix.lower()](path))
     if not rows:
-        raise ValueError(f"{path} has no rows. Give it some, or take it away.")
+        raise ValueError(f"{path} has no rows. Add rows or remove the file.")
     return rows
 
 
@@ -55,14 +55,14 @@ def _csv_rows(path: Path) -> Iterator[TableRow]:
     try:
         header = [name.strip() for name in next(lines, [])]
         if len(set(header)) < len(header) or not all(header):
-            raise ValueError(f"{path}, line 1: the header {header} has a name twice or an empty one.")
+            raise ValueError(f"{path}, line 1: the header {header} has a duplicate or an empty name.")
         for cells in lines:
             if not cells:
                 continue
             if len(cells) != len(header):
                 raise ValueError(
                     f"{path}, line {lines.line_num}: {len(cells)} values for the {len(header)} columns {header}. Is "
-                    "the file cut off, or a text with a comma not in quotes?"
+                    "the file truncated, or is a text with a comma not in quotes?"
                 )
             yield _row(path, "line", lines.line_num, dict(zip(header, cells, strict=True)))
     except csv.Error as error:
@@ -88,7 +88,9 @@ def _json_rows(path: Path) -> Iterator[TableRow]:
 def _row(path: Path, unit: str, number: int, values: Any) -> TableRow:
     where = f"{path}, {unit} {number}"
     if not isinstance(values, dict):
-        raise ValueError(f"{where}: a row is an object with columns as keys, this is a {type(values).__name__}.")
+        raise ValueError(
+            f"{where}: a row must be an object with columns as keys, but this is a {type(values).__name__}."
+        )
     kept = {name: value for name, value in values.items() if value is not None and str(value).strip()}
     return TableRow(str(number), where, path.parent, kept)
 
@@ -96,4 +98,4 @@ def _row(path: Path, unit: str, number: int, values: Any) -> TableRow:
 _FORMATS = {".csv": _csv_rows, ".jsonl": _json_lines, ".json": _json_rows}
 
 TABLE_SUFFIXES = tuple(_FORMATS)
-"""Of the files that [`read_table`] reads."""
+"""Suffixes of the files that [`read_table`] reads."""

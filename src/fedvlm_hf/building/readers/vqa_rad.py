@@ -3,11 +3,11 @@
 Lau et al., "A dataset of clinically generated visual questions and answers about radiology images", Scientific Data
 2018 (https://doi.org/10.1038/sdata.2018.251): 3,515 questions on 314 radiographs, CT and MR images.
 
-The re-export (with Nguyen et al., 2019) has all 3,515 rows and was read for this code. 1,267 training rows
-repeat another question in a fixed form ("frame"). The official file has the other 2,248; it gives the fixed form in a
-field beside its question, which is not read. That file was not at hand: its fields are those that public code reads
-from it, and so is the rule that the phrase types `test_freeform` and `test_para` are the test part. The Hub copy has
-2,244 rows, without 4 that come twice, and the columns that its card names.
+The re-export (by Nguyen et al., 2019) has all 3,515 rows and was used to write this code. 1,267 of its training rows
+repeat another question in a fixed form ("frame"). The official file has the other 2,248 rows, with the fixed form in a
+separate field, which is not read. We did not have that file: its fields, and the rule that the phrase types
+`test_freeform` and `test_para` form the test split, are taken from public code. The Hub copy has 2,244 rows, without 4
+duplicates, and the columns that its card names.
 """
 
 import hashlib
@@ -25,10 +25,10 @@ RE_EXPORT = (
     "4ae21bc19dd20cb5e76fa89f3e77c07230b526c3"
 )
 LAYOUT = f"""\
-One of three, told apart by the files:
+One of three layouts, recognized by the files:
   trainset.json, testset.json, images/   MEVF's re-export: {RE_EXPORT}
   VQA_RAD Dataset Public.json, VQA_RAD Image Folder/   the official download, https://osf.io/89kps/
-  data/train-*.parquet, data/test-*.parquet   the Hub copy flaviagiammarino/vqa-rad, which does not say the organ"""
+  data/train-*.parquet, data/test-*.parquet   the Hub copy flaviagiammarino/vqa-rad, which has no organs"""
 
 _HUB_COLUMNS = ("image", "question", "answer")
 _RE_EXPORT_FILES = {"trainset.json": "train", "testset.json": "test"}
@@ -39,38 +39,40 @@ Reader = Callable[[list[Path]], Iterator[Question]]
 
 
 def annotation_files(raw: str | Path) -> list[Path]:
-    """The files with the questions.
+    """Return the files with the questions.
 
     Raises:
-        `ValueError`: as [`find_layout`].
+        `ValueError`: see [`find_layout`].
     """
     return find_layout(raw)[0]
 
 
 def read(raw: str | Path) -> list[Question]:
-    """Reads whichever of the three layouts a folder has.
+    """Read a folder in any of the three layouts.
 
     Args:
         raw (`str` or `Path`):
-            The folder, laid out as `LAYOUT` says. Image files need not be there.
+            The folder, in one of the layouts of `LAYOUT`. The image files need not exist.
 
     Returns:
-        `list[Question]`: in the files' order.
+        `list[Question]`: in the order of the files.
 
     Raises:
-        `ValueError`: as [`find_layout`] and the layout's own function, or if an id comes twice.
+        `ValueError`: if an id is not unique, or see [`find_layout`] and the function of the layout.
     """
     files, reader = find_layout(raw)
     questions: dict[str, Question] = {}
     for found in reader(files):
         if found.qid in questions:
-            raise ValueError(f"{files[0].parent}: `qid` {found.qid} comes twice, in {found.given_split} again.")
+            raise ValueError(
+                f"{files[0].parent}: `qid` {found.qid} is not unique; it occurs again in {found.given_split}."
+            )
         questions[found.qid] = found
     return list(questions.values())
 
 
 def find_layout(raw: str | Path) -> tuple[list[Path], Reader]:
-    """Tells the layouts apart by the files that are there.
+    """Recognize the layout by its files.
 
     Args:
         raw (`str` or `Path`):
@@ -80,15 +82,15 @@ def find_layout(raw: str | Path) -> tuple[list[Path], Reader]:
         `tuple[list[Path], Callable]`: the files with the questions, and the function that reads them.
 
     Raises:
-        `ValueError`: if one of a layout's files is missing, or there is none at all. It names a folder a level up or
-            down that would do.
+        `ValueError`: if some or all files of a layout are missing. If a folder one level up or down is right, the
+            message names it.
     """
     raw = Path(raw)
     found = _search(raw)
     if found is None:
         near = [raw.resolve().parent, *(sorted(raw.iterdir()) if raw.is_dir() else [])]
-        hint = next((f" It is one level off: give {place}." for place in near if _search(place)), "")
-        raise ValueError(f"`raw={str(raw)!r}` holds no file of VQA-RAD.{hint} Expected is:\n{LAYOUT}")
+        hint = next((f" It is one level off: use {place}." for place in near if _search(place)), "")
+        raise ValueError(f"`raw={str(raw)!r}` has no file of VQA-RAD.{hint} Expected is:\n{LAYOUT}")
     shards, reader = found
     for pattern, files in shards.items():
         if not files:
@@ -97,7 +99,7 @@ def find_layout(raw: str | Path) -> tuple[list[Path], Reader]:
 
 
 def read_re_export(files: list[Path]) -> Iterator[Question]:
-    """Reads trainset.json and testset.json; images are in `images/` beside them.
+    """Read trainset.json and testset.json, with the images in `images/` next to them.
 
     Args:
         files (`list[Path]`):
@@ -107,8 +109,8 @@ def read_re_export(files: list[Path]) -> Iterator[Question]:
         `Iterator[Question]`: the training file's rows, then the test file's.
 
     Raises:
-        `ValueError`: if a file is missing or not a JSON list, or a row lacks a field or has an unknown organ or answer
-            type; with path and row.
+        `ValueError`: naming path and row, if a file is missing or not a JSON list, or a row lacks a field or has an
+            unknown organ or answer type.
     """
     for path in files:
         for index, row in enumerate(read_json(path, list, LAYOUT)):
@@ -116,17 +118,17 @@ def read_re_export(files: list[Path]) -> Iterator[Question]:
 
 
 def read_official(files: list[Path]) -> Iterator[Question]:
-    """Reads `VQA_RAD Dataset Public.json`; phrase types name the test part.
+    """Read `VQA_RAD Dataset Public.json`, in which phrase types mark the test split.
 
     Args:
         files (`list[Path]`):
-            The one file.
+            A list of this file.
 
     Returns:
-        `Iterator[Question]`: rows in the file's order.
+        `Iterator[Question]`: rows in the order of the file.
 
     Raises:
-        `ValueError`: as [`read_re_export`].
+        `ValueError`: see [`read_re_export`].
     """
     (path,) = files
     for index, row in enumerate(read_json(path, list, LAYOUT)):
@@ -134,19 +136,19 @@ def read_official(files: list[Path]) -> Iterator[Question]:
 
 
 def read_hub(files: list[Path]) -> Iterator[Question]:
-    """Reads the Hub's Parquet files: image, question and answer, and nothing else.
+    """Read the Hub's Parquet files, which only have image, question and answer.
 
-    Equal images are one, by the digest of their bytes.
+    Rows with equal image bytes share one image.
 
     Args:
         files (`list[Path]`):
             The shards of `train` and of `test`.
 
     Returns:
-        `Iterator[Question]`: rows in the files' order.
+        `Iterator[Question]`: rows in the order of the files.
 
     Raises:
-        `ValueError`: if a file is not whole or has other columns, or a row lacks a value.
+        `ValueError`: if a file is incomplete or has other columns, or a row lacks a value.
     """
     images: dict[str, ImageBytes] = {}
     places = {"train": 0, "test": 0}
@@ -181,12 +183,12 @@ def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
             schema = file.schema_arrow
             if not set(_HUB_COLUMNS) <= set(schema.names) or not pa.types.is_struct(schema.field("image").type):
                 raise ValueError(
-                    f"{path} has the columns {schema.names}; expected are image (with its bytes), question and answer."
+                    f"{path} has the columns {schema.names}; expected are image (with bytes), question and answer."
                 )
             for batch in file.iter_batches(64, columns=list(_HUB_COLUMNS)):
                 yield from batch.to_pylist()
     except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path} is not whole Parquet ({error}). Get it again.") from error
+        raise ValueError(f"{path} is not a complete Parquet file ({error}). Get it again.") from error
 
 
 _LAYOUTS: dict[tuple[str, ...], Reader] = {
@@ -194,4 +196,4 @@ _LAYOUTS: dict[tuple[str, ...], Reader] = {
     (_OFFICIAL_FILE,): read_official,
     ("data/train-*.parquet", "data/test-*.parquet"): read_hub,
 }
-"""Names of the files with the questions, and what reads them."""
+"""Names of the files with the questions, and the function that reads them."""

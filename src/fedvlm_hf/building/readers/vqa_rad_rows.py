@@ -1,9 +1,9 @@
-"""A question of VQA-RAD, and how a row of its files becomes one.
+"""Questions of VQA-RAD, and how rows of its files become questions.
 
-Dirty values are repaired by rule: surrounding and repeated spaces go; a tab, which stands where a comma was lost
-(sometimes beside a letter that slipped, as in `"splee n\\t"`), becomes a comma again, and the character lost in
-re-encoding an apostrophe; numbers become text; `"Yes"` and `"yes"` become one answer; question types are upper case,
-free of typing errors and in alphabetical order.
+Values are repaired by fixed rules. Surrounding and repeated spaces are removed. A tab, which replaces a lost comma
+(sometimes after a misplaced letter, as in `"splee n\\t"`), becomes a comma again, and the replacement character
+becomes an apostrophe. Numbers become text. `"Yes"` and `"yes"` become the same answer. Question types are written in
+upper case without typing errors and in alphabetical order.
 """
 
 import re
@@ -25,21 +25,21 @@ _TEST_PREFIX = "test_"
 
 @dataclass(frozen=True)
 class Question:
-    """One cleaned row of the files; `None` stands for what the Hub copy does not say.
+    """One cleaned row of the files. Values that the Hub copy does not have are `None`.
 
     Attributes:
-        qid (`str`): The row's id in the files; of the Hub copy its split and place, such as `"train-12"`.
-        image (`StoredImage`): Found by file name, or in the Hub's rows by content.
+        qid (`str`): The row's id in the files; for the Hub copy its split and index, such as `"train-12"`.
+        image (`StoredImage`): Identified by file name, or by content in the Hub copy.
         image_name (`str`, *optional*): The image's file name.
         organ (`str`, *optional*): `"head"`, `"chest"` or `"abdomen"`.
         question (`str`), answer (`str`): Texts.
-        subset (`str`): `"open"` or `"closed"`; of the Hub copy `"yes or no"` or `"other"`, by the answer: of the 2,095
-            closed questions 131 have another answer than yes or no.
+        subset (`str`): `"open"` or `"closed"`. For the Hub copy `"yes or no"` or `"other"`, according to the answer,
+            because 131 of the 2,095 closed questions have another answer than yes or no.
         question_type (`str`, *optional*): Such as `"MODALITY"`, or several: `"ATTRIB, PRES"`.
-        phrase_type (`str`, *optional*): `"freeform"`, `"para"` (the same rephrased) or `"frame"` (the same in a fixed
-            form).
+        phrase_type (`str`, *optional*): `"freeform"`, `"para"` (the same question rephrased) or `"frame"` (the same
+            question in a fixed form).
         given_split (`str`): `"train"` or `"test"`.
-        is_repaired (`bool`): A text had stray spaces, a tab or a lost character, or was a number.
+        is_repaired (`bool`): Whether a text had stray spaces, a tab or a lost character, or was a number.
     """
 
     qid: str
@@ -56,21 +56,21 @@ class Question:
 
 
 def cleaned(row: Any, path: Path, index: int, split: str | None, images: Path) -> Question:
-    """Cleans a row of the official file or the re-export.
+    """Clean a row of the official file or the re-export.
 
     Args:
         row (`Any`):
-            As it stands in the file.
+            The row as it is in the file.
         path (`Path`), index (`int`):
-            Where it stands, for errors.
+            The location of the row, for error messages.
         split (`str`, *optional*):
-            Its part; by default as its phrase type says.
+            The split; by default it is derived from the phrase type.
         images (`Path`):
             The folder of the images.
 
     Raises:
-        `ValueError`: naming path and row, if a field has no value, an unknown organ or answer type, or the image's
-            name is a path.
+        `ValueError`: naming path and row, if a field has no value, the organ or answer type is unknown, or the name of
+            the image is a path.
     """
     try:
         if not isinstance(row, dict):
@@ -81,7 +81,7 @@ def cleaned(row: Any, path: Path, index: int, split: str | None, images: Path) -
 
 
 def hub_question(qid: str, image: ImageBytes, row: dict[str, Any], split: str, question: str, answer: str) -> Question:
-    """A row of the Hub copy, whose texts are repaired already."""
+    """Make a question from a row of the Hub copy, whose texts are already repaired."""
     return Question(
         qid=qid,
         image=image,
@@ -98,7 +98,7 @@ def hub_question(qid: str, image: ImageBytes, row: dict[str, Any], split: str, q
 
 
 def repaired(text: str) -> str:
-    """A text without what re-encodings left in it."""
+    """Repair the traces of re-encoding in a text."""
     text = text.replace("\N{REPLACEMENT CHARACTER}", "'")
     text = re.sub(r" (\w)\t", r"\1, ", text)
     text = re.sub(r"\s*\t", ", ", text)
@@ -112,12 +112,12 @@ def _clean(row: dict[str, Any], split: str | None, images: Path) -> Question:
         raise ValueError(f"no value for {missing}.")
     organ, subset = values["image_organ"].upper(), values["answer_type"].upper()
     if organ not in _ORGANS:
-        raise ValueError(f"`image_organ` is {organ!r}, none of {sorted(_ORGANS)}.")
+        raise ValueError(f"`image_organ` is {organ!r}, not one of {sorted(_ORGANS)}.")
     if subset not in _SUBSETS:
-        raise ValueError(f"`answer_type` is {subset!r}, none of {sorted(_SUBSETS)}.")
+        raise ValueError(f"`answer_type` is {subset!r}, not one of {sorted(_SUBSETS)}.")
     name, phrase_type = values["image_name"], values["phrase_type"].lower()
     if Path(name).name != name:
-        raise ValueError(f"`image_name` is {name!r}, which is no file name.")
+        raise ValueError(f"`image_name` is {name!r}, which is not a file name.")
     return Question(
         qid=values["qid"],
         image=ImageFile(f"{images.name}/{name}", images / name),

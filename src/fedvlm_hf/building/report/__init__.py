@@ -1,1 +1,1 @@
-"""What a partition looks like: numbers, a figure, and pages for a dataset's card."""
+"""Reports on partitions: numbers, a figure, and Markdown pages."""

@@ -1,4 +1,4 @@
-"""A figure of a partition: a bar a client, cut by label, with its size and its distance from the pool."""
+"""A figure of a partition: one stacked bar of labels per client, with its size and its distance from the pool."""
 
 import math
 import os
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_LABELS = 12
-"""Labels with a colour of their own; the rest is grey."""
+"""How many labels have their own colour; all others are grey."""
 
 MAX_BARS = 100
-"""Labels with a bar of their own; the rest is one bar."""
+"""How many labels have their own segment; all others are one segment."""
 
 OTHER = "#c3c9d1"
 POOL = "all clients"
 
-# Inches: panels of the first column and of the others, the bars of sizes, room for numbers, ...
+# Inches: width of the first panel, of the other panels, of the bars of sizes, of numbers, ...
 _FIRST, _PANEL, _SIZES, _NUMBER, _GAP, _HEAD, _MARGIN, _LEGEND_LINE = 4.4, 2.7, 1.2, 0.5, 0.3, 0.95, 0.2, 0.16
 _CHARACTER = 0.073
 # Characters
@@ -31,13 +31,13 @@ _BOLD = {"fontweight": "bold", "color": INK, "parse_math": False}
 
 
 def draw_partition(report: PartitionReport, path: str | os.PathLike[str]) -> None:
-    """Draws a panel a column: the pool on top, then each client and held-out split, as shares of its rows.
+    """Draw one panel per column, with all clients together on top, then each client and each held-out split.
 
     Args:
         report ([`PartitionReport`]):
-            What is drawn.
+            The numbers to draw.
         path (`str` or `os.PathLike`):
-            The PNG.
+            The PNG file to write.
     """
     names = [_name(row, report) for row in (POOL, *report.sizes)]
     pitch = 0.34 if len(names) <= 14 else 0.24
@@ -69,7 +69,7 @@ def _draw_title(figure: "Figure", report: PartitionReport) -> None:
 
 
 def _draw_shares(axes: "Axes", histogram: Histogram, report: PartitionReport, end: float) -> None:
-    """A stacked bar a split; labels without a colour of their own are grey, with white lines between them."""
+    """Draw one stacked bar per split. Labels without their own colour are grey, with white lines between them."""
     colours = label_colours(histogram.labels)
     counts = [histogram.pool, *(histogram.counts[split] for split in report.sizes)]
     lefts = [0.0] * len(counts)
@@ -92,7 +92,7 @@ def _bars(labels: list[str]) -> list[list[str]]:
 
 
 def _draw_sizes(axes: "Axes", report: PartitionReport) -> None:
-    """Bars of the rows of each split; the pool's is a number only, for it would make all others short."""
+    """Draw a bar for the rows of each split. The pool is only a number: its bar would make all others short."""
     sizes = [sum(report.sizes[client] for client in report.clients), *report.sizes.values()]
     axes.barh(_places(report)[1:], sizes[1:], height=0.5, color=MUTED, linewidth=0)
     largest = max(sizes[1:])
@@ -103,7 +103,7 @@ def _draw_sizes(axes: "Axes", report: PartitionReport) -> None:
 
 
 def label_colours(labels: Sequence[str]) -> dict[str, str]:
-    """A colour each for the first `MAX_LABELS` labels: the report's colours, then the same ones lighter."""
+    """Return the colours of the first `MAX_LABELS` labels: those of all figures, then the same colours lighter."""
     palette = [*COLOURS, *map(_lighter, COLOURS)]
     return dict(zip(labels[:MAX_LABELS], palette, strict=False))
 
@@ -150,7 +150,7 @@ def _axes(
 
 
 def _places(report: PartitionReport) -> list[float]:
-    """Heights of the pool, the clients and the held-out splits, with a gap between them."""
+    """Return the vertical positions of the pool, the clients and the held-out splits, with gaps between the three."""
     clients = [1.35 + place for place in range(len(report.clients))]
     return [0.0, *clients, *(clients[-1] + 1.35 + place for place in range(len(report.held_out)))]
 
@@ -160,7 +160,7 @@ def _name(row: str, report: PartitionReport) -> str:
 
 
 def _short(text: str, length: int) -> str:
-    """Without its middle where it is too long: long names often differ at the end."""
+    """Shorten a text in the middle, because long names often differ at the end."""
     printable = "".join(letter if letter.isprintable() else " " for letter in text)
     if len(printable) <= length:
         return printable

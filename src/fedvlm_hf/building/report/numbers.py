@@ -1,4 +1,4 @@
-"""How a partition spreads labels, tasks and modalities over its clients: numbers, from columns alone."""
+"""How a partition distributes labels, tasks and modalities over its clients, computed without reading images."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,19 +11,19 @@ from ...data.naming import is_client
 
 NO_LABEL = "(none)"
 MODALITY = "modality"
-"""The column that is counted beside label and task where a dataset has it."""
+"""A column that is counted in addition to label and task, if the dataset has it."""
 
 Columns = Mapping[str, Mapping[str, Sequence[str | None]]]
-"""Split to column to values, in row order."""
+"""For each split and column the values in row order."""
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """One column's values in every split.
+    """The values of one column in every split.
 
     Attributes:
         column (`str`): The column.
-        counts (`dict[str, dict[str, int]]`): Split to value to rows.
+        counts (`dict[str, dict[str, int]]`): Number of rows for each split and value.
     """
 
     column: str
@@ -31,38 +31,38 @@ class Histogram:
 
     @cached_property
     def pool(self) -> dict[str, int]:
-        """All clients' rows by value, the most frequent first."""
+        """Rows of all clients by value, the most frequent value first."""
         counts = pool(count for split, count in self.counts.items() if is_client(split))
         return dict(sorted(counts.items(), key=lambda item: -item[1]))
 
     @cached_property
     def labels(self) -> list[str]:
-        """All values, the clients' by frequency, then those that only held-out splits have."""
+        """All values: those of the clients by frequency, then those that only held-out splits have."""
         return list(dict.fromkeys([*self.pool, *pool(self.counts.values())]))
 
     def total_variation(self, split: str) -> float:
-        """From 0 (the clients' pool in small) to 1 (no value of the pool's)."""
+        """Return the distance of a split from all clients together, from 0 (equal shares) to 1 (no common value)."""
         return total_variation(self.counts[split], self.pool)
 
     def earth_movers_distance(self, split: str) -> float:
-        """As in Zhao et al. 2018, from 0 to 2."""
+        """Return the earth mover's distance as in Zhao et al. 2018, from 0 to 2."""
         return earth_movers_distance(self.counts[split], self.pool)
 
 
 @dataclass(frozen=True)
 class PartitionReport:
-    """What one configuration looks like.
+    """The numbers of one configuration.
 
     Attributes:
-        config (`str`): The configuration.
-        rule (`str`): How rows came to their clients, in a sentence; may be empty.
-        sizes (`dict[str, int]`): Rows of each split, clients first, in order.
-        names (`dict[str, str]`): What a client is, where it has a name.
-        histograms (`list[Histogram]`): Of the column that clients are compared by, then of task and
-            modality where rows differ in them.
-        images (`dict[str, int]`, *optional*): Different images of each split, where rows carry `image_digest`.
-        shared (`dict[tuple[str, str], int]`): Pairs of splits to the images that both have.
-        num_shared (`int`): Images that two clients or more have.
+        config (`str`): Name of the configuration.
+        rule (`str`): How rows are assigned to clients, in one sentence; may be empty.
+        sizes (`dict[str, int]`): Number of rows of each split, clients first, in order.
+        names (`dict[str, str]`): Readable names of clients, if they have any.
+        histograms (`list[Histogram]`): The column that clients are compared by, then task and modality if they have
+            more than one value.
+        images (`dict[str, int]`, *optional*): Number of distinct images of each split, if rows have `image_digest`.
+        shared (`dict[tuple[str, str], int]`): For pairs of splits the number of images that both have.
+        num_shared (`int`): Number of images that two or more clients have.
     """
 
     config: str
@@ -76,12 +76,12 @@ class PartitionReport:
 
     @property
     def clients(self) -> list[str]:
-        """Splits that are clients."""
+        """Names of the splits that are clients."""
         return [split for split in self.sizes if is_client(split)]
 
     @property
     def held_out(self) -> list[str]:
-        """The other splits."""
+        """Names of the other splits."""
         return [split for split in self.sizes if not is_client(split)]
 
 
@@ -92,29 +92,29 @@ def partition_report(
     client_names: Mapping[str, str] | None = None,
     rule: str = "",
 ) -> PartitionReport:
-    """Counts what each client has, from columns alone: no image is read.
+    """Count the contents of each client from columns, without reading images.
 
     Args:
         columns (`Mapping[str, Mapping[str, Sequence[str]]]`):
-            Split to column to values: the columns of [`report_columns`], as far as they are there.
+            For each split and column the values: those columns of [`report_columns`] that exist.
         config (`str`):
-            The configuration's name.
+            Name of the configuration.
         by (`str`, *optional*, defaults to `"task"`):
             The column that clients are compared by.
         client_names (`Mapping[str, str]`, *optional*):
-            What a client is, such as `{"client_00": "CT"}`.
+            Readable names of clients, such as `{"client_00": "CT"}`.
         rule (`str`, *optional*):
-            How rows came to their clients.
+            How rows are assigned to clients.
 
     Returns:
-        [`PartitionReport`]: without splits that have no row.
+        [`PartitionReport`]: without empty splits.
 
     Raises:
         `ValueError`: if there is no column `by`, or no client.
     """
     known = list(next(iter(columns.values()), {}))
     if by not in known:
-        raise ValueError(f"`by={by!r}` is no column of configuration {config!r}; its columns are {known}.")
+        raise ValueError(f"`by={by!r}` is not a column of configuration {config!r}; its columns are {known}.")
     sizes = {split: len(values[by]) for split, values in sorted(columns.items(), key=_order) if values[by]}
     if not any(map(is_client, sizes)):
         raise ValueError(f"Configuration {config!r} has no client with rows; its splits are {list(columns)}.")
@@ -131,7 +131,7 @@ def partition_report(
 
 
 def report_columns(by: str) -> list[str]:
-    """The columns that a report reads."""
+    """Return the columns that a report reads."""
     return list(dict.fromkeys((by, "task", MODALITY, "image_digest")))
 
 
@@ -151,22 +151,23 @@ def _with_images(report: PartitionReport, digests: list[str], splits: list[str])
 
 
 def _order(item: tuple[str, object]) -> tuple[bool, str]:
-    """Clients first, by name; `validation` before `test`."""
+    """Sort key of splits: clients first, by name, then `validation` and `test`."""
     split = item[0]
     return (not is_client(split), {"validation": "a", "test": "b"}.get(split, split))
 
 
 def label_counts(labels: Sequence[str | None], splits: Sequence[str]) -> dict[str, dict[str | None, int]]:
-    """Counts each split's labels.
+    """Count the labels in each split.
 
     Args:
         labels (`Sequence[str | None]`):
-            Each row's label. `None` counts as a label of its own.
+            The label of each row. `None` counts as a separate label.
         splits (`Sequence[str]`):
-            Each row's split, such as `Partition.splits`.
+            The split of each row, such as `Partition.splits`.
 
     Returns:
-        `dict[str, dict[str | None, int]]`: split to label to rows, both sorted; only labels that the split has.
+        `dict[str, dict[str | None, int]]`: the number of rows for each split and label, both sorted. Labels that a
+            split does not have are left out.
     """
     counters: dict[str, Counter[str | None]] = {}
     for label, split in zip(labels, splits, strict=True):
@@ -175,7 +176,7 @@ def label_counts(labels: Sequence[str | None], splits: Sequence[str]) -> dict[st
 
 
 def pool(counts: Iterable[Mapping[str | None, int]]) -> dict[str | None, int]:
-    """Adds up label counts, such as those of all clients; sorted by label."""
+    """Add up label counts, such as those of all clients, and sort them by label."""
     total: Counter[str | None] = Counter()
     for count in counts:
         total.update(count)
@@ -183,58 +184,58 @@ def pool(counts: Iterable[Mapping[str | None, int]]) -> dict[str | None, int]:
 
 
 def total_variation(p: Mapping[str | None, float], q: Mapping[str | None, float]) -> float:
-    """Total variation distance of two label distributions, (1/2) sum_c |p_c - q_c|.
+    """Return the total variation distance of two label distributions, (1/2) sum_c |p_c - q_c|.
 
-    It is the share of rows that would have to change their label, and the earth mover's distance when any two labels
-    are at distance 1.
+    This is the share of rows that would have to change their label, and the earth mover's distance if any two labels
+    have distance 1.
 
     Args:
         p, q (`Mapping[str | None, float]`):
-            Label to count or weight; each is divided by its sum. A label that one lacks counts 0 there.
+            Count or weight of each label; both are divided by their sum. A missing label counts as 0.
 
     Returns:
-        `float`: from 0 (equal shares) to 1 (no label in common).
+        `float`: from 0 (equal shares) to 1 (no common label).
 
     Raises:
         `ValueError`: if a distribution has a negative weight, or its weights do not sum to a positive number.
     """
     p_shares, q_shares = _shares(p, "p"), _shares(q, "q")
-    # Sorted, so that the sum is rounded alike whatever the order of the mappings
+    # Sorted, so that rounding does not depend on the order of the mappings
     labels = sorted({*p_shares, *q_shares}, key=str)
     return 0.5 * sum(abs(p_shares.get(label, 0.0) - q_shares.get(label, 0.0)) for label in labels)
 
 
 def earth_movers_distance(p: Mapping[str | None, float], q: Mapping[str | None, float]) -> float:
-    """What federated learning calls the earth mover's distance of two label distributions, sum_c |p_c - q_c|.
+    """Return what federated learning calls the earth mover's distance of two label distributions, sum_c |p_c - q_c|.
 
-    Zhao et al. 2018 (https://huggingface.co/papers/1806.00582) tie FedAvg's loss of accuracy to this number between a
-    client's and the population's labels. Labels have no metric, so it is twice [`total_variation`].
+    Zhao et al. 2018 (https://huggingface.co/papers/1806.00582) relate FedAvg's loss of accuracy to this distance
+    between the labels of a client and of the population. Labels have no metric, so it is twice [`total_variation`].
 
     Args:
         p, q (`Mapping[str | None, float]`):
-            As for [`total_variation`].
+            See [`total_variation`].
 
     Returns:
-        `float`: from 0 (equal shares) to 2 (no label in common).
+        `float`: from 0 (equal shares) to 2 (no common label).
 
     Raises:
-        `ValueError`: as [`total_variation`].
+        `ValueError`: see [`total_variation`].
     """
     return 2 * total_variation(p, q)
 
 
 def shared_images(digests: Sequence[str], splits: Sequence[str]) -> dict[tuple[str, str], int]:
-    """Counts the images that two splits both have.
+    """Count the images that two splits both have.
 
     Args:
         digests (`Sequence[str]`):
-            Each row's image, such as `building.images.image_digest` names it.
+            The image of each row, such as its `building.images.image_digest`.
         splits (`Sequence[str]`):
-            Each row's split.
+            The split of each row.
 
     Returns:
-        `dict[tuple[str, str], int]`: pair of splits, each pair and all pairs sorted, to its number of distinct images;
-        only pairs that share one.
+        `dict[tuple[str, str], int]`: the number of distinct common images for each pair of splits that has any, with
+            sorted pairs.
     """
     splits_of: dict[str, set[str]] = {}
     for digest, split in zip(digests, splits, strict=True):
@@ -247,7 +248,7 @@ def _shares(weights: Mapping[str | None, float], name: str) -> dict[str | None, 
     total = sum(weights.values())
     if not total > 0 or any(weight < 0 for weight in weights.values()):
         raise ValueError(
-            f"`{name}={dict(weights)}` is not a distribution: counts are at least 0 and not all 0. A split without "
-            "rows has no distance from anything; leave it out."
+            f"`{name}={dict(weights)}` is not a distribution: counts must be at least 0 and not all 0. Leave out "
+            "splits without rows."
         )
     return {label: weight / total for label, weight in weights.items()}

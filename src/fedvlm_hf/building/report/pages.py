@@ -1,4 +1,4 @@
-"""A partition's report as files: a figure and a page a configuration, and a section for the dataset's card."""
+"""Reports on partitions as files: a figure and a page per configuration, and a section for the dataset's card."""
 
 from pathlib import Path
 
@@ -11,21 +11,21 @@ from .numbers import Histogram, PartitionReport, partition_report, report_column
 
 _BEGIN = "<!-- written by fedvlm partition -->"
 
-# Columns that no histogram is over
+# Columns that are not counted in histograms
 _NO_LABELS = ("images", "prompt", "completion", "references")
 
 
 def add_partition_reports(folder: str | Path) -> None:
-    """Writes the reports of a built folder, and puts their section into its card.
+    """Write the reports of a built folder, and add their section to its card.
 
-    The section replaces the one of an earlier call, so that the same folder gives the same bytes.
+    The section replaces that of an earlier call, so the result is the same after every call.
 
     Args:
         folder (`str` or `Path`):
             A federated dataset with a `README.md`.
 
     Raises:
-        `ValueError`: as [`partition_report`].
+        `ValueError`: see [`partition_report`].
     """
     section = write_partition_reports(folder)
     card = Path(folder) / "README.md"
@@ -34,17 +34,17 @@ def add_partition_reports(folder: str | Path) -> None:
 
 
 def write_partition_reports(folder: str | Path) -> str:
-    """Writes `report/partition-<config>.png` and `.md` for every configuration of a built folder.
+    """Write `report/partition-<config>.png` and `.md` for every configuration of a built folder.
 
     Args:
         folder (`str` or `Path`):
             A federated dataset, see `read_folder`.
 
     Returns:
-        `str`: the section `## Partitions` for the card: a line a configuration, and the default's figure.
+        `str`: the section `## Partitions` of the card, with one line per configuration and the default's figure.
 
     Raises:
-        `ValueError`: as [`partition_report`].
+        `ValueError`: see [`partition_report`].
     """
     federation = read_folder(folder)
     reports = [read_report(federation, config) for config in federation.configs]
@@ -54,7 +54,7 @@ def write_partition_reports(folder: str | Path) -> str:
 
 
 def read_report(federation: FederatedDataset, config: str, by: str | None = None) -> PartitionReport:
-    """Reads a configuration's columns, no image, and counts.
+    """Read the columns of a configuration, without its images, and make its report.
 
     Args:
         federation ([`FederatedDataset`]):
@@ -62,26 +62,28 @@ def read_report(federation: FederatedDataset, config: str, by: str | None = None
         config (`str`):
             The configuration.
         by (`str`, *optional*):
-            The column that clients are compared by: by default the one that the manifest names, else `task`.
+            The column that clients are compared by. By default the one given in the manifest, or `task`.
 
     Raises:
         `ValueError`: if there is no such configuration or column, or a file of the dataset is missing or damaged.
     """
     if federation.problems:
-        raise ValueError("{} {}. `fedvlm check` names all such files.".format(*federation.problems[0]))
+        raise ValueError("{} {}. `fedvlm check` lists all such files.".format(*federation.problems[0]))
     if config not in federation.configs:
-        raise ValueError(f"`config={config!r}` is none of {federation.name}'s: {', '.join(federation.configs)}.")
+        raise ValueError(
+            f"`config={config!r}` is not a configuration of {federation.name}: {', '.join(federation.configs)}."
+        )
     by = by or (federation.manifest or {}).get("partition_column", "task")
     known = [name for name in federation.column_names(config) if name not in _NO_LABELS]
     if by not in known:
-        raise ValueError(f"`by={by!r}` is no column of {federation.name}; its columns are {', '.join(known)}.")
+        raise ValueError(f"`by={by!r}` is not a column of {federation.name}; its columns are {', '.join(known)}.")
     entry = federation.entry(config)
     columns = federation.columns(config, report_columns(by))
     return partition_report(columns, config, by, entry.get("client_names"), entry.get("rule", ""))
 
 
 def write_report(report: PartitionReport, folder: Path) -> Path:
-    """Writes `partition-<config>.png` and `.md` to a folder, and returns the path of the page."""
+    """Write `partition-<config>.png` and `.md` to a folder, and return the path of the page."""
     stem = f"partition-{report.config}"
     draw_partition(report, folder / f"{stem}.png")
     page = folder / f"{stem}.md"
@@ -90,10 +92,10 @@ def write_report(report: PartitionReport, folder: Path) -> Path:
 
 
 def report_text(report: PartitionReport, figure: str | None = None) -> str:
-    """The page of a configuration: its clients, shared images, and a table a column; the figure if named."""
+    """Return the page of a configuration: its clients, shared images, a table per column, and the figure if given."""
     parts = [f"# Partition {report.config}\n"]
     parts += [f"{report.rule}\n"] if report.rule else []
-    parts += [f"![What each client has]({figure})\n"] if figure else []
+    parts += [f"![Contents of each client]({figure})\n"] if figure else []
     parts += [clients_table(report)]
     parts += ["## Shared images\n", shared_text(report)] if report.images is not None else []
     for histogram in report.histograms:
@@ -102,7 +104,7 @@ def report_text(report: PartitionReport, figure: str | None = None) -> str:
 
 
 def card_section(reports: list[PartitionReport]) -> str:
-    """`## Partitions` for the card: a line a configuration, and the figure of the first."""
+    """Return the section `## Partitions`: one line per configuration, and the figure of the first configuration."""
     rows = []
     for report in reports:
         sizes = [report.sizes[client] for client in report.clients]
@@ -114,27 +116,28 @@ def card_section(reports: list[PartitionReport]) -> str:
             number(max(distances)), MISSING if report.images is None else f"{report.num_shared:,}",
         ])  # fmt: skip
     header = [
-        "configuration", "held out", "clients", "their rows", "a client", "mean TV", "largest TV", "shared images",
+        "configuration", "held out", "clients", "training rows", "rows per client", "mean TV", "largest TV",
+        "shared images",
     ]  # fmt: skip
     first = reports[0]
     by = ", ".join(dict.fromkeys(report.histograms[0].column for report in reports))
     return (
         f"## Partitions\n\n{markdown_table(header, rows, num_labels=2)}\n"
-        f"TV is the total variation distance of a client's shares of `{by}` from those of all clients together, 0 "
-        "(alike) to 1. Shared images are those that several clients have.\n\n"
-        f"![What each client of {first.config} has](report/partition-{first.config}.png)\n"
+        f"TV is the total variation distance between a client's shares of `{by}` and those of all clients together, "
+        "from 0 (equal) to 1. Shared images are those that several clients have.\n\n"
+        f"![Contents of each client of {first.config}](report/partition-{first.config}.png)\n"
     )
 
 
 MAX_PAIRS = 12
-"""Pairs of splits that are listed with the images they share."""
+"""How many pairs of splits with shared images are listed."""
 
 
 def clients_table(report: PartitionReport) -> str:
-    """A line a split: its most frequent labels, rows, different images, and distances from the pool."""
+    """Return one line per split: its most frequent labels, rows, distinct images, and distances from the pool."""
     histogram = report.histograms[0]
     has_names, has_images = bool(report.names), report.images is not None
-    header = ["split", *(["client"] if has_names else []), f"most of its {histogram.column}", "rows"]
+    header = ["split", *(["client"] if has_names else []), f"most frequent {histogram.column}", "rows"]
     header += [*(["images"] if has_images else []), *(f"TV {own.column}" for own in report.histograms)]
     header += [f"EMD {histogram.column}"]
     rows = []
@@ -145,17 +148,17 @@ def clients_table(report: PartitionReport) -> str:
         rows.append([*cells, number(histogram.earth_movers_distance(split))])
     text = markdown_table(header, rows, num_labels=2 + has_names)
     return text + (
-        "\nTV: total variation distance of the shares of labels from those of all clients together, 0 (alike) to 1 "
-        "(nothing in common). EMD: the earth mover's distance of Zhao et al. 2018, which is twice as much.\n"
+        "\nTV: total variation distance between the shares of labels and those of all clients together, from 0 "
+        "(equal) to 1 (nothing in common). EMD: the earth mover's distance of Zhao et al. 2018, which is twice TV.\n"
     )
 
 
 def shared_text(report: PartitionReport) -> str:
-    """How many images two clients or more have, how many a held-out split shares with clients, and which pairs."""
+    """Describe shared images: how many several clients have, and which pairs of splits share images."""
     held_out = [pair for pair in report.shared if not (pair[0] in report.clients and pair[1] in report.clients)]
     text = f"Images that several clients have: {report.num_shared:,}."
     if not held_out:
-        text += " No image of one side is on another: clients, validation and test share none."
+        text += " Clients, validation and test share no images."
     if not report.shared:
         return f"{text}\n"
     pairs = sorted(report.shared.items(), key=lambda item: (item[0] not in held_out, -item[1]))
@@ -165,7 +168,7 @@ def shared_text(report: PartitionReport) -> str:
 
 
 def histogram_table(histogram: Histogram, report: PartitionReport) -> str:
-    """Rows of each split by label; labels beyond the first `MAX_LABELS` are counted together."""
+    """Return the rows of each split by label. Labels after the first `MAX_LABELS` are counted together."""
     labels = histogram.labels[:MAX_LABELS]
     rest = histogram.labels[MAX_LABELS:]
     rows = []
@@ -177,7 +180,7 @@ def histogram_table(histogram: Histogram, report: PartitionReport) -> str:
 
 
 def _largest(histogram: Histogram, split: str) -> str:
-    """The three most frequent labels with their shares."""
+    """Return the three most frequent labels with their shares."""
     counts = histogram.counts[split]
     top = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:3]
     return ", ".join(f"{label} {100 * count / sum(counts.values()):.0f}%" for label, count in top)

@@ -1,1 +1,1 @@
-"""From a builder's examples to a folder in the Hub's layout: images, checks, shards, manifest, card."""
+"""Write the examples of a builder to a folder in the Hub's layout: images, checks, shards, manifest, card."""

@@ -1,4 +1,4 @@
-"""A federated dataset from a download, in one call."""
+"""Build a federated dataset from a download, in one call."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -14,12 +14,12 @@ from ..builders.base import Builder, Example
 from ..templates import check_wording
 from ..work import Work
 from .card import card
-from .checks import FIXED_COLUMNS, check_examples, check_partition, choose
+from .checks import FIXED_COLUMNS, check_examples, check_partition, select_configs
 from .layout import lay_out
 from .manifest import as_json, build_plan, make_manifest
 from .options import WriteOptions
 from .shards import write_rows_file, write_shards
-from .staging import StagedImage, padded, stage_images
+from .staging import StagedImage, move_boxes, stage_images
 from .workspace import Workspace
 
 
@@ -27,10 +27,10 @@ logger = logging.getLogger(__name__)
 
 
 def build_dataset(builder: Builder, raw: str | Path, out: str | Path, options: WriteOptions | None = None) -> Path:
-    """Makes a folder in the Hub's layout: Parquet shards, `manifest.json` and a card.
+    """Write a folder in the Hub's layout: Parquet shards, `manifest.json` and a card.
 
-    Work goes on in a hidden folder beside `out`, which is moved into place when all of it is there. A build that was
-    stopped goes on when the same call is made again. The same call on the same files writes the same bytes.
+    The build works in a hidden folder next to `out`, which is renamed to `out` at the end. An interrupted build
+    continues when the same call is made again. The same call with the same files writes the same bytes.
 
     Args:
         builder ([`Builder`]):
@@ -38,16 +38,16 @@ def build_dataset(builder: Builder, raw: str | Path, out: str | Path, options: W
         raw (`str` or `Path`):
             The official download, in the builder's `layout`.
         out (`str` or `Path`):
-            The folder to make. If it holds the same build, nothing is done.
+            The folder to write. If it already has the same build, nothing is done.
         options ([`WriteOptions`], *optional*):
-            Images, configurations, processes.
+            Options for images, configurations and worker processes.
 
     Returns:
         `Path`: the folder.
 
     Raises:
-        `ValueError`: if the download is not as it should be, the rows or partitions are not, or `out` holds something
-            else. Nothing is in `out` then.
+        `ValueError`: if the download, the rows or the partitions are invalid, or if `out` has other contents. Nothing
+            is written to `out` in this case.
 
     Example:
 
@@ -77,19 +77,19 @@ def _build(builder: Builder, raw: Path, options: WriteOptions, space: Workspace)
     if space.existing is not None:
         return
     check_examples(examples)
-    partitions = choose(builder.partitions(examples), options.configs)
+    partitions = select_configs(builder.partitions(examples), options.configs)
     for partition in partitions:
         check_partition(partition, len(examples))
     staging = Work(space.folder, options.processes)
     staged, missing = stage_images(examples, space.staged, options, staging)
     if missing:
         logger.warning(
-            f"{len(missing)} of {len(staged)} images are missing, such as {missing[0]}. Grey pictures stand in for "
-            "them: no score on their rows means anything."
+            f"{len(missing)} of {len(staged)} images are missing, such as {missing[0]}. They are replaced by grey "
+            "pictures, so scores on their rows are meaningless."
         )
     images = [staged[example.image.key] for example in examples]
     layout = lay_out(partitions, [image.content for image in images], [image.num_bytes for image in images])
-    # Before anything large is written: this is where leaks are found
+    # This finds leaks, so it comes before anything large is written
     manifest = make_manifest(builder, options, work, examples, images, len(missing), partitions, layout)
     schema = _schema(examples)
     rows_file = space.folder / "rows.arrow"
@@ -100,7 +100,7 @@ def _build(builder: Builder, raw: Path, options: WriteOptions, space: Workspace)
 
 
 def _is_unchanged(raw: Path, sources: Mapping[str, str]) -> bool:
-    """Whether the files of a whole build are as they were, where they can be found by their names."""
+    """Return whether the source files of a complete build exist under their names and are unchanged."""
     work = Work(raw=raw)
     try:
         for name in sources:
@@ -120,7 +120,7 @@ def _read(builder: Builder, raw: Path, options: WriteOptions, space: Workspace) 
 
 
 def _schema(examples: Sequence[Example]) -> pa.Schema:
-    """Columns in their order, with the features that `load_dataset` gives them."""
+    """Return all columns in order, with the features that `load_dataset` will give them."""
     own = {name: Value("string") for name in examples[0].columns}
     types = {**FEATURES, "client_id": Value("string"), "image_digest": Value("string")}
     return Features({**{name: types[name] for name in FIXED_COLUMNS}, **own}).arrow_schema
@@ -129,7 +129,7 @@ def _schema(examples: Sequence[Example]) -> pa.Schema:
 def _row(example: Example, image: StagedImage) -> dict[str, Any]:
     return {
         "id": example.id,
-        **padded(example, image),
+        **move_boxes(example, image),
         "task": example.task,
         "image_digest": image.digest,
         **example.columns,

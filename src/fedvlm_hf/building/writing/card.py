@@ -1,4 +1,4 @@
-"""A dataset's card: front matter that `load_dataset` reads, and what a user must know before using the rows."""
+"""The card of a dataset, with the metadata that `load_dataset` reads, and the summary that a build prints."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -21,32 +21,32 @@ _CATEGORIES = {
     "grounding": "zero-shot-object-detection",
     "detection": "object-detection",
 }
-"""The Hub's name for each task."""
+"""The Hub's task category for each task."""
 
 _COLUMNS = (
-    ("id", "unique in the dataset, stable under re-runs"),
+    ("id", "unique in the dataset, the same in every build"),
     ("images", "list of one image"),
-    ("prompt, completion", "chat messages: what is asked, what is learned"),
+    ("prompt, completion", "chat messages: the question and the answer to learn"),
     ("task", "one of " + ", ".join(TASKS)),
-    ("references", "accepted answers; boxes are `[x1, y1, x2, y2]`, 0-1 of the stored image"),
-    ("client_id", "of held-out rows, the client whose distribution the row is of; a client's own rows: null"),
-    ("image_digest", "names the image by its pixels"),
+    ("references", "accepted answers; boxes are `[x1, y1, x2, y2]` as fractions of the stored image"),
+    ("client_id", "for held-out rows, the client whose distribution the row belongs to; null for rows of a client"),
+    ("image_digest", "digest of the image's pixels"),
 )
 
 
 def card(builder: Builder, manifest: Mapping[str, Any] | None = None, partition_only: bool = False) -> str:
-    """The card's text.
+    """Return the text of the card.
 
     Args:
         builder ([`Builder`]):
-            Describes the dataset.
+            The builder, which describes the dataset.
         manifest (`Mapping[str, Any]`, *optional*):
-            Of a build: configurations and counts. Without it the card says what a build of the whole download has.
+            Configurations and counts of a build. Without it the card describes a build of the complete download.
         partition_only (`bool`, *optional*, defaults to `False`):
-            The card of what may be passed on where a source is restricted: ids and their places.
+            Write the card for a restricted dataset, of which only ids and partitions may be redistributed.
 
     Returns:
-        `str`: `README.md`.
+        `str`: the content of `README.md`.
     """
     sections = [f"# {builder.title}\n\n{builder.summary}"]
     if manifest is not None:
@@ -57,7 +57,7 @@ def card(builder: Builder, manifest: Mapping[str, Any] | None = None, partition_
     sections += [
         _section("Choices", _bullets(builder.rules)),
         _section("Limits", _bullets(builder.limits)) if builder.limits else "",
-        _section("Columns", _columns(manifest)) if not partition_only else "",
+        _section("Columns", _column_table(manifest)) if not partition_only else "",
         _sources(builder),
         _section("Citation", "\n\n".join(s.citation for s in builder.used_sources)) if builder.used_sources else "",
     ]
@@ -80,7 +80,7 @@ def _front_matter(builder: Builder, manifest: Mapping[str, Any] | None, partitio
 
 
 def _configs(manifest: Mapping[str, Any], partition_only: bool) -> list[dict[str, Any]]:
-    """The `configs:` that `load_dataset` reads; the first is the default."""
+    """Return the `configs:` that `load_dataset` reads; the first one is the default."""
     configs = []
     for name, config in manifest["configs"].items():
         files = {"partition": f"partition/{name}.parquet"} if partition_only else config["data_files"]
@@ -97,20 +97,21 @@ def _warnings(builder: Builder, manifest: Mapping[str, Any], partition_only: boo
     if manifest["missing_images"]:
         found.append(
             f"> **{manifest['missing_images']:,} of {manifest['images']['num_images']:,} images were missing in the "
-            "download. Grey pictures stand in for them: nothing can be learned from them, and no score on them means "
-            "anything.**"
+            "download and are replaced by grey pictures: nothing can be learned from them, and scores on them are "
+            "meaningless.**"
         )
     if partition_only:
         names = " and ".join(manifest["restricted_sources"])
         found.append(
-            f"> **Rows and images are not here: {names} may not be passed on.** What is here is the partition: each "
-            f"row's id, split and client. Get the sources, then `fedvlm build {_command_name(manifest)} --raw PATH "
-            "--out DIR` makes the rows; `manifest.json` has the hash that the partition must have."
+            f"> **This repository has no rows and no images, because {names} may not be redistributed.** It has the "
+            "partition: the id, split and client of each row. Get the sources and run "
+            f"`fedvlm build {_command_name(manifest)} --raw PATH --out DIR` to make the rows; `manifest.json` has the "
+            "expected hash of the partition."
         )
     for name, config in manifest["configs"].items():
         if config["leaked_images"]:
             found.append(
-                f"> **`{name}` has {config['leaked_images']:,} images both held out and in training.** "
+                f"> **`{name}` has {config['leaked_images']:,} images that are both held out and in training.** "
                 f"{config['known_leak']}"
             )
     return found
@@ -129,7 +130,7 @@ def _configurations(manifest: Mapping[str, Any]) -> str:
         rows = [
             (split, names.get(split, ""), count, config["images"][split]) for split, count in config["counts"].items()
         ]
-        table = _table(("split", "what", "rows", "images"), rows)
+        table = _table(("split", "name", "rows", "images"), rows)
         parts.append(f"### {name}\n\n{config['rule']}\n\n{table}\n\nPartition hash: `{config['partition']}`")
     return _section("Configurations", "\n\n".join(parts))
 
@@ -139,7 +140,7 @@ def _planned_configurations(builder: Builder) -> str:
 
 
 def _planned_counts(builder: Builder) -> str:
-    text = "The build counts what it reads, leaves out and keeps, and writes it here; the download was not at hand."
+    text = "A build lists here how many rows it reads, excludes and keeps. We did not have the download."
     rows = builder.paper_counts.items()
     return _section("Counts", f"{text}\n\n{_table(('task', 'rows in Table 2 of FedVLMBench'), rows)}")
 
@@ -147,31 +148,31 @@ def _planned_counts(builder: Builder) -> str:
 def _counts(builder: Builder, manifest: Mapping[str, Any]) -> str:
     rows = [(line["step"], line["what"], line["count"], line["why"]) for line in manifest["tally"]]
     rows.append(("kept", "rows", manifest["num_rows"], ""))
-    text = _table(("step", "what", "count", "why"), rows)
+    text = _table(("step", "item", "count", "reason"), rows)
     if builder.paper_counts:
         tasks = {**dict.fromkeys(manifest["tasks"]), **dict.fromkeys(builder.paper_counts)}
         beside = [
             (task, f"{manifest['tasks'].get(task, 0):,}", _number(builder.paper_counts.get(task))) for task in tasks
         ]
-        text += "\n\nBeside FedVLMBench's Table 2; no rule is bent to match it.\n\n"
-        text += _table(("task", "rows here", "the paper's"), beside)
+        text += "\n\nCompared with Table 2 of FedVLMBench. No rule was tuned to match it.\n\n"
+        text += _table(("task", "rows here", "rows in the paper"), beside)
     return _section("Counts", text)
 
 
-def _columns(manifest: Mapping[str, Any] | None) -> str:
+def _column_table(manifest: Mapping[str, Any] | None) -> str:
     rows = [(f"`{name}`", what) for name, what in _COLUMNS]
     own = [] if manifest is None else manifest["columns"]
-    return _table(("column", "what"), [*rows, *((f"`{name}`", "the dataset's own") for name in own)])
+    return _table(("column", "content"), [*rows, *((f"`{name}`", "additional column") for name in own)])
 
 
 def _sources(builder: Builder) -> str:
-    closed = " Rows and images may not be passed on."
+    closed = " Rows and images may not be redistributed."
     rows = [
         (f"[{source.name}]({source.url})", source.licence, source.terms + closed * source.is_restricted)
         for source in builder.used_sources
     ]
     table = _table(("source", "licence", "access"), rows)
-    expected = f"The download is expected as:\n\n```\n{builder.layout.strip()}\n```"
+    expected = f"Expected layout of the download:\n\n```\n{builder.layout.strip()}\n```"
     return _section("Sources", f"{table}\n\n{expected}" if rows else expected)
 
 
@@ -199,18 +200,20 @@ _SIGNS = {"read": "+", "excluded": "-", "note": " "}
 
 
 def summary(builder: Builder, manifest: Mapping[str, Any], folder: Path) -> str:
-    """Counts by rule beside the paper's, rows of each client, and how to load them.
+    """Return the text that is printed after a build.
+
+    It has the row counts by rule next to the paper's, the rows of each client, and how to load them.
 
     Args:
         builder ([`Builder`]):
-            What made the dataset.
+            The builder of the dataset.
         manifest (`Mapping[str, Any]`):
-            Its `manifest.json`.
+            The content of `manifest.json`.
         folder (`Path`):
-            Where it is.
+            The folder of the dataset.
 
     Returns:
-        `str`: lines for the screen.
+        `str`: several lines.
     """
     lines = [builder.title, ""]
     for line in manifest["tally"]:
@@ -222,10 +225,10 @@ def summary(builder: Builder, manifest: Mapping[str, Any], folder: Path) -> str:
         beside = "" if paper is None else f", Table 2 of FedVLMBench has {paper:,}"
         lines.append(f"  {manifest['tasks'].get(task, 0):>9,}  of task {task}{beside}")
     if manifest["missing_images"]:
-        lines += ["", f"{manifest['missing_images']:,} IMAGES ARE MISSING: grey pictures stand in for them."]
+        lines += ["", f"{manifest['missing_images']:,} IMAGES ARE MISSING: they are replaced by grey pictures."]
     lines += ["", *_configuration_lines(manifest)]
     first = next(iter(manifest["configs"]))
-    return "\n".join([*lines, "", f"It is in {folder}", f'    load_dataset("{folder}", "{first}")'])
+    return "\n".join([*lines, "", f"The dataset is in {folder}", f'    load_dataset("{folder}", "{first}")'])
 
 
 def _configuration_lines(manifest: Mapping[str, Any]) -> list[str]:
@@ -235,7 +238,9 @@ def _configuration_lines(manifest: Mapping[str, Any]) -> list[str]:
         clients = [count for split, count in counts.items() if is_client(split)]
         held_out = [f"{split} {count:,}" for split, count in counts.items() if not is_client(split)]
         lines.append(f"{name}: {len(clients)} clients, " + ", ".join(held_out or ["nothing held out"]))
-        lines.append("    rows a client: " + " ".join(map(str, clients)))
+        lines.append("    rows per client: " + " ".join(map(str, clients)))
         if config["leaked_images"]:
-            lines.append(f"    {config['leaked_images']:,} held-out images are in training: {config['known_leak']}")
+            lines.append(
+                f"    {config['leaked_images']:,} held-out images are also in training: {config['known_leak']}"
+            )
     return lines

@@ -1,4 +1,4 @@
-"""What must hold of a builder's rows and partitions before anything is written."""
+"""Checks of a builder's rows and partitions before anything is written."""
 
 import re
 from collections.abc import Sequence
@@ -12,22 +12,22 @@ from .layout import client_splits
 
 
 FIXED_COLUMNS = ("id", "images", "prompt", "completion", "task", "references", "client_id", "image_digest")
-"""Columns of every dataset; a builder's own come after them."""
+"""Columns of every dataset. The builder's additional columns come after them."""
 
 _SPLITS = ("train", *HELD_OUT)
 _SPLIT = re.compile(rf"{CLIENT_PREFIX}\w+")
-# Configurations become folders and parts of addresses
+# Configurations become names of folders and parts of URLs
 _CONFIG = re.compile(r"\w[\w.-]*")
 _SHOWN = 5
 
 
 class Leak(NamedTuple):
-    """An image on both sides.
+    """An image that is both held out and in another split.
 
     Attributes:
-        digest (`str`): Of its pixels.
-        held_out_id (`str`): A held-out row that shows it.
-        other_id (`str`): A row of another side that shows it.
+        digest (`str`): Digest of its pixels.
+        held_out_id (`str`): Id of a held-out row with this image.
+        other_id (`str`): Id of a row with this image in another split.
     """
 
     digest: str
@@ -36,44 +36,46 @@ class Leak(NamedTuple):
 
 
 def check_examples(examples: Sequence[Example]) -> None:
-    """Checks all rows, without their images.
+    """Check all rows, without their images.
 
     Raises:
-        `ValueError`: naming the row, if there is none, an id comes twice, a value is not as `data.spec` says or empty,
-            or a row has other columns than the first.
+        `ValueError`: if there is no row; or naming the row, if an id is not unique, a value is empty or violates
+            `data.spec`, or the columns differ from those of the first row.
     """
     if not examples:
-        raise ValueError("No row is left to write. The counts above say where they went.")
+        raise ValueError("No row is left to write. The counts above say which rules excluded the rows.")
     ids: set[str] = set()
     columns = list(examples[0].columns)
     reserved = sorted({*columns} & {*FIXED_COLUMNS})
     if reserved:
-        raise ValueError(f"A dataset's own columns cannot be named {reserved}: every dataset has those.")
+        raise ValueError(f"Additional columns cannot be named {reserved}: every dataset has columns of these names.")
     for example in examples:
-        problem = f"the id {example.id!r} comes twice." if example.id in ids else _problem(example, columns)
+        problem = f"the id {example.id!r} is not unique." if example.id in ids else _problem(example, columns)
         if problem:
             raise ValueError(f"Row {example.id!r}: {problem}")
         ids.add(example.id)
 
 
 def check_partition(partition: Partition, num_rows: int) -> None:
-    """Checks that a partition gives every row one place.
+    """Check that a partition assigns every row to one split.
 
     Raises:
-        `ValueError`: naming the configuration, if it is not so, a name is not a configuration's or a split's, there is
-            no client, or a client has no row.
+        `ValueError`: naming the configuration, if some row has no split, the name of a configuration or split is
+            invalid, there is no client, or a client has no row.
     """
     where = f"Configuration {partition.name!r}"
     if not _CONFIG.fullmatch(partition.name):
-        raise ValueError(f"{where} cannot be named so: use letters, digits, `_`, `-` and `.`.")
+        raise ValueError(f"{where} is not a valid name: use letters, digits, `_`, `-` and `.`.")
     if not len(partition.splits) == len(partition.client_ids) == num_rows:
         raise ValueError(
-            f"{where} places {len(partition.splits)} rows and gives {len(partition.client_ids)} client ids; there are "
-            f"{num_rows} rows."
+            f"{where} has {len(partition.splits)} splits and {len(partition.client_ids)} client ids, but there are "
+            f"{num_rows} rows. Each row needs one of each."
         )
     wrong = sorted({split for split in partition.splits if split not in HELD_OUT and not _SPLIT.fullmatch(split)})
     if wrong:
-        raise ValueError(f"{where} has the splits {wrong}; splits are {CLIENT_PREFIX}*, {' and '.join(HELD_OUT)}.")
+        raise ValueError(
+            f"{where} has the splits {wrong}; valid splits are {CLIENT_PREFIX}*, {' and '.join(HELD_OUT)}."
+        )
     clients = client_splits(partition)
     if not clients:
         raise ValueError(f"{where} has no client: every row is held out.")
@@ -83,16 +85,16 @@ def check_partition(partition: Partition, num_rows: int) -> None:
     for split, client_id in zip(partition.splits, partition.client_ids, strict=True):
         if client_id is not None and (is_client(split) or client_id not in clients):
             raise ValueError(
-                f"{where}: a row of {split} has `client_id` {client_id!r}. Held-out rows name one of the clients, "
-                "clients' own rows nothing."
+                f"{where}: a row of {split} has `client_id` {client_id!r}. It must be one of the clients or None for "
+                "a held-out row, and None for a row of a client."
             )
 
 
-def choose(partitions: Sequence[Partition], configs: str | None) -> list[Partition]:
-    """The configurations that were asked for, in the order of the request.
+def select_configs(partitions: Sequence[Partition], configs: str | None) -> list[Partition]:
+    """Return the requested configurations, in the order of the request.
 
     Raises:
-        `ValueError`: if one is unknown or comes twice.
+        `ValueError`: if one of them is unknown or requested twice.
     """
     known = {partition.name: partition for partition in partitions}
     if len(known) < len(partitions):
@@ -107,7 +109,7 @@ def choose(partitions: Sequence[Partition], configs: str | None) -> list[Partiti
 
 
 def find_leaks(partition: Partition, examples: Sequence[Example], digests: Sequence[str]) -> list[Leak]:
-    """Images that are held out and a client's as well, or in both held-out splits; one of each, in row order.
+    """Find images that are both held out and in a client, or in both held-out splits: one leak per image.
 
     Args:
         partition ([`Partition`]):
@@ -117,8 +119,11 @@ def find_leaks(partition: Partition, examples: Sequence[Example], digests: Seque
         digests (`Sequence[str]`):
             Digest of the pixels of each row's image.
 
+    Returns:
+        `list[Leak]`: in row order.
+
     Raises:
-        `ValueError`: naming images and rows, if there are some and the partition does not say why.
+        `ValueError`: naming images and rows, if there are leaks and the partition does not explain them.
     """
     sides: dict[str, dict[str, str]] = {}
     for example, split, digest in zip(examples, partition.splits, digests, strict=True):
@@ -138,9 +143,9 @@ def find_leaks(partition: Partition, examples: Sequence[Example], digests: Seque
         )
         more = f"; and {len(leaks) - _SHOWN} more" if len(leaks) > _SHOWN else ""
         raise ValueError(
-            f"Configuration {partition.name!r}: {len(leaks)} images of `test` or `validation` are in training, or in "
-            f"both, with equal pixels: {shown}{more}. Scores would measure memory: the builder must drop rows, or say "
-            "in `known_leak` why it is so."
+            f"Configuration {partition.name!r}: {len(leaks)} images of `test` or `validation` are also in training, "
+            f"or in both splits, with equal pixels: {shown}{more}. Scores would measure memorization: the builder "
+            "must drop such rows, or explain them in `known_leak`."
         )
     return leaks
 
@@ -149,9 +154,9 @@ def _problem(example: Example, columns: list[str]) -> str | None:
     if not example.id:
         return "the id is empty."
     if example.split not in _SPLITS:
-        return f"the split is {example.split!r}, none of {list(_SPLITS)}."
+        return f"the split is {example.split!r}, not one of {list(_SPLITS)}."
     if list(example.columns) != columns:
-        return f"its columns are {list(example.columns)}, the first row's {columns}."
+        return f"its columns are {list(example.columns)}, those of the first row {columns}."
     wrong = [name for name, value in example.columns.items() if value is not None and not isinstance(value, str)]
     if wrong:
         return f"column `{wrong[0]}` is {example.columns[wrong[0]]!r}, neither a string nor None."
@@ -169,7 +174,7 @@ def _problem(example: Example, columns: list[str]) -> str | None:
 
 
 def _expected(clients: list[str]) -> list[str]:
-    """`client_00` to the last number, where clients are numbered."""
+    """Return all names from `client_00` to the highest number, if clients are numbered."""
     numbers = [client.removeprefix(CLIENT_PREFIX) for client in clients]
     if not all(number.isascii() and number.isdigit() for number in numbers):
         return []

@@ -1,4 +1,4 @@
-"""Which rows go into which file. Pure functions of the partitions and the images' sizes."""
+"""Assign rows to files. Pure functions of the partitions and the sizes of the images."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ from ..builders.base import Partition
 
 
 MAX_CELLS = 32
-"""Up to so many combinations of clients, configurations share their clients' files."""
+"""Configurations share the files of their clients if there are at most this many combinations of clients."""
 
-# A row group is what a reader decodes at once, a shard what it downloads at once. Of images that come again in a row
-# group one copy is on disk, so it is bounded twice: what is stored, and what is in memory.
+# Readers decode one row group at a time and download one shard at a time. A repeated image is stored once per row
+# group, so row groups have two limits: bytes on disk and bytes in memory.
 GROUP_ROWS = 1000
 GROUP_STORED_BYTES = 16 * 2**20
 GROUP_DECODED_BYTES = 64 * 2**20
@@ -21,14 +21,14 @@ SHARD_BYTES = 256 * 2**20
 
 @dataclass(frozen=True)
 class Shard:
-    """One file.
+    """One file of a dataset.
 
     Attributes:
-        path (`str`): In the dataset's folder.
+        path (`str`): Path relative to the dataset's folder.
         groups (`tuple[tuple[int, ...], ...]`): Rows of each row group, as indices into all examples.
-        num_bytes (`int`): Of its distinct images.
-        has_repeats (`bool`): An image comes again in a row group.
-        client_ids (`tuple[str | None, ...]`, *optional*): Of each row; `None` where no row has one.
+        num_bytes (`int`): Total size of its distinct images.
+        has_repeats (`bool`): Whether some row group has the same image more than once.
+        client_ids (`tuple[str | None, ...]`, *optional*): The client id of each row; `None` if no row has one.
     """
 
     path: str
@@ -44,8 +44,8 @@ class Layout:
 
     Attributes:
         shards (`list[Shard]`): The files.
-        data_files (`dict[str, dict[str, str]]`): Configuration to split to the pattern of its files.
-        shares_clients (`bool`): Clients' rows are stored once for all configurations.
+        data_files (`dict[str, dict[str, str]]`): For each configuration and split the pattern of its files.
+        shares_clients (`bool`): Whether rows of clients are stored once for all configurations.
     """
 
     shards: list[Shard]
@@ -54,20 +54,21 @@ class Layout:
 
 
 def lay_out(partitions: Sequence[Partition], images: Sequence[str], num_bytes: Sequence[int]) -> Layout:
-    """Chooses the files.
+    """Choose the files of a dataset.
 
-    Where all configurations hold out the same rows and there are at most `MAX_CELLS` combinations of a row's clients,
-    a combination is a file, `data/clients/client_00.client_02-00000.parquet`, and a client of a configuration is the
-    pattern `data/clients/*.client_02-*.parquet`. As split names have no dots, the number of dots keeps patterns apart.
-    Otherwise every configuration has files of its own, in which splits keep the order of the rows.
+    If all configurations hold out the same rows and there are at most `MAX_CELLS` combinations of a row's clients,
+    each combination is one file, such as `data/clients/client_00.client_02-00000.parquet`, and each client of a
+    configuration is a pattern, such as `data/clients/*.client_02-*.parquet`. Split names have no dots, so patterns
+    with different numbers of dots match different files. Otherwise each configuration has its own files, in which
+    splits keep the order of the rows.
 
     Args:
         partitions (`Sequence[Partition]`):
             The configurations.
         images (`Sequence[str]`):
-            Of each row, what names its image.
+            A name for the image of each row.
         num_bytes (`Sequence[int]`):
-            Of each row, the size of its encoded image.
+            The size of each row's encoded image.
 
     Returns:
         [`Layout`]: the files and the patterns.
@@ -94,17 +95,17 @@ def lay_out(partitions: Sequence[Partition], images: Sequence[str], num_bytes: S
 
 
 def planned_configs(num_clients: Mapping[str, int]) -> dict[str, dict[str, dict[str, str]]]:
-    """The patterns of a build that has not been made, as its manifest will have them.
+    """Return the patterns that the manifest of a future build will have.
 
     Args:
         num_clients (`Mapping[str, int]`):
-            Configuration to number of clients. Each has `validation` and `test`, the same rows in all.
+            Number of clients of each configuration. All configurations have the same `validation` and `test` rows.
 
     Returns:
-        `dict`: configuration to `{"data_files": {split: pattern}}`.
+        `dict`: `{"data_files": {split: pattern}}` for each configuration.
     """
     sizes = num_clients.values()
-    # Each client once, and every combination, or enough of them for configurations to have files of their own
+    # Each client once, and all combinations, or enough of them that each configuration gets its own files
     combinations = islice(product(*map(range, sizes)), MAX_CELLS + 1)
     cells = list(dict.fromkeys([*zip_longest(*map(range, sizes), fillvalue=0), *combinations]))
     partitions = []
@@ -117,7 +118,7 @@ def planned_configs(num_clients: Mapping[str, int]) -> dict[str, dict[str, dict[
 
 
 def _cells(partitions: Sequence[Partition]) -> dict[tuple[str, ...], list[int]]:
-    """Clients in each configuration to the rows that have them, sorted."""
+    """Return the rows for each combination of clients in the configurations, sorted."""
     cells: dict[tuple[str, ...], list[int]] = {}
     for row, splits in enumerate(zip(*(partition.splits for partition in partitions), strict=True)):
         if all(map(is_client, splits)):
@@ -157,7 +158,7 @@ def _client_ids(groups: Sequence[Sequence[int]], partition: Partition | None) ->
 def _groups(
     rows: Sequence[int], images: Sequence[str], num_bytes: Sequence[int]
 ) -> Iterator[tuple[tuple[int, ...], int]]:
-    """Row groups and the bytes of their distinct images. One row may be larger than a group should be."""
+    """Yield row groups and the bytes of their distinct images. A single row may exceed the limits."""
     group: list[int] = []
     seen: set[str] = set()
     stored = decoded = 0
@@ -175,10 +176,10 @@ def _groups(
 
 
 def client_splits(partition: Partition) -> list[str]:
-    """The clients of a partition, sorted."""
+    """Return the clients of a partition, sorted."""
     return sorted({split for split in partition.splits if is_client(split)})
 
 
 def splits_of(partition: Partition) -> list[str]:
-    """Its clients, then `validation` and `test` where they have rows."""
+    """Return the clients of a partition, then `validation` and `test` if they have rows."""
     return [*client_splits(partition), *(split for split in HELD_OUT if split in set(partition.splits))]

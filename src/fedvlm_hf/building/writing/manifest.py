@@ -1,4 +1,4 @@
-"""`manifest.json`: what a dataset was made from and by which rules, what is in it, and who has which row."""
+"""`manifest.json`: the sources and rules of a dataset, its contents, and a hash of each partition."""
 
 import hashlib
 import json
@@ -18,8 +18,8 @@ from .staging import StagedImage
 
 
 def build_plan(builder: Builder, options: WriteOptions) -> dict[str, Any]:
-    """What a build depends on before its download is read: builder, version of its rules, options, our version."""
-    chosen = {**asdict(builder), **options.of_rows()}
+    """Return what a build depends on besides the download: builder, version of its rules, options, package version."""
+    chosen = {**asdict(builder), **options.affecting_rows()}
     plan = {
         "builder": builder_name(builder),
         "version": builder.version,
@@ -30,7 +30,7 @@ def build_plan(builder: Builder, options: WriteOptions) -> dict[str, Any]:
 
 
 def builder_name(builder: Builder) -> str:
-    """The name that it is registered under; of one that is not registered, its class's."""
+    """Return the name under which a builder is registered, or the name of its class if it is not registered."""
     names = (name for name in BUILDERS.names() if BUILDERS.get(name) is type(builder))
     return next(names, type(builder).__name__)
 
@@ -45,29 +45,31 @@ def make_manifest(
     partitions: Sequence[Partition],
     layout: Layout,
 ) -> dict[str, Any]:
-    """The manifest of a build but for its `files`: no dates, no paths of this machine, so equal builds are equal.
+    """Return the manifest of a build without its `files`.
+
+    It has no dates and no paths of this machine, so equal builds have equal manifests.
 
     Args:
         builder ([`Builder`]):
-            What made the rows.
+            The builder of the dataset.
         options ([`WriteOptions`]):
-            How they are written.
+            How the rows are written.
         work ([`Work`]):
-            Its `sources` and `tally` are written down.
+            Its `sources` and `counts` become part of the manifest.
         examples (`Sequence[Example]`), images (`Sequence[StagedImage]`):
-            The rows, and the image of each.
+            The rows, and the image of each row.
         num_missing (`int`):
-            Images that something stands in for.
+            Number of images that were missing and replaced.
         partitions (`Sequence[Partition]`):
             The configurations.
         layout ([`Layout`]):
-            Their files.
+            The files of the configurations.
 
     Returns:
-        `dict[str, Any]`: of JSON's types.
+        `dict[str, Any]`: the manifest, made of JSON types.
 
     Raises:
-        `ValueError`: if a held-out image is a client's too, see `find_leaks`.
+        `ValueError`: if a client has a held-out image, see `find_leaks`.
     """
     distinct = {image.digest: image for image in images}
     return {
@@ -75,7 +77,7 @@ def make_manifest(
         "seed": builder.seed,
         "sources": dict(sorted(work.sources.items())),
         "restricted_sources": [source.name for source in builder.used_sources if source.is_restricted],
-        "tally": work.tally.lines,
+        "tally": work.counts.lines,
         "num_rows": len(examples),
         "tasks": dict(sorted(Counter(example.task for example in examples).items())),
         "columns": list(examples[0].columns),
@@ -96,26 +98,26 @@ def make_manifest(
 
 
 def _without_path(value: Any) -> Any:
-    """An option as others may see it: of an absolute path the last part."""
+    """Reduce an absolute path to its last part, since manifests are public."""
     return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def partition_hash(rows: Iterable[tuple[str, str, str | None]]) -> str:
-    """SHA-256 of a partition, whatever the order of its rows and the files that they are in.
+    """Return a SHA-256 of a partition that does not depend on the order of its rows or on their files.
 
     Args:
         rows (`Iterable[tuple[str, str, str | None]]`):
-            `(id, split, client_id)`; `client_id` is `None` for clients' own rows.
+            `(id, split, client_id)`; `client_id` is `None` for rows of clients.
 
     Returns:
-        `str`: of the sorted lines `id<tab>split<tab>client_id`, joined by line feeds.
+        `str`: the hash of the sorted lines `id<tab>split<tab>client_id`, joined by line feeds.
     """
     lines = sorted(f"{id}\t{split}\t{client_id or ''}" for id, split, client_id in rows)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def as_json(manifest: Mapping[str, Any]) -> str:
-    """The text of `manifest.json`."""
+    """Return the text of `manifest.json`."""
     return json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""What may be chosen about a build, whatever the dataset."""
+"""The options that the builds of all datasets have."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,15 +13,16 @@ class WriteOptions:
 
     Args:
         max_side (`int`, *optional*):
-            Images with a longer side are reduced to it. By default every image keeps its bytes.
+            Larger images are reduced to this many pixels on the long side. By default the bytes of every image are
+            kept.
         pad_to_square (`bool`, *optional*, defaults to `False`):
-            Center images on a black square, for processors that crop. Boxes are moved with them.
+            Center images on a black square, for processors that crop. Boxes are moved accordingly.
         allow_missing_images (`bool`, *optional*, defaults to `False`):
-            Put a grey picture in the place of an image that is not there, and say so in the card.
+            Replace missing images by a grey picture, and say so in the card.
         configs (`str`, *optional*):
-            Only these configurations, separated by commas; the first is the default one. All by default.
+            The configurations to write, separated by commas; the first one is the default. All by default.
         num_workers (`int`, *optional*):
-            Processes; by default one a core.
+            Number of worker processes; one per CPU core by default.
 
     Raises:
         `ValueError`: if a number is below 1.
@@ -29,20 +30,22 @@ class WriteOptions:
 
     max_side: int | None = field(
         default=None,
-        metadata={"help": "Reduce images to this many pixels on the long side. By default images keep their bytes."},
+        metadata={"help": "Reduce images to this many pixels on the long side. By default their bytes are kept."},
     )
     pad_to_square: bool = field(
         default=False,
-        metadata={"help": "Center images on a black square, for processors that crop. Boxes are moved with them."},
+        metadata={"help": "Center images on a black square, for processors that crop. Boxes are moved accordingly."},
     )
     allow_missing_images: bool = field(
         default=False,
-        metadata={"help": "Put a grey picture in the place of a missing image. The card will say so."},
+        metadata={"help": "Replace missing images by a grey picture. The card will say so."},
     )
     configs: str | None = field(
-        default=None, metadata={"help": "Only these configurations, separated by commas. All by default."}
+        default=None, metadata={"help": "Configurations to write, separated by commas. All by default."}
     )
-    num_workers: int | None = field(default=None, metadata={"help": "Processes; by default one a core."})
+    num_workers: int | None = field(
+        default=None, metadata={"help": "Number of worker processes; one per CPU core by default."}
+    )
 
     def __post_init__(self) -> None:
         for name in ("max_side", "num_workers"):
@@ -52,11 +55,11 @@ class WriteOptions:
 
     @property
     def processes(self) -> int:
-        """Processes to work with."""
+        """Number of worker processes to use."""
         return self.num_workers or default_workers()
 
-    def of_rows(self) -> dict[str, Any]:
-        """The options that rows depend on: all but the number of processes."""
+    def affecting_rows(self) -> dict[str, Any]:
+        """Return the options that change the written rows: all except the number of processes."""
         return {
             "max_side": self.max_side,
             "pad_to_square": self.pad_to_square,

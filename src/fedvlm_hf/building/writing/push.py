@@ -1,4 +1,4 @@
-"""A built dataset on the Hub, or of it what may be there."""
+"""Upload a built dataset to the Hub, without rows if one of its sources may not be redistributed."""
 
 import json
 import shutil
@@ -16,24 +16,24 @@ from .manifest import as_json
 
 
 _PLACE = ("id", "split", "client_id")
-# Of an earlier push: a file that is in no configuration any more would stay for ever
+# Files of an earlier push that are deleted: files that no configuration uses any more would stay forever
 _REPLACED = ["data/*", "partition/*", "report/*"]
 
 
 def files_to_push(folder: str | Path, builder: Builder) -> Path:
-    """The folder to push: the dataset's own, or a new one without rows where a source is restricted.
+    """Return the folder to push: the dataset itself, or a new folder without rows if a source is restricted.
 
-    What leaves in that case: the card, the manifest, and `partition/<configuration>.parquet` with each row's `id`,
-    `split` and `client_id` and the builder's `public_columns`.
+    The new folder has the card, the manifest, and `partition/<configuration>.parquet` with the `id`, `split` and
+    `client_id` of each row and the builder's `public_columns`.
 
     Args:
         folder (`str` or `Path`):
-            What `build_dataset` made.
+            The folder that `build_dataset` made.
         builder ([`Builder`]):
-            What made it.
+            The builder of the dataset.
 
     Returns:
-        `Path`: `folder`, or a hidden folder beside it.
+        `Path`: `folder`, or a hidden folder next to it.
     """
     folder = Path(folder)
     if not any(source.is_restricted for source in builder.used_sources):
@@ -51,27 +51,28 @@ def files_to_push(folder: str | Path, builder: Builder) -> Path:
 
 
 def push_dataset(folder: str | Path, repo_id: str, private: bool = True) -> str:
-    """Uploads a folder in one commit. Needs `HF_TOKEN` or a login, and takes `HF_ENDPOINT`.
+    """Upload a folder in one commit. Needs `HF_TOKEN` or a login, and respects `HF_ENDPOINT`.
 
     Args:
         folder (`str` or `Path`):
-            What [`files_to_push`] returned.
+            The folder that [`files_to_push`] returned.
         repo_id (`str`):
-            Such as `"my-group/fed-slake"`. Made if it is not there; what an earlier push left in it is replaced.
+            The repository, such as `"my-group/fed-slake"`. It is created if necessary; files of an earlier push are
+            replaced.
         private (`bool`, *optional*, defaults to `True`):
-            Of a new repository.
+            Whether a new repository is private.
 
     Returns:
-        `str`: the repository's address.
+        `str`: the URL of the repository.
 
     Raises:
-        `ValueError`: if the folder holds rows of a source that may not be passed on.
+        `ValueError`: if the folder has rows of a source that may not be redistributed.
     """
     folder = Path(folder)
     restricted = _manifest(folder)["restricted_sources"]
     if restricted and (folder / "data").exists():
         raise ValueError(
-            f"{folder} holds rows of {' and '.join(restricted)}, which may not be passed on. Push what "
+            f"{folder} has rows of {' and '.join(restricted)}, which may not be redistributed. Push the folder that "
             "`files_to_push(folder, builder)` returns."
         )
     api = HfApi()
@@ -89,12 +90,14 @@ def push_dataset(folder: str | Path, repo_id: str, private: bool = True) -> str:
 def _manifest(folder: Path) -> dict[str, Any]:
     path = folder / "manifest.json"
     if not path.is_file():
-        raise ValueError(f"{folder} is no built dataset: there is no manifest.json. Give what `fedvlm build` made.")
+        raise ValueError(
+            f"{folder} is not a built dataset: it has no manifest.json. Use a folder that `fedvlm build` made."
+        )
     return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _places(folder: Path, data_files: dict[str, str], columns: Sequence[str]) -> pa.Table:
-    """Each row's place in a configuration, without text or image."""
+    """Return the id, split and client of each row of a configuration, without texts and images."""
     tables = []
     for split, pattern in data_files.items():
         for path in sorted(folder.glob(pattern)):

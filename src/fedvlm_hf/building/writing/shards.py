@@ -1,4 +1,4 @@
-"""Rows to Parquet. A shard is written by one process, a row group at a time, and is there whole or not at all."""
+"""Write rows to Parquet. Each shard is written by one process, one row group at a time, completely or not at all."""
 
 import json
 import os
@@ -20,11 +20,11 @@ IMAGE_BYTES = "images.list.element.bytes"
 
 _PATH, _CONTENT = "_path", "_content"
 _IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-# Values that Arrow looks at before it may close a page. By default 1,024: pages of hundreds of images
+# Number of values after which Arrow may close a page. With the default of 1,024, pages would have hundreds of images
 _PAGE_ROWS = 16
-# A process writes some 400 MB/s and holds some 200 MiB: more than a few only take memory
+# One process writes about 400 MB/s and needs about 200 MiB: more than a few processes only cost memory
 _MAX_WRITERS = 6
-# Where pages end is decided by their content, as `Dataset.push_to_hub` does it: the Hub stores equal pages once
+# The content decides where pages end, as in `Dataset.push_to_hub`, so that the Hub stores equal pages only once
 _CHUNKS = {"min_chunk_size": 256 * 1024, "max_chunk_size": 1024 * 1024, "norm_level": 0}
 
 
@@ -39,17 +39,17 @@ class _Job:
 def write_rows_file(
     path: Path, schema: pa.Schema, rows: Iterable[Mapping[str, Any]], images: Iterable[StagedImage]
 ) -> None:
-    """Writes all rows without their images where every process can map them.
+    """Write all rows without their images to a file that every process can map into memory.
 
     Args:
         path (`Path`):
-            An Arrow file.
+            The Arrow file to write.
         schema (`pa.Schema`):
-            Of the shards.
+            Schema of the shards.
         rows (`Iterable[Mapping[str, Any]]`):
-            The values of each row but `images` and `client_id`.
+            The values of each row except `images` and `client_id`.
         images (`Iterable[StagedImage]`):
-            Of each row.
+            The image of each row.
     """
     kept = [schema.field(name) for name in schema.names if name not in ("images", "client_id")]
     stored = pa.schema([*kept, (_PATH, pa.string()), (_CONTENT, pa.string())])
@@ -64,28 +64,28 @@ def write_rows_file(
 def write_shards(
     shards: Sequence[Shard], folder: Path, rows_file: Path, schema: pa.Schema, work: Work
 ) -> dict[str, dict[str, int]]:
-    """Writes the shards that are not there yet.
+    """Write all shards that do not exist yet.
 
     Args:
         shards (`Sequence[Shard]`):
-            The files.
+            The shards.
         folder (`Path`):
-            Where they go.
+            The folder to write to.
         rows_file (`Path`):
-            What [`write_rows_file`] wrote.
+            The file that [`write_rows_file`] wrote.
         schema (`pa.Schema`):
-            Of the shards, with the metadata that `datasets` reads features from.
+            Schema of the shards, with the metadata from which `datasets` reads the features.
         work ([`Work`]):
-            Processes.
+            Sets the number of worker processes.
 
     Returns:
-        `dict[str, dict[str, int]]`: path to `num_rows` and `num_bytes`.
+        `dict[str, dict[str, int]]`: `num_rows` and `num_bytes` for each path.
 
     Raises:
-        `ValueError`: if an image file is not what it was when it was staged.
+        `ValueError`: if an image file has changed since it was staged.
     """
     jobs = {shard.path: _Job(shard, folder, rows_file, schema) for shard in shards}
-    # No journal: a shard that is there is whole. Processes take longer to start than a small dataset takes to write
+    # No journal is needed: a shard that exists is complete. Small datasets are written before processes would start
     num_workers = min(work.num_workers, _MAX_WRITERS)
     if sum(shard.num_bytes for shard in shards) <= GROUP_DECODED_BYTES:
         num_workers = 1
@@ -109,10 +109,10 @@ def _write(path: Path, job: _Job, rows: pa.Table) -> None:
     with pq.ParquetWriter(
         path,
         job.schema,
-        # One copy of an image that comes again in a row group; where none does, images are plain and stay apart
+        # Store repeated images of a row group once. Without repeats images stay outside of dictionaries
         use_dictionary=leaves if job.shard.has_repeats else texts,
         dictionary_pagesize_limit=2**30,
-        # Encoded images do not compress, and stay the same bytes wherever they stand, which the Hub then stores once
+        # Encoded images do not compress further. Uncompressed, their bytes are equal in all files: the Hub stores one
         compression={**dict.fromkeys(texts, "snappy"), IMAGE_BYTES: "none"},
         write_statistics=texts,
         use_content_defined_chunking=_CHUNKS,
@@ -149,14 +149,14 @@ def _read(path: Path, content: str) -> bytes:
     encoded = path.read_bytes() if path.exists() else None
     if encoded is None or content_hash(encoded) != content:
         raise ValueError(
-            f"{path} is not what it was when this build first read it. Remove the hidden folder beside `out` "
-            "(.NAME.build) and build again."
+            f"{path} has changed since this build first read it. Remove the hidden folder next to `out` (.NAME.build) "
+            "and build again."
         )
     return encoded
 
 
 def _leaves(field: pa.Field, prefix: str = "") -> list[str]:
-    """Paths of a field's values as Parquet names them."""
+    """Return the paths of a field's values in Parquet's notation."""
     path = f"{prefix}{field.name}"
     if pa.types.is_list(field.type):
         return _leaves(field.type.value_field.with_name("element"), f"{path}.list.")

@@ -1,4 +1,4 @@
-"""Each image of a download looked at once: there, whole, reduced or padded where asked, named by its pixels."""
+"""Read each image of a download once: check it, resize or pad it if requested, and compute its digest."""
 
 import hashlib
 import io
@@ -23,12 +23,12 @@ class StagedImage:
     """An image as it will be stored.
 
     Attributes:
-        path (`Path`): A file with its bytes: the download's own where they are untouched.
+        path (`Path`): A file with its bytes: the file of the download if the image is unchanged.
         content (`str`): Hash of these bytes.
-        num_bytes (`int`): How many they are.
-        digest (`str`): Of the pixels, see `building.images.image_digest`.
-        width, height (`int`): In pixels.
-        frame (`tuple[int, int]`): Width and height of the picture without the padding around it.
+        num_bytes (`int`): Number of these bytes.
+        digest (`str`): Digest of the pixels, see `building.images.image_digest`.
+        width, height (`int`): Size in pixels.
+        frame (`tuple[int, int]`): Width and height of the picture without padding.
     """
 
     path: Path
@@ -42,12 +42,12 @@ class StagedImage:
 
 @dataclass(frozen=True)
 class MissingImage(StoredImage):
-    """What stands in for a missing image: grey, crossed out, with a pattern of its own for each key."""
+    """The replacement for a missing image: grey, crossed out, with a different pattern for each key."""
 
     key: str
 
     def load(self) -> bytes:
-        """A PNG of 224 x 224 pixels."""
+        """Return a PNG of 224 x 224 pixels."""
         bits = int.from_bytes(hashlib.blake2b(self.key.encode(), digest_size=32).digest(), "big")
         picture = Image.frombytes("L", (16, 16), bytes(120 + 16 * (bits >> place & 1) for place in range(256)))
         picture = picture.resize((224, 224), Image.Resampling.NEAREST)
@@ -71,30 +71,31 @@ class _Job:
 def stage_images(
     examples: Sequence[Example], folder: Path, options: WriteOptions, work: Work
 ) -> tuple[dict[str, StagedImage], list[str]]:
-    """Reads every distinct image and makes it as it will be stored.
+    """Read every distinct image and prepare it for storage.
 
     Args:
         examples (`Sequence[Example]`):
             The rows.
         folder (`Path`):
-            Where images go that are not files already, or not as they are to be stored.
+            Where images are written that are not files, or whose pixels change.
         options ([`WriteOptions`]):
             `max_side`, `pad_to_square` and `allow_missing_images`.
         work ([`Work`]):
-            Processes and journal.
+            Worker processes and journal.
 
     Returns:
-        `tuple[dict[str, StagedImage], list[str]]`: the images by key, and the keys of those that are missing.
+        `tuple[dict[str, StagedImage], list[str]]`: the images by key, and the keys of the missing images.
 
     Raises:
-        `ValueError`: naming path and row, if an image is not there (unless that is allowed) or cannot be read.
+        `ValueError`: naming path and row, if an image cannot be read, or is missing and this is not allowed.
     """
     first: dict[str, Example] = {}
     for example in examples:
         known = first.setdefault(example.image.key, example)
         if known.image != example.image:
             raise ValueError(
-                f"The rows {known.id!r} and {example.id!r} have different images under one key, {example.image.key!r}."
+                f"The rows {known.id!r} and {example.id!r} have different images with the same key, "
+                f"{example.image.key!r}."
             )
     jobs = {key: _job(example, example.image, folder, options) for key, example in first.items()}
     results = work.map("images", _stage, jobs, "reading images")
@@ -102,7 +103,7 @@ def stage_images(
     if missing and not options.allow_missing_images:
         _refuse_missing(first[missing[0]], len(missing), len(jobs))
     stand_ins = {key: _job(first[key], MissingImage(key), folder, options) for key in missing}
-    results.update(work.map("missing_images", _stage, stand_ins, "drawing stand-ins"))
+    results.update(work.map("missing_images", _stage, stand_ins, "replacing missing images"))
     return {key: _staged(first[key].image, folder, result) for key, result in results.items()}, missing
 
 
@@ -113,7 +114,7 @@ def _job(example: Example, image: StoredImage, folder: Path, options: WriteOptio
 
 
 def _stage(job: _Job) -> dict[str, Any] | None:
-    """What is kept of an image in the journal; `None` if it is not there."""
+    """Prepare one image and return its journal entry, or `None` if the image does not exist."""
     try:
         content = job.image.load()
     except FileNotFoundError:
@@ -134,7 +135,7 @@ def _stage(job: _Job) -> dict[str, Any] | None:
         stored = open_image(content, job.where)
     file = None
     if is_changed or not isinstance(job.image, ImageFile):
-        # Named by key and not by content: two processes never write one file
+        # Named by key and not by content, so that two processes never write the same file
         name = hashlib.blake2b(job.image.key.encode(), digest_size=16).hexdigest()
         file = f"{name[:2]}/{name}"
         write_atomic(job.folder / file, content)
@@ -149,7 +150,7 @@ def _stage(job: _Job) -> dict[str, Any] | None:
 
 
 def content_hash(content: bytes) -> str:
-    """Names encoded bytes, so that a file that changes during a build is noticed."""
+    """Return a hash of encoded bytes, by which a build notices that a file changed."""
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
@@ -176,18 +177,18 @@ def _refuse_missing(example: Example, num_missing: int, num_images: int) -> None
         path = error.filename or example.image.key
     raise ValueError(
         f"`raw`: {num_missing} of {num_images} images are missing. The first is {path}, needed by row {example.id!r}. "
-        "Complete the download, or use `--allow_missing_images`: grey pictures then stand in for them."
+        "Complete the download, or use `--allow_missing_images` to replace them by grey pictures."
     )
 
 
-def padded(example: Example, image: StagedImage) -> dict[str, Any]:
-    """A row's texts, with boxes in 0-1 of the image as it is stored.
+def move_boxes(example: Example, image: StagedImage) -> dict[str, Any]:
+    """Return the texts of a row, with boxes as fractions of the stored image.
 
     Args:
         example ([`Example`]):
-            Its boxes, in prompt, completion and references, are in 0-1 of the picture before padding.
+            The row. Boxes in its prompt, completion and references are fractions of the picture before padding.
         image ([`StagedImage`]):
-            Its size with padding, and the picture's own in it.
+            The row's image, with its size before and after padding.
 
     Returns:
         `dict[str, Any]`: `prompt`, `completion` and `references`.
@@ -208,12 +209,12 @@ def _moved_chat(messages: list[dict[str, str]], image: StagedImage) -> list[dict
 
 def _moved(text: str, image: StagedImage) -> str:
     width, height = image.frame
-    # Where `building.images.pad_square` puts the picture
+    # The position at which `building.images.pad_square` pastes the picture
     left, top = (image.width - width) // 2, (image.height - height) // 2
 
     def move(match: re.Match[str]) -> str:
         box = parse_box(match.group())
-        if box is None:  # four numbers that are no box
+        if box is None:  # four numbers that are not a box
             return match.group()
         xs = [(left + x * width) / image.width for x in (box.x1, box.x2)]
         ys = [(top + y * height) / image.height for y in (box.y1, box.y2)]

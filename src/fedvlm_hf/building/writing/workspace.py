@@ -1,4 +1,4 @@
-"""The hidden folder beside the result where a build works, goes on after a kill, and leaves only a whole result."""
+"""The hidden folder in which a build works, so that it can continue after a kill and leaves only complete results."""
 
 import json
 import logging
@@ -17,17 +17,17 @@ _LOCK, _PLAN = "lock", "plan.json"
 
 
 class Workspace:
-    """Where a build into `out` works. Its name depends on `out` alone, so the same command finds it again.
+    """The folder in which a build of `out` works. Its name depends only on `out`, so the same command finds it again.
 
     Args:
         out (`Path`):
-            Where the result goes. It must not exist, be an empty folder, or be a whole build of the same plan.
+            Where the result goes. Must not exist, be an empty folder, or be a complete build with the same plan.
         plan (`dict[str, Any]`):
-            What the result depends on as far as it is known before the download is read, of JSON's types. What an
-            earlier build left is used if its plan is equal, and removed otherwise.
+            What the result depends on, as far as it is known before the download is read, as JSON types. Files of an
+            interrupted build are used if its plan is equal, and removed otherwise.
 
     Raises:
-        `ValueError`: if `out` holds something else, or another process is building there.
+        `ValueError`: if `out` has other contents, or another process is building there.
     """
 
     def __init__(self, out: Path, plan: dict[str, Any]):
@@ -42,15 +42,15 @@ class Workspace:
         try:
             self._lock.acquire(blocking=False)
         except Timeout as error:
-            raise ValueError(f"Another process is building into {out}. Wait for it, or end it.") from error
+            raise ValueError(f"Another process is building into {out}. Wait for it or stop it.") from error
         self._resume()
 
     def accept_sources(self, sources: dict[str, str]) -> bool:
-        """Compares the files that rows were read from with those that an interrupted build read.
+        """Compare the files that rows were read from with those that an interrupted build read.
 
         Returns:
-            `bool`: `False` if they are others. What was left is removed then, and the download must be read again,
-                because journals may hold results of the old files.
+            `bool`: `False` if the files differ. In this case the files of the interrupted build are removed, and the
+                download must be read again, because journals may have results of the old files.
 
         Raises:
             `ValueError`: if `out` was built from other files.
@@ -66,7 +66,7 @@ class Workspace:
         return True
 
     def finish(self) -> None:
-        """Moves the result into place and removes the rest."""
+        """Rename the result to `out` and remove everything else."""
         if self.existing is None:
             if self.out.exists():
                 self.out.rmdir()
@@ -75,7 +75,7 @@ class Workspace:
         shutil.rmtree(self.folder)
 
     def leave_if_empty(self) -> None:
-        """Removes the folder where there is nothing in it to go on from."""
+        """Remove the folder if it has nothing that another build could continue from."""
         files = [path for path in self.folder.rglob("*") if path.is_file() and path.name not in (_LOCK, _PLAN)]
         if not files:
             self._lock.release()
@@ -86,7 +86,7 @@ class Workspace:
             if self._plan_file()["plan"] == self.plan:
                 self._make_folders()
                 return
-            self._start_over("it had other options, or was made by another version")
+            self._start_over("it used other options or another version of the package")
         self._make_folders()
         self._write_plan(None)
 
@@ -111,7 +111,7 @@ class Workspace:
 
 
 def _existing(out: Path, plan: dict[str, Any]) -> dict[str, Any] | None:
-    """The manifest of a whole build in `out`, or `None` if there is nothing."""
+    """Return the manifest of the complete build in `out`, or `None` if `out` is missing or empty."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
     path = out / "manifest.json"
@@ -121,8 +121,8 @@ def _existing(out: Path, plan: dict[str, Any]) -> dict[str, Any] | None:
         manifest["sources"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"`out`: {out} exists and is no build of this kind (there is no manifest.json with its plan). Nothing is "
-            "overwritten: choose another folder, or remove it."
+            f"`out`: {out} exists and is not a build of this kind (it has no manifest.json with its plan). Nothing is "
+            "overwritten: choose another folder, or remove this one."
         ) from error
     for key, value in plan.items():
         _refuse_difference(out, f"with `{key}`", found[key], value)
@@ -133,7 +133,7 @@ def _refuse_difference(out: Path, what: str, found: Any, wanted: Any) -> None:
     if found != wanted:
         raise ValueError(
             f"`out`: {out} exists and is another build: {what} {_differing(found, wanted)}. Nothing is "
-            "overwritten: choose another folder, or remove it."
+            "overwritten: choose another folder, or remove this one."
         )
 
 
@@ -141,4 +141,4 @@ def _differing(found: Any, wanted: Any) -> str:
     if isinstance(found, dict) and isinstance(wanted, dict):
         keys = [key for key in {**found, **wanted} if found.get(key) != wanted.get(key)]
         found, wanted = ({key: values.get(key) for key in keys} for values in (found, wanted))
-    return f"{found} and not {wanted}"
+    return f"{found} instead of {wanted}"

@@ -1,7 +1,7 @@
-"""Intersection over union of boxes written as text: `[x1, y1, x2, y2]`, fractions of the image's width and height.
+"""Intersection over union of boxes in text: `[x1, y1, x2, y2]`, as fractions of the width and height of the image.
 
-The first well-formed list of four numbers in the answer is its box. An answer without one, and a box with a
-non-finite number or without an area, counts 0. Of several references the one that overlaps most counts.
+The first well-formed list of four numbers in an answer is its box. An answer without such a list scores 0, and so does
+a box with a non-finite number or without an area. If there are several references, the one with most overlap counts.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from fedvlm_hf.metrics import base
 
 
 def iou(box: Box, other: Box) -> float:
-    """Area of the intersection over area of the union, 0 to 1."""
+    """Return the area of the intersection divided by that of the union, from 0 to 1."""
     width = min(box.x2, other.x2) - max(box.x1, other.x1)
     height = min(box.y2, other.y2) - max(box.y1, other.y1)
     if width <= 0 or height <= 0:
@@ -24,19 +24,19 @@ def iou(box: Box, other: Box) -> float:
 
 
 def check_references(references: Sequence[Sequence[str]]) -> None:
-    """Raise `ValueError` where a row has no reference, or one that is not a box."""
+    """Raise `ValueError` if a row has no reference, or one that is not a box."""
     base.check_references(references)
     for row, texts in enumerate(references):
         for text in texts:
             if parse_box(text) is None:
                 raise ValueError(
-                    f'`references` must hold boxes "[x1, y1, x2, y2]" with x1 < x2 and y1 < y2, got {text!r} in row '
-                    f"{row}: every answer to it would count 0."
+                    f'`references` must be boxes "[x1, y1, x2, y2]" with x1 < x2 and y1 < y2, got {text!r} in row '
+                    f"{row}, for which every answer would score 0."
                 )
 
 
 def score_examples(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, list[float]]:
-    """`mean_iou` (the IoU itself) and `accuracy_at_50` (whether it is at least 0.5) of each row."""
+    """Return `mean_iou` (the IoU) and `accuracy_at_50` (whether the IoU is at least 0.5) of each row."""
     check_references(references)
     ious = []
     for prediction, texts in zip(predictions, references, strict=True):

@@ -1,8 +1,8 @@
-"""CIDEr (https://huggingface.co/papers/1411.5726) and ROUGE_L of captions and reports, as pycocoevalcap computes them.
+"""CIDEr (https://huggingface.co/papers/1411.5726) and ROUGE_L of captions and reports, as computed by pycocoevalcap.
 
-CIDEr keeps pycocoevalcap's scale, ten times the paper's: 10 is the most that an answer can reach. It
-weighs an n-gram by how few images have it in their references, so it needs two images at least, and the value of a
-row depends on the references of all rows. ROUGE_L is between 0 and 1.
+CIDEr has the scale of pycocoevalcap, ten times that of the paper, so that 10 is the maximum. It gives more weight to
+n-grams in the references of fewer images. It therefore needs at least two images, and the value of a row depends on
+the references of all rows. ROUGE_L is between 0 and 1.
 """
 
 from collections.abc import Sequence
@@ -17,24 +17,24 @@ from fedvlm_hf.metrics.ptb import tokenize
 
 
 def check_references(references: Sequence[Sequence[str]]) -> None:
-    """Raise `ValueError` where a row has no reference, or where there are fewer than two rows."""
+    """Raise `ValueError` if a row has no reference, or if there are fewer than two rows."""
     base.check_references(references)
     if len(references) < 2:
         raise ValueError(
-            "`references` must have two rows or more, got one: CIDEr weighs n-grams by how few images have them, and "
-            "with one image every weight is 0. Score more captions together."
+            "`references` must have two rows or more, got one: CIDEr gives more weight to n-grams of fewer images, "
+            "and with one image every weight is 0. Score more captions together."
         )
 
 
 def score_examples(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, list[float]]:
-    """`cider` (0 to 10) and `rouge_l` (0 to 1) of each row."""
+    """Return `cider` (0 to 10) and `rouge_l` (0 to 1) of each row."""
     check_references(references)
-    # One Java process for everything: starting it costs more than tokenizing thousands of sentences.
+    # One Java process for everything: starting it takes longer than tokenizing thousands of sentences
     tokenized = iter(tokenize([*predictions, *(text for texts in references for text in texts)]))
     candidates = {row: [next(tokenized)] for row in range(len(predictions))}
     targets = {row: [next(tokenized) for _ in texts] for row, texts in enumerate(references)}
     if not any(text for texts in targets.values() for text in texts):
-        raise ValueError("`references` hold punctuation only: there are no words to compare with.")
+        raise ValueError("`references` contain only punctuation, so there are no words to compare with.")
     _, ciders = Cider().compute_score(targets, candidates)
     _, rouges = Rouge().compute_score(targets, candidates)
     return {"cider": ciders.tolist(), "rouge_l": rouges.tolist()}

@@ -1,4 +1,4 @@
-"""Classification accuracy: an answer is right when it is a reference label, case and spaces aside."""
+"""Classification accuracy: an answer is correct if it equals a reference label, except for case and spaces."""
 
 from collections.abc import Sequence
 
@@ -9,22 +9,22 @@ from fedvlm_hf.metrics import base
 
 
 def normalize_label(text: str) -> str:
-    """Bring a label to the form in which labels are compared."""
+    """Normalize a label for comparison."""
     return " ".join(text.casefold().split())
 
 
 def check_references(references: Sequence[Sequence[str]]) -> None:
-    """Raise `ValueError` where a row has no reference."""
+    """Raise `ValueError` if a row has no reference."""
     base.check_references(references)
 
 
 def score_examples(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, list[float]]:
-    """`accuracy` of each row, 0 or 1. An empty answer is never right."""
+    """Return the `accuracy` of each row, 0 or 1. An empty answer is never correct."""
     return base.exact_matches(predictions, references, normalize_label)
 
 
 class ClassificationAccuracy(evaluate.Metric):
-    """`{"accuracy": float}`, the share of rows labelled rightly."""
+    """`{"accuracy": float}`, the share of rows with a correct label."""
 
     def _info(self) -> evaluate.MetricInfo:
         return base.info(__doc__)

@@ -1,8 +1,8 @@
-"""VQA accuracy: an answer is right when it equals a reference after both are normalised.
+"""VQA accuracy: an answer is correct if it equals a reference after both are normalized.
 
-Normalising follows the official VQA evaluation (https://huggingface.co/papers/1505.00468): lower case, punctuation,
-number words, articles, contractions. Its min(humans / 3, 1) needs ten human answers a question; with the one or few
-references of most data sets, equal to any of them counts 1.
+Normalization follows the official VQA evaluation (https://huggingface.co/papers/1505.00468): lower case, punctuation,
+number words, articles, contractions. Its score min(humans / 3, 1) needs ten human answers per question. Most datasets
+have one or a few references, and an answer that equals any of them scores 1.
 """
 
 import re
@@ -19,7 +19,7 @@ _FULL_STOP = re.compile(r"\.(?!\d)")
 _PUNCTUATION = re.compile(r"[;/\[\]\"{}()=+\\_\-><@`,?!]")
 _ARTICLES = {"a", "an", "the"}
 _NUMBERS = "zero one two three four five six seven eight nine ten"
-# Only contractions that are not another word without the apostrophe, as "its", "were" and "ill" are.
+# Without those that are another word without the apostrophe, such as "its", "were" and "ill"
 _CONTRACTIONS = """
     ain't aren't can't could've couldn't didn't doesn't don't hadn't hasn't haven't he'd he's how'd how's i'm i've
     isn't it'd it'll let's ma'am might've mightn't must've mustn't needn't o'clock oughtn't shan't she's should've
@@ -35,9 +35,9 @@ _WORDS = {
 
 
 def normalize_answer(text: str) -> str:
-    """Bring an answer to the form in which answers are compared.
+    """Normalize an answer for comparison.
 
-    An article stays where it is the whole answer, so that the option "A" does not equal an empty answer.
+    Articles are removed unless they are the whole answer, so that the option "A" does not equal an empty answer.
     """
     text = _THOUSANDS.sub("", text.lower().replace("\u2019", "'"))
     text = _PUNCTUATION.sub(" ", _FULL_STOP.sub("", text))
@@ -46,17 +46,17 @@ def normalize_answer(text: str) -> str:
 
 
 def check_references(references: Sequence[Sequence[str]]) -> None:
-    """Raise `ValueError` where a row has no reference."""
+    """Raise `ValueError` if a row has no reference."""
     base.check_references(references)
 
 
 def score_examples(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, list[float]]:
-    """`accuracy` of each row, 0 or 1. An answer with no words is never right."""
+    """Return the `accuracy` of each row, 0 or 1. An answer without words is never correct."""
     return base.exact_matches(predictions, references, normalize_answer)
 
 
 class VqaAccuracy(evaluate.Metric):
-    """`{"accuracy": float}`, the share of rows answered rightly."""
+    """`{"accuracy": float}`, the share of rows with a correct answer."""
 
     def _info(self) -> evaluate.MetricInfo:
         return base.info(__doc__)
