@@ -21,7 +21,8 @@ lines = [json.loads(line) for line in open(f"{OUT}/metrics.jsonl")]
 rounds = sorted(path.name for path in Path(OUT, "rounds").iterdir())
 answers = [json.load(open(f"{OUT}/rounds/{name}/federated_state/generations.json"))["test"]
            for name in rounds if Path(OUT, "rounds", name, "federated_state/generations.json").exists()]
-show(end=it.federation.tensors.digest(), all=it.local.adapter.read(it.local.adapter.parameters).digest(), rounds=rounds,
+adapter = it.local.adapter
+show(end=it.federation.tensors.digest(), all=adapter.read(adapter.parameters).digest(), rounds=rounds,
      states={c: {g: t.digest() for g, t in it.store.load(c).items()} for c in it.clients},
      metrics=[[line["evaluations"]["test"]["scores"], {c: m["train_loss"] for c, m in line["clients"].items()},
                line["evaluations"]["test"]["clients"]] for line in lines],
