@@ -307,7 +307,7 @@ def test_a_client_has_the_scores_of_its_tasks_only_and_the_set_is_the_mean_of_it
         (lambda rows: rows, {"max_new_tokens": 0}, "`max_new_tokens` must be 1 or more, got 0"),
         (lambda rows: rows.map(lambda row: {"task": "vqq"}), {}, "`task` must be one of .* got 'vqq'"),
         (lambda rows: rows.map(lambda row: {"task": None}), {}, "`task` must be one of .* got None"),
-        (lambda rows: rows.map(lambda row: {"task": "grounding"}), {}, "`references` must hold boxes"),
+        (lambda rows: rows.map(lambda row: {"task": "grounding"}), {}, "`references` must be boxes"),
         (lambda rows: rows.select([0]).map(lambda row: {"task": "caption"}), {}, "two rows or more"),
     ],
 )

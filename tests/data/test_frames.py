@@ -237,7 +237,7 @@ class OwnSteps(LlavaImageProcessorPil):
 )
 def test_what_is_unknown_is_said_once(image_processor, caplog, monkeypatch):
     monkeypatch.setattr(logging.get_logger("transformers"), "propagate", True)
-    logger = logging.get_logger("fedvlm_hf.models.frame_rules")
+    logger = logging.get_logger("fedvlm_hf.data.frames")
     logging.warning_once.cache_clear()
     with caplog.at_level("WARNING", logger.name):
         assert frame_rule(image_processor) is None

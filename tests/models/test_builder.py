@@ -157,10 +157,10 @@ def test_a_federation_trains_on_it(recipe, tmp_path, transformers_log):
     args = config(tmp_path / "out", max_steps=2, eval_max_new_tokens=2, per_device_train_batch_size=1)
     transformers_log.clear()
     trainer = FederatedTrainer(folder, args, data)
-    before = trainer._initial
+    before = trainer.local.initial
     trainer.train()
     assert not [record for record in transformers_log.records if "PAD/BOS/EOS" in record.getMessage()]
-    assert all(not torch.equal(before[name], trainer._global[name]) for name in before)
+    assert all(not torch.equal(before[name], trainer.federation.tensors[name]) for name in before)
     lines = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
     assert len(lines) == 3
     export = tmp_path / "out" / "rounds" / "round-0002"

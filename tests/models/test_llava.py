@@ -171,9 +171,9 @@ def test_trls_fused_head_gives_the_models_own_loss(connector):
 @pytest.mark.parametrize("connector", CONNECTORS)
 def test_a_federation_trains_it_and_stock_peft_loads_the_export(tmp_path, folders, connector):
     trainer = federated(tmp_path, model=folders[connector], max_steps=2)
-    before = trainer._initial
+    before = trainer.local.initial
     trainer.train()
-    after = trainer._global
+    after = trainer.federation.tensors
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     layers = range(1, num_connector_layers(connector) + 1)
     own = {f"linear_{index}.{leaf}" for index in layers for leaf in ("weight", "bias")}

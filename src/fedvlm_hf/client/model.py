@@ -164,6 +164,12 @@ class ClientModel:
         self.adapter.write(shared)
         self.adapter.write((state or {}).get(PRIVATE, self._initial_private))
 
+    def as_loaded(self, shared: TensorDict) -> TensorDict:
+        """The shared tensors that were just loaded, in the shapes of the parameters: a lower rank is filled with 0."""
+        if all(self.adapter.parameters[name].shape == shape for name, shape in shared.shapes.items()):
+            return shared
+        return self.shared_tensors()
+
     def load_personal(self, state: State) -> None:
         """Write the client's own tensors over the global ones: its private tensors and its personal copy, if any."""
         self.adapter.write(state.get(PRIVATE, self._initial_private))

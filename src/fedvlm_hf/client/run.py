@@ -84,17 +84,18 @@ class ClientMixin:
         task = replace(task, state={name: group for name, group in kept.items() if not name.startswith(PREFIX)})
         self.local.enter(task.round_idx)
         self.local.load(task.tensors, task.state, task.fixed, task.base)
+        in_model = replace(task, tensors=self.local.as_loaded(task.tensors))  # for hooks that see the parameters
         self.local.set_phase(self.local.plan.phases[0])
         self.method.client.on_start(self.model, task)
         shared, personal, metrics = task.tensors, {}, {}
         for index, phase in enumerate(self.local.plan.phases):
             if phase.is_personal:
-                self.local.load_personal({**task.state, **personal})
+                self.local.load_personal({**task.state, **self.local.own_tensors(), **personal})
             elif personal:
                 self.local.adapter.write(shared)
             if index:
                 self.local.set_phase(phase)
-            metrics |= self._run_phase(replace(task, phase=phase), index)
+            metrics |= self._run_phase(replace(in_model, phase=phase), index)
             if phase.is_personal:
                 personal = {PERSONAL: self.local.shared_tensors()}
             else:
