@@ -11,6 +11,8 @@ CASES = {
     "two-stage": {"tuning": "two_stage", "share_client_names": False},
     # the seed draws cohorts b and c, a and b, a and c: at round 2 the states are of different rounds
     "local": {"method": "local", "push_client_adapters": True, "seed": 3},
+    "ditto": {"method": "ditto", "push_client_adapters": True, "seed": 3},
+    "flora": {"method": "flora"},
 }
 
 TRAIN = """
