@@ -11,6 +11,8 @@ CASES = {
     "two-stage": {"tuning": "two_stage", "share_client_names": False},
     # the seed draws cohorts b and c, a and b, a and c: at round 2 the states are of different rounds
     "local": {"method": "local", "push_client_adapters": True, "seed": 3},
+    "ditto": {"method": "ditto", "push_client_adapters": True, "seed": 3},
+    "flora": {"method": "flora"},
 }
 
 TRAIN = """
@@ -21,8 +23,9 @@ lines = [json.loads(line) for line in open(f"{OUT}/metrics.jsonl")]
 rounds = sorted(path.name for path in Path(OUT, "rounds").iterdir())
 answers = [json.load(open(f"{OUT}/rounds/{name}/federated_state/generations.json"))["test"]
            for name in rounds if Path(OUT, "rounds", name, "federated_state/generations.json").exists()]
-show(end=it._global.digest(), all=it.adapter.read(it.adapter.parameters).digest(), rounds=rounds,
-     states={c: {g: t.digest() for g, t in it._store.load(c).items()} for c in it.clients},
+adapter = it.local.adapter
+show(end=it.federation.tensors.digest(), all=adapter.read(adapter.parameters).digest(), rounds=rounds,
+     states={c: {g: t.digest() for g, t in it.store.load(c).items()} for c in it.clients},
      metrics=[[line["evaluations"]["test"]["scores"], {c: m["train_loss"] for c, m in line["clients"].items()},
                line["evaluations"]["test"]["clients"]] for line in lines],
      answers=[[row["prediction"] for row in rows] for rows in answers])

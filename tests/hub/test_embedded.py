@@ -15,7 +15,7 @@ data = fed_nature(num_train_rows=8, num_validation_rows=2, num_test_rows=2)
 kwargs = dict(push_to_hub=True, hub_model_id="alice/mini") if PUSHES else {}
 it = trainer(OUT, data, model=MODEL or base_model("llava"), num_rounds=3, max_steps=1, eval_every=1, **kwargs)
 it.train(resume_from_checkpoint=RESUME)
-show(end=it.adapter.read(it.adapter.parameters).digest(), base=it.model.get_base_model().config._name_or_path)
+show(end=it.local.adapter.read(it.local.adapter.parameters).digest(), base=it.local.base_name)
 """
 
 

@@ -122,7 +122,8 @@ show(rounds=trained.train().global_step)
 
 def test_an_outage_in_the_middle_changes_no_bit(hub, run, tmp_path):
     """Refused, cut, slow, a commit whose answer is lost: each round arrives once, and training is the same."""
-    plain = run("trained = trainer(OUT); trained.train(); show(bits=trained._global.digest())", OUT=tmp_path / "plain")
+    code = "trained = trainer(OUT); trained.train(); show(bits=trained.federation.tensors.digest())"
+    plain = run(code, OUT=tmp_path / "plain")
     hub.faults += [
         Fault(r"GET /api/models/alice/faulty/revision", status=503),
         Fault(r"POST .*faulty/commit/main", truncate=0),
@@ -133,7 +134,7 @@ def test_an_outage_in_the_middle_changes_no_bit(hub, run, tmp_path):
         """
 trained = trainer(OUT, push_to_hub=True, hub_model_id="alice/faulty")
 trained.train()
-show(bits=trained._global.digest())
+show(bits=trained.federation.tensors.digest())
 """,
         OUT=tmp_path / "pushed",
     )

@@ -12,7 +12,10 @@ from hub_runs import CASES, TRAIN
 from hub_server import Fault
 
 
-@pytest.mark.parametrize(("name", "base"), [("fedadam", "alice/fedadam-base"), ("two-stage", None), ("local", None)])
+@pytest.mark.parametrize(
+    ("name", "base"),
+    [("fedadam", "alice/fedadam-base"), ("two-stage", None), ("local", None), ("ditto", None), ("flora", None)],
+)
 def test_a_fresh_process_with_the_repository_alone_ends_in_the_same_bits(run, home, whole, name, base):
     """The base model is what was pushed beside the run, or a folder elsewhere with the same weights."""
     if base is None:

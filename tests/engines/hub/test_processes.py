@@ -172,6 +172,36 @@ def test_killed_and_started_again_over_a_faulty_hub_the_bits_are_those_of_one_pr
     assert "is served by another server" in processes.log("usurper")
 
 
+RANKS = {"site_a": 2, "site_b": 4, "site_c": 8}
+METHODS = {
+    "scaffold, 8 bits": {
+        "method": "scaffold", "method_kwargs": None, "optim": "sgd", "max_grad_norm": 0.0, "transforms": ["quantize"],
+    },
+    "flora, ranks": {"method": "flora", "method_kwargs": {"ranks": RANKS}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kwargs", METHODS.values(), ids=METHODS.keys())
+def test_all_that_a_method_sends_travels(hub, processes, site, kwargs):
+    """Control variates and int8 codes with their scales; a task for each rank and the change of the base model. The
+    bits are those of one process."""
+    one_stage = {"num_rounds": 2, "tuning": "joint", "stage_rounds": None}
+    (site / "config.yaml").write_text(yaml.safe_dump(CONFIG | one_stage | kwargs))
+    argv = [str(site / "base"), str(site / "data"), str(site / "whole"), ",".join(SITES), str(site / "config.yaml")]
+    processes.start("whole", "federation_in_process", argv)
+    start_server(hub, processes, site)
+    for name in SITES:
+        start(processes, name, site)
+    statuses = attend(processes, site, ("whole", *NAMES))
+    assert statuses == dict.fromkeys(statuses, 0), "\n".join(processes.log(name)[-1500:] for name in statuses)
+    files = sorted(path.relative_to(site / "whole") for path in (site / "whole/rounds").rglob("*.safetensors"))
+    assert any(path.name == "base_delta.safetensors" for path in files) == ("ranks" in (kwargs["method_kwargs"] or {}))
+    different = [
+        str(path) for path in files if (site / "server" / path).read_bytes() != (site / "whole" / path).read_bytes()
+    ]
+    assert different == []
+
+
 def test_nothing_of_a_host_is_in_the_repository(hub, processes, site):
     """No row, path, token or client state: every blob of a federation is searched. Rounds are pushed beside."""
     pushed = {"num_rounds": 2, "push_to_hub": True, "hub_model_id": REPO, "hub_base_model": "alice/base"}
