@@ -20,8 +20,8 @@ USERS = {
 REPO = "alice/fed"
 SITES = ("site_a", "site_b", "site_c")
 NAMES = ("server", *SITES)
-# A stage of one round and one of two: the second round starts from what the first stage fixed, the third from the state
-# of the server's optimizer
+# A stage of one round and one of two: the second round starts from what the first stage fixed, the third from the
+# server optimizer's state
 CONFIG = {
     "num_rounds": 3,
     "tuning": "two_stage",
@@ -36,7 +36,6 @@ CONFIG = {
     "disable_tqdm": True,
     "method": "fedyogi",
     "method_kwargs": {"server_lr": 0.01},
-    "transforms": ["quantize"],  # what travels is int8, with scales in a control group
     "eval_max_new_tokens": 4,
 }
 FILES = [
