@@ -11,8 +11,8 @@ from transformers import BertConfig, BertModel
 from federation import config, federated
 from fedvlm_hf import FederatedTrainer
 from fedvlm_hf.client.adapters import complete_config
-from fedvlm_hf.models import vlm_parts
 from fedvlm_hf.exchange.updates import UpdateError, check_update
+from fedvlm_hf.models import vlm_parts
 from fedvlm_hf.tensors import TensorDict
 from tiny import tiny_llava, tiny_rows
 

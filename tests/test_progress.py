@@ -1,6 +1,7 @@
 import contextlib
 import io
 import time
+from dataclasses import replace
 
 from transformers import TrainerControl, TrainerState
 
@@ -108,3 +109,8 @@ def test_an_evaluation_of_more_than_a_second_counts_its_rows():
     assert "| 32/40 [" in on_terminal(evaluate, 1.1)
     assert "/40" not in on_terminal(evaluate, 0.0)
     assert on_terminal(evaluate, 1.1, disable=True) == ""
+
+
+def test_a_line_names_the_clients_that_the_round_went_on_without():
+    missed = replace(HISTORY[1], absent={"b": "no answer in time", "a": "its file cannot be read"})
+    assert " | without a, b | " in round_line(missed, 2)

@@ -53,6 +53,26 @@ def test_any_model_on_any_dataset_folder(recipe, tmp_path, data_folder, capsys):
     assert len((tmp_path / "out" / "metrics.jsonl").read_text().splitlines()) == 3
 
 
+FROM_THE_SHELL = {
+    "scaffold": ["--method_kwargs", '{"server_lr": 0.5}', "--optim", "sgd", "--max_grad_norm", "0"],
+    "flora": ["--method_kwargs", '{"ranks": {"client_00": 4, "client_01": 8}}'],
+    "fedex": [],
+    "ditto": ["--method_kwargs", '{"lam": 0.5, "personal_steps": 1}'],
+}
+
+
+@pytest.mark.parametrize("method", FROM_THE_SHELL)
+def test_a_method_with_its_knobs_as_json(recipe, tmp_path, data_folder, capsys, method):
+    arguments = ["--model_name_or_path", save_tiny(tmp_path / "base"), "--dataset_name", data_folder, *CPU]
+    arguments += ["--output_dir", str(tmp_path / "out"), "--num_rounds", "2", "--max_steps", "2"]
+    recipe.main([*arguments, "--method", method, *FROM_THE_SHELL[method]])
+    assert f"| **{method}** |" in capsys.readouterr().out
+    knobs = json.loads((tmp_path / "out" / "run.json").read_text())["config"]["method_kwargs"]
+    assert knobs == (json.loads(FROM_THE_SHELL[method][1]) if FROM_THE_SHELL[method] else None)
+    has_base_delta = (tmp_path / "out" / "rounds" / "round-0002" / "base_delta.safetensors").exists()
+    assert has_base_delta == (method in ("flora", "fedex"))
+
+
 def test_transforms_from_the_shell(recipe, tmp_path, data_folder):
     arguments = ["--model_name_or_path", save_tiny(tmp_path / "base"), "--dataset_name", data_folder, *CPU]
     arguments += ["--output_dir", str(tmp_path / "out"), "--num_rounds", "1", "--max_steps", "1"]

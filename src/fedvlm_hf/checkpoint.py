@@ -1,4 +1,4 @@
-"""Saving whole rounds, and going on from one: to the bit, whenever the run was killed."""
+"""Saving complete rounds, and resuming from one: to the bit, at whatever moment the run was killed."""
 
 import json
 import os
@@ -117,7 +117,7 @@ class CheckpointCallback(RoundCallback):
         self.history: list[RoundRecord] = []
 
     def on_start(self, history: Sequence[RoundRecord], num_rounds: int) -> None:
-        """Write `run.json` and bring `metrics.jsonl` to the round that the run goes on from."""
+        """Write `run.json` and bring `metrics.jsonl` to the round that the run continues from."""
         write_atomic(self.output_dir / "run.json", json.dumps(self.run, indent=2, sort_keys=True) + "\n")
         self.history = list(history)
         self._write_metrics()

@@ -83,14 +83,16 @@ class FederatedArguments:
             Also push what clients keep for themselves: adapter and state, each client on the branch
             `clients/client_00`. Who may read the repository can then read them.
         share_client_names (`bool`, *optional*, defaults to `True`):
-            Whether clients keep their names on the Hub. If not, they are numbered in the order of their names.
+            Whether clients keep their names on the Hub. Otherwise they are numbered in the order of their names.
         hub_base_model (`str`, *optional*):
             Repository of the base model, where `model` is a folder with a copy of it. Without it, a base model in a
             folder is pushed too, to `hub_model_id` with `-base` at its end.
         hub_patience (`float`, *optional*, defaults to `600.0`):
-            Seconds for which the end of training waits for a Hub that is away. What is not sent stays on disk.
+            How long the end of training waits for a Hub that cannot be reached, in seconds. The rest stays on disk.
     """
 
+    objective: ClassVar[str] = "sft"
+    """What clients train on, as the Hub tags it."""
     deciding: ClassVar[tuple[str, ...]] = (
         *("num_rounds", "clients_per_round", "client_sampling", "client_weighting", "round_lr_scheduler_type"),
         *("round_min_learning_rate", "tuning", "stage_rounds", "seed", "data_seed", "full_determinism"),
@@ -192,7 +194,7 @@ class FederatedArguments:
 
     # Hub
     push_client_adapters: bool = field(
-        default=False, metadata={"help": "Also push each client's own adapter and state, on a branch of its own."}
+        default=False, metadata={"help": "Also push each client's own adapter and state, on its own branch."}
     )
     share_client_names: bool = field(
         default=True, metadata={"help": "Whether clients keep their names on the Hub, or become numbers."}
@@ -202,7 +204,8 @@ class FederatedArguments:
         metadata={"help": "Repository of the base model, where the model is a folder with a copy of it."},
     )
     hub_patience: float = field(
-        default=600.0, metadata={"help": "Seconds for which the end of training waits for a Hub that is away."}
+        default=600.0,
+        metadata={"help": "How long the end of training waits for a Hub that cannot be reached, in seconds."},
     )
 
     def __post_init__(self):
@@ -231,7 +234,7 @@ class FederatedArguments:
     def round_learning_rate(self, round_idx: int) -> float:
         """The clients' learning rate in a round: constant, or half a cosine towards `round_min_learning_rate`.
 
-        As in FedVLMBench's code, round r of R stands at (r - 1) / R of the cosine, so the last round still learns.
+        As in FedVLMBench's code, round r of R is at (r - 1) / R of the cosine, so the last round still learns.
         """
         if self.round_lr_scheduler_type == "constant":
             return self.learning_rate
@@ -243,7 +246,7 @@ class FederatedArguments:
 
         Args:
             trainer_kwargs (`Mapping[str, Any]`):
-                Arguments for the trainer beside model, data and callbacks.
+                Arguments for the trainer other than model, data and callbacks.
 
         Raises:
             `ValueError`: naming the argument and what to do.

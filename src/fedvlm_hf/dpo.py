@@ -21,6 +21,7 @@ class FederatedDPOConfig(FederatedArguments, DPOConfig):
 
     _VALID_DICT_FIELDS: ClassVar[list[str]] = [*DPOConfig._VALID_DICT_FIELDS, "method_kwargs", "transform_kwargs"]
 
+    objective: ClassVar[str] = "dpo"
     deciding: ClassVar[tuple[str, ...]] = (
         *FederatedArguments.deciding,
         *("activation_offloading", "router_aux_loss_coef", "disable_dropout", "loss_type", "loss_weights", "ld_alpha"),
@@ -54,9 +55,6 @@ class FederatedDPOTrainer(FederatedMixin, DPOTrainer):
     >>> trainer.train()  # doctest: +SKIP
     ```
     """
-
-    _tag_names: ClassVar[list[str]] = ["fedvlm_hf", "federated-learning", "trl", "dpo"]
-    _name = "Federated DPO"
 
     row_format = PREFERENCE
     config_class = FederatedDPOConfig

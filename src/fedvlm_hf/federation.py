@@ -99,6 +99,7 @@ class Federation:
         if method.strategy.changes_base:
             local.adapter.check_base_change()
         self._check_personalised()
+        self._check_transforms()
         self._check_hub()
         if local.plan.tuning == "llm" and untrained_connector(local.model):
             logger.warning(
@@ -135,9 +136,6 @@ class Federation:
         run = self.describe()
         initial = self.local.shared_tensors()
         fresh = RoundStart(initial, self.method.strategy.init(initial, len(self.roster.names)))
-        if self.transforms:  # they refuse what they cannot change now, before anything is scored or trained
-            for task in self.method.strategy.configure(1, self.cohort(1), initial, fresh.state):
-                self.transforms.layout(task)
         resume = download_if_on_hub(resume, self._local_run(run), self.args.hub_token)
         start = start_run(self.args.output_dir, run, resume, self.store, fresh)
         if start.round_idx > 0:
@@ -307,15 +305,23 @@ class Federation:
             ids = dataset.unique("client_id") if "client_id" in dataset.column_names else [None]
             if None in ids:
                 raise ValueError(
-                    f"`method` {self.args.method_name!r} gives each client a model of its own, but `eval_dataset` "
+                    f"`method` {self.args.method_name!r} gives each client its own model, but `eval_dataset` "
                     f"{name!r} does not say in a column `client_id` whose each row is. Add it, or drop rows without."
                 )
             if strangers := sorted(set(ids) - set(self.roster.names)):
                 raise ValueError(
                     f"`eval_dataset` {name!r} has rows of client {strangers[0]!r}, which does not take part in the "
-                    f"run, and `method` {self.args.method_name!r} gives each client a model of its own: there is none "
+                    f"run, and `method` {self.args.method_name!r} gives each client its own model: there is none "
                     f"to score these rows with. Drop them; the clients are {', '.join(self.roster.names)}."
                 )
+
+    def _check_transforms(self) -> None:
+        """Let transforms refuse the tasks of the first round, before anything is scored or trained."""
+        if self.transforms:
+            strategy, initial = self.method.strategy, self.local.initial_shared()
+            state = strategy.init(initial, len(self.roster.names))
+            for task in strategy.configure(1, self.cohort(1), initial, state):
+                self.transforms.layout(task)
 
     def _check_hub(self) -> None:
         """Refuse what could only fail after the first round."""

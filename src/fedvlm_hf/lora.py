@@ -40,8 +40,8 @@ class LoraPair:
     def compact(self) -> "LoraPair":
         """The same change with a rank of at most the smaller side of the weight.
 
-        A pair that grew by stacking can become larger than the weight itself. Its product is then kept beside an
-        identity.
+        A pair that grew by stacking can become larger than the weight itself. Its product is then kept, with an
+        identity as the other half.
         """
         rows, columns = self.b.shape[0], self.a.shape[1]
         if self.rank <= min(rows, columns):

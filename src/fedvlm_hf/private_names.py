@@ -66,20 +66,12 @@ PRIVATE_NAMES = (
         "TRL reports trainer and model names at construction", "telemetry leaves the client",
     ),
     PrivateName(
-        "trl.trainer.base_trainer._BaseTrainer", "_tag_names", _TRL,
-        "tags of the card that TRL would write", "nothing: our own card has its tags",
-    ),
-    PrivateName(
-        "trl.trainer.base_trainer._BaseTrainer", "_name", _TRL,
-        "name of the trainer on TRL's card", "nothing: our own card names the method",
-    ),
-    PrivateName(
         "trl.SFTTrainer", "_total_train_tokens", _TRL,
-        "a counter that goes on from one `train()` to the next", "a client's `num_tokens` counts those before it",
+        "a counter that continues from one `train()` to the next", "a client's `num_tokens` counts those before it",
     ),
     PrivateName(
         "trl.SFTTrainer", "_metrics", _TRL,
-        "metrics that go on from one `train()` to the next", "a client's metrics have a share of those before it",
+        "metrics that continue from one `train()` to the next", "a client's metrics include earlier clients'",
     ),
     PrivateName(
         "trl.SFTConfig", "_VALID_DICT_FIELDS", _TRL,

@@ -37,6 +37,8 @@ def round_line(record: RoundRecord, num_rounds: int, before: RoundRecord | None 
     loss = client_mean(record, "train_loss")
     if loss is not None:
         parts += [f"loss {loss:.3f}", f"{record.bytes_up / 1e6:.1f} MB up"]
+    if record.absent:
+        parts.append(f"without {', '.join(sorted(record.absent))}")
     return " | ".join([*parts, f"{record.seconds.get('total', 0.0):.1f} s"])
 
 

@@ -82,7 +82,7 @@ class TensorDict(Mapping[str, torch.Tensor]):
         return type(self)(self.shapes, flat)
 
     def clone(self) -> Self:
-        """A copy with a buffer of its own."""
+        """A copy with its own buffer."""
         return self.with_flat(self.flat.clone())
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:

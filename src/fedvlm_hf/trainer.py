@@ -1,7 +1,5 @@
 """FederatedTrainer: TRL's SFTTrainer as the client of a federation."""
 
-from typing import ClassVar
-
 from trl import SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
@@ -32,9 +30,6 @@ class FederatedTrainer(FederatedMixin, SFTTrainer):
     >>> trainer.train()  # doctest: +SKIP
     ```
     """
-
-    _tag_names: ClassVar[list[str]] = ["fedvlm_hf", "federated-learning", "trl", "sft"]
-    _name = "Federated SFT"
 
     row_format = PROMPT_COMPLETION
     config_class = FederatedConfig

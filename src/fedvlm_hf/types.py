@@ -26,7 +26,7 @@ class Expected:
 
     Args:
         tensors (`Mapping[str, TensorSpec]`):
-            The shared tensors. Clients may have different shapes, such as LoRA ranks of their own.
+            The shared tensors. Clients may have different shapes, such as different LoRA ranks.
         control (`Mapping[str, Mapping[str, TensorSpec]]`, *optional*):
             The control groups.
     """
@@ -161,7 +161,7 @@ class ClientUpdate:
 
 @dataclass(frozen=True)
 class Absent:
-    """A client that a round goes on without, and why. An engine yields it in place of an update."""
+    """A client that a round continues without, and why. An engine yields it instead of an update."""
 
     round_idx: int
     client_id: str
@@ -202,7 +202,7 @@ class ServerState:
 
 @dataclass(frozen=True)
 class Generation:
-    """One generated answer beside its references; `row` is its index in the evaluation set."""
+    """One generated answer with its references; `row` is its index in the evaluation set."""
 
     row: int
     task: str
@@ -255,7 +255,7 @@ class RoundRecord:
         peak_accelerator_memory (`int`):
             Peak memory of tensors on the accelerator so far, in bytes; 0 without one.
         absent (`dict[str, str]`):
-            Clients of the cohort that the round went on without, each with the reason.
+            Clients of the cohort that the round continued without, each with the reason.
     """
 
     round_idx: int

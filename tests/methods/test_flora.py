@@ -15,6 +15,7 @@ from fedvlm_hf.methods.ditto import Ditto
 from fedvlm_hf.methods.fedex import FedEx
 from fedvlm_hf.methods.flora import FLoRA
 from fedvlm_hf.tensors import TensorDict
+from fedvlm_hf.testing import check_method
 from fedvlm_hf.testing.examples import scalars, sent, step
 from fedvlm_hf.types import ClientTask, ClientUpdate
 from tiny import save_tiny, tiny_federation, tiny_llava
@@ -219,6 +220,13 @@ def test_the_export_is_the_model_of_the_run(tmp_path):
     torch.testing.assert_close(logits(PeftModel.from_pretrained(loaded, folder)), own, rtol=0, atol=1e-6)
     without = PeftModel.from_pretrained(AutoModelForImageTextToText.from_pretrained(base), folder)
     assert (logits(without) - own).abs().max() > 1e-3
+
+
+def test_clients_of_unequal_ranks_conform():
+    """The checks that make updates of their own give all clients one layout; the others hold for any ranks."""
+    ranks = {"client_00": 2, "client_01": 4, "client_02": 8}
+    checks = ["runs", "resumes_to_the_bit", "leaks_nothing_between_clients", "holds_nothing_on_self"]
+    check_method("flora", {"ranks": ranks}, checks=checks)
 
 
 @pytest.mark.parametrize("weighting", ["num_samples", "uniform"])

@@ -28,7 +28,7 @@ def test_metadata_reads_back(tmp_path):
     assert data.library_name == "peft"
     assert data.license == "mit"
     assert data.pipeline_tag == "image-text-to-text"
-    assert data.tags == ["federated-learning", "fedvlm_hf", "trl", "sft", "lora"]
+    assert data.tags == ["federated-learning", "fedvlm_hf", "trl", "lora", "sft"]
     assert data.model_name == "run"
     results = {result.metric_name: result for result in data.eval_results}
     assert results.keys() == {"vqa_accuracy", "grounding_mean_iou", "grounding_accuracy_at_50"}

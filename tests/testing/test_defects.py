@@ -157,7 +157,8 @@ class SumIntoTheFirstUpdate(FedAvg):
     def aggregate(self, updates, current, state):
         total, tensors, count = 0, None, 0
         for update in updates:
-            total, count = total + update.weight, count + 1
+            count += 1
+            total += update.weight
             scaled = update.tensors.flat.mul_(update.weight)
             tensors = update.tensors if tensors is None else tensors.with_flat(tensors.flat.add_(scaled))
         return Aggregate(tensors.with_flat(tensors.flat / total), {}, count, total)
@@ -428,14 +429,14 @@ def test_a_method_that_freezes_or_keeps_tensors_conforms(method):
 
 def test_a_run_that_lets_a_methods_state_replace_private_tensors_is_caught(monkeypatch):
     """The defect that a run once had: a method that returned a state of its own lost the private tensors."""
-    save = ClientMixin._keep
+    keep = ClientMixin._keep
 
     def replaces(self, update, kept):
-        return save(self, update, update.state or kept)
+        return keep(self, update, update.state or kept)
 
     monkeypatch.setattr(ClientMixin, "_keep", replaces)
     check_method("local", checks=["keeps_private_tensors"])  # it returns no state
-    with pytest.raises(ConformanceError, match=r"the private tensors of .client_0[0-2]. to be saved after round 1"):
+    with pytest.raises(ConformanceError, match=r"the private tensors of 'client_0[0-2]' to be saved after round 1"):
         check_method(PrivateB(), checks=["keeps_private_tensors"])
 
 

@@ -90,7 +90,7 @@ class ClientModel:
 
     @property
     def is_personal(self) -> bool:
-        """Whether clients have models of their own, with private tensors or a personal copy of the shared ones."""
+        """Whether clients have their own models, with private tensors or a personal copy of the shared ones."""
         return bool(self._private) or self.plan.is_personal
 
     def enter(self, round_idx: int) -> bool:

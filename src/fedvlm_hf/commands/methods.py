@@ -83,13 +83,17 @@ def _knobs(cls: type) -> list[list[str]]:
     return [
         [
             field.name,
-            inspect.formatannotation(field.type).replace(" | ", " or "),
+            _type(field),
             _default(field),
             field.metadata.get("help", ""),
         ]
         for field in dataclasses.fields(cls)
         if field.init
     ]
+
+
+def _type(field: dataclasses.Field) -> str:
+    return inspect.formatannotation(field.type).replace("collections.abc.", "").replace(" | ", " or ")
 
 
 def _default(field: dataclasses.Field) -> str:

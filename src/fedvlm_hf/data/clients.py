@@ -1,4 +1,4 @@
-"""From what a user hands in to `{client_id: Dataset}`, checked before any training."""
+"""Turn what a user passes into `{client_id: Dataset}`, checked before any training."""
 
 import hashlib
 import json

@@ -132,7 +132,7 @@ def row_frames(dataset: Dataset, rule: FrameRule, rows: Iterable[int]) -> dict[i
 def check_visible(clients: Mapping[str, Dataset], rule: FrameRule) -> None:
     """Refuses training rows that ask for, or about, what the model does not get to see.
 
-    Rows for evaluation may hold such boxes: they count 0 unless the model finds the object all the same.
+    Rows for evaluation may hold such boxes: they count 0 unless the model finds the object anyway.
 
     Args:
         clients (`Mapping[str, Dataset]`):

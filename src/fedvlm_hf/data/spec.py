@@ -123,7 +123,7 @@ def check_rows(dataset: Dataset, where: str, columns: tuple[str, ...], seen: set
         where (`str`):
             How the error names the dataset.
         columns (`tuple[str, ...]`):
-            The columns to check. `task` is checked wherever it is there.
+            The columns to check. `task` is checked where it is present.
         seen (`set[bytes]`):
             Digests of the images decoded so far; grows. Pass one set for datasets that share images.
 

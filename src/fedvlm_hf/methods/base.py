@@ -238,8 +238,8 @@ def resolve_method(
         `Method`: with FedAvg as the half that is not named.
 
     Raises:
-        `ValueError`: on an unknown name or knob, a knob out of its range, two halves of one kind, a server half beside
-            a baseline, or knobs beside an object.
+        `ValueError`: on an unknown name or knob, a knob out of its range, two halves of one kind, a server half with
+            a baseline, or knobs with an object.
 
     Example:
 

@@ -13,7 +13,7 @@ from .base import CLIENT_METHODS, ClientMethod, check_knob
 @CLIENT_METHODS.register("ditto")
 @dataclass(frozen=True)
 class Ditto(ClientMethod):
-    """Train a personal copy of the shared tensors beside the global ones, and hold it near them (Algorithm 1).
+    """Train a personal copy of the shared tensors besides the global ones, and keep it near them (Algorithm 1).
 
     In each round a client first trains the global tensors from w_t as in FedAvg, to the bit, and sends them. Then it
     trains its personal copy v_k, which never travels, on h_k(v) = F_k(v) + lambda/2 ||v - w_t||^2: a step is
@@ -29,8 +29,8 @@ class Ditto(ClientMethod):
 
     Args:
         lam (`float`, *optional*, defaults to `0.1`):
-            lambda, the weight of the penalty. At 0 each client trains its copy alone, beside the global tensors; the
-            larger it is, the closer copies stay to them.
+            lambda, the weight of the penalty. At 0 each client trains its copy independently of the global tensors;
+            the larger it is, the closer the copies stay to them.
         personal_steps (`int`, *optional*):
             s, the optimizer steps of the personal phase. By default as many as the global phase has.
 

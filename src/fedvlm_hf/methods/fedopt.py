@@ -14,7 +14,7 @@ from .base import STRATEGIES, Strategy, check_knob
 
 @dataclass(frozen=True)
 class _Variant:
-    """What the FedVLMBench authors' code does otherwise than the paper."""
+    """Where the code of the FedVLMBench authors differs from the paper."""
 
     starts_from_change: bool  # m_0 = Delta_0, where the paper's is (1 - beta1) Delta_0
     squares_momentum: bool  # v from m_t^2, where the paper has Delta_t^2

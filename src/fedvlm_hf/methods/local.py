@@ -8,7 +8,7 @@ from .base import CLIENT_METHODS, ClientMethod
 @CLIENT_METHODS.register("local")
 @dataclass(frozen=True)
 class Local(ClientMethod):
-    """No tensor travels, so each client goes on from its own weights and is evaluated with them.
+    """No tensor travels, so each client continues from its own weights and is evaluated with them.
 
     The optimizer is fresh in every round, as it is for a federated client: the runs differ in sharing alone.
     """

@@ -23,7 +23,7 @@ class Scaffold(ClientMethod):
 
     A step of client k from y is y <- y - eta (g(y) - c_k + c). After K steps that led from x to y the client's control
     variate becomes (option II) c_k <- c_k - c + (x - y) / (K eta), which is the mean of its gradients, and the change
-    of c_k travels beside y. Both start at 0. A client that was not drawn keeps its c_k.
+    of c_k travels with y. Both start at 0. A client that was not drawn keeps its c_k.
 
     The formula for c_k holds for plain SGD at a constant rate only, and without clipping, which comes after the
     correction. Other settings are refused. `weight_decay` is allowed: with SGD it is the gradient of an L2 penalty,
@@ -120,7 +120,7 @@ class ScaffoldServer(Strategy):
     def configure(
         self, round_idx: int, client_ids: Sequence[str], current: TensorDict, state: ServerState
     ) -> list[ClientTask]:
-        """Send c beside x; expect the change of c_k beside y."""
+        """Send c with x; expect the change of c_k with y."""
         control: State = {CONTROL: state.tensors[CONTROL]}
         expected = Expected.of(current, control)
         return [ClientTask(round_idx, client_id, current, control, expected) for client_id in client_ids]

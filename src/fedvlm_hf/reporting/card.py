@@ -20,7 +20,7 @@ from .tables import flat_scores, megabytes, number
 
 
 TEMPLATE = "---\n{{ card_data }}\n---\n\n{{ text }}"
-TAGS = ("federated-learning", "fedvlm_hf", "trl", "sft", "lora")
+TAGS = ("federated-learning", "fedvlm_hf", "trl", "lora")
 TASK = "image-text-to-text"
 MAX_LISTED_CLIENTS = 20
 LIMITS = (
@@ -124,7 +124,7 @@ def _metadata(info: RunInfo, history: Sequence[RoundRecord], name: str) -> Model
         license_name=info.license_name,
         license_link=info.license_link,
         pipeline_tag=TASK,
-        tags=list(TAGS),
+        tags=[*TAGS, info.objective],
         model_name=name,
         eval_results=results or None,
     )

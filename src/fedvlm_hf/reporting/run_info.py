@@ -86,6 +86,8 @@ class RunInfo:
             The command that started the run.
         versions (`Mapping[str, str]`, *optional*):
             Versions of packages, by default of those that are installed.
+        objective (`str`, *optional*, defaults to `"sft"`):
+            What clients train on, as the Hub tags it: `sft` or `dpo`.
         is_our_class (`bool`, *optional*, defaults to `False`):
             Whether the class of the base model comes with this package and has to be imported before loading.
         is_personal (`bool`, *optional*, defaults to `False`):
@@ -114,6 +116,7 @@ class RunInfo:
     limits: Sequence[str] = ()
     command: str | None = None
     versions: Mapping[str, str] = field(default_factory=versions)
+    objective: str = "sft"
     is_our_class: bool = False
     is_personal: bool = False
     changes_base: bool = False
@@ -159,6 +162,7 @@ def run_info(
         transforms=[_described(transform) for transform in run["transforms"]],
         changes_base=method.strategy.changes_base,
         command=public_command(sys.argv),
+        objective=args.objective,
         is_our_class=type(model.get_base_model()).__module__.startswith("fedvlm_hf."),
         **_license(base_model),
         **kwargs,

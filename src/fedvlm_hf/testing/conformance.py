@@ -67,7 +67,7 @@ def check_method(method: "str | Method | Strategy | ClientMethod", *args: Any, *
 
     >>> report = check_method("fedavg")
     >>> [result.name for result in report.results if result.status != "passed"]
-    ['differs_from_fedavg']
+    ['differs_from_fedavg', 'keeps_private_tensors']
     ```
     """
     report = inspect_method(method, *args, **kwargs)

@@ -91,8 +91,8 @@ class ClientExample:
         control (`State`, *optional*), state (`State`, *optional*):
             The control groups that the server sent, and what the client kept from its last round.
         phase (`LocalPhase`, *optional*):
-            The local phase that runs, where the method has more than one.
-        knobs (`Mapping[str, Any]`, *optional*), tolerance (`float`, *optional*, defaults to `1e-6`):
+                The local phase that runs, if the method has several.
+            knobs (`Mapping[str, Any]`, *optional*), tolerance (`float`, *optional*, defaults to `1e-6`):
             As in [`ServerExample`].
     """
 
