@@ -10,8 +10,6 @@ from typing import Any
 
 import torch
 from huggingface_hub import RepoFile
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
 
 from ..checkpoint import check_same_run, round_folder, whole_rounds
 from ..client.model import BASE_DELTA
@@ -19,7 +17,7 @@ from ..client.store import ClientStore
 from ..files import new_folder, write_atomic
 from ..repository import Repository
 from ..repository.repository import is_same
-from ..repository.requests import HubReadError
+from ..repository.requests import HubReadError, is_repo_id
 from ..run_description import RunDescription, compare_runs
 from ..types import RoundRecord
 from .layout import (
@@ -181,7 +179,7 @@ def _with_same_base(saved: Mapping[str, Any], here: str, token: str | None) -> d
             To read repositories with.
     """
     there = saved["base_model"]
-    if there == here or not _is_repo_id(there) or not _has_same_weights(there, here, token):
+    if there == here or not is_repo_id(there) or not _has_same_weights(there, here, token):
         return dict(saved)
     return {**saved, "base_model": here}
 
@@ -191,7 +189,7 @@ def _has_same_weights(there: str, here: str, token: str | None) -> bool:
     if Path(here).is_dir():
         own = {path.name: path for path in Path(here).glob(f"*{_WEIGHTS}")}
         return bool(files) and own.keys() == files.keys() and all(is_same(own[name], files[name]) for name in files)
-    if not _is_repo_id(here):
+    if not is_repo_id(here):
         return False
     digests = [
         {name: file.lfs.sha256 if file.lfs else file.blob_id for name, file in found.items()}
@@ -203,14 +201,6 @@ def _has_same_weights(there: str, here: str, token: str | None) -> bool:
 def _remote_weights(repo_id: str, token: str | None) -> dict[str, RepoFile]:
     files = Revision.find(Repository(repo_id, token), "main").files
     return {path: file for path, file in files.items() if path.endswith(_WEIGHTS) and "/" not in path}
-
-
-def _is_repo_id(name: str) -> bool:
-    try:
-        validate_repo_id(name)
-    except HFValidationError:
-        return False
-    return "/" in name
 
 
 def _client_states(

@@ -4,6 +4,7 @@ import random
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from threading import Event
 from typing import TypeVar
 
@@ -158,16 +159,8 @@ def limit_silence() -> None:
     if it is renamed). Uploads over xet do not pass here; they have time limits of their own.
     """
     factory = _http._GLOBAL_CLIENT_FACTORY
-    if getattr(factory, "limits_silence", False):
-        return
-
-    def make_client() -> httpx2.Client:
-        client = factory()
-        client.event_hooks = {**client.event_hooks, "request": [*client.event_hooks["request"], _limit]}
-        return client
-
-    make_client.limits_silence = True  # type: ignore[attr-defined]
-    set_client_factory(make_client)
+    if not isinstance(factory, _LimitedFactory):
+        set_client_factory(_LimitedFactory(factory))
 
 
 def without_tokens(text: object, token: str | None = None) -> str:
@@ -205,6 +198,18 @@ def is_repo_id(name: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+@dataclass(frozen=True)
+class _LimitedFactory:
+    """Makes HTTP clients as another factory does, with a limit on silence."""
+
+    factory: Callable[[], httpx2.Client]
+
+    def __call__(self) -> httpx2.Client:
+        client = self.factory()
+        client.event_hooks = {**client.event_hooks, "request": [*client.event_hooks["request"], _limit]}
+        return client
 
 
 def _limit(request: httpx2.Request) -> None:

@@ -120,6 +120,7 @@ class HubEngine:
         self.refused: dict[str, str] = {}
         self._pause = repository.first_wait or 1.0
         self._seen: dict[str, str] = {}
+        self._is_away = False
         self._numbers = count()
 
     def run(self, tasks: Sequence[ClientTask]) -> Iterator[ClientUpdate | Absent]:
@@ -189,18 +190,23 @@ class HubEngine:
         Each update is downloaded in its own thread, where an outage is waited out: a file that the Hub cannot deliver
         holds up neither the other clients nor the end of the round.
         """
+        num_asked = len(intake.announcement.cohort)
+        num_needed = min(self.waiting.min_clients or num_asked, num_asked)
         downloads: dict[UpdateLocation, Future] = {}
         stop, is_told = Event(), False
         repository = replace(self.repository, first_wait=self._pause, is_over=stop)
         try:
             while True:
                 for location in self._new_locations(repository, folder):
-                    downloads[location] = _in_background(partial(intake.download, location))
+                    if location.client_id in intake.missing:
+                        downloads[location] = _in_background(partial(intake.download, location))
+                    else:  # of nobody who was asked, or a second update
+                        intake.consider(location)
                 wait(downloads.values(), self._pause, FIRST_COMPLETED)
                 for location in [location for location, download in downloads.items() if download.done()]:
                     intake.consider(location, downloads.pop(location).result)
                 is_over = intake.announcement.is_over(datetime.now(UTC))
-                num_missing = self._num_needed(intake) - len(intake.accepted)
+                num_missing = num_needed - len(intake.accepted)
                 are_all_refused = not downloads and all(c in intake.refused for c in intake.missing)
                 if num_missing <= 0 and (is_over or are_all_refused):
                     break
@@ -217,9 +223,6 @@ class HubEngine:
         for location in downloads:
             if location.client_id in intake.missing:
                 intake.refuse(location, "the Hub could not deliver it before the deadline")
-
-    def _num_needed(self, intake: Intake) -> int:
-        return min(self.waiting.min_clients or len(intake.announcement.cohort), len(intake.announcement.cohort))
 
     def _new_locations(self, repository: Repository, folder: Path) -> list[UpdateLocation]:
         """Find the updates whose commit was not there at the last look.
@@ -240,9 +243,11 @@ class HubEngine:
             has_new_pull = any(name.startswith("refs/pr/") for name in new)
             pulls = once.pull_requests() if has_new_pull else []
         except HubOutageError as error:
-            logger.warning(f"{self.repository.repo_id} cannot be read now: {error}.")
+            if not self._is_away:
+                logger.warning(f"{self.repository.repo_id} cannot be read now: {error}. It is looked at again.")
+            self._is_away = True
             return []
-        self._seen = heads
+        self._seen, self._is_away = heads, False
         sources: dict[str, str] = {}
         for pull in reversed(pulls):
             if pull.title.startswith(TITLE) and pull.ref in heads:
