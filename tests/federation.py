@@ -3,12 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
-from peft import get_peft_model
-from transformers import set_seed
+from peft import PeftModel, get_peft_model
+from transformers import AutoModelForImageTextToText, set_seed
 from trl import SFTConfig, SFTTrainer
 
-from fedvlm_hf import FederatedConfig, FederatedTrainer
+from fedvlm_hf import FederatedConfig, FederatedTrainer, apply_base_delta
+from fedvlm_hf.checkpoint import round_folder
 from fedvlm_hf.client.adapters import Adapter, complete_config
 from tiny import tiny_federation, tiny_llava
 
@@ -68,3 +70,24 @@ def plain_sft(output_dir: Path, rows: Dataset, tuning: str = "joint", seed: int 
 def weights(adapter: Adapter) -> str:
     """Digest of everything that trains."""
     return adapter.read(adapter.trainable()).digest()
+
+
+def check_export_changes_base(trainer: FederatedTrainer, base: str, tolerance: float, change: float) -> None:
+    """Stock PEFT, after one call that puts the change on the base model, gives the logits of the run's own model.
+
+    `tolerance` bounds the difference, and without the call the logits differ by more than `change`.
+    """
+    batch = trainer.data_collator([trainer.clients["client_00"][0]])
+    batch = {name: value for name, value in batch.items() if name != "labels"}
+
+    def logits(model: Any) -> torch.Tensor:
+        with torch.no_grad():
+            return model.eval()(**batch).logits
+
+    trainer.federation.load()
+    own = logits(trainer.model)
+    folder = round_folder(trainer.run_args.output_dir, trainer.run_args.num_rounds)
+    loaded = apply_base_delta(AutoModelForImageTextToText.from_pretrained(base), folder)
+    torch.testing.assert_close(logits(PeftModel.from_pretrained(loaded, folder)), own, rtol=0, atol=tolerance)
+    without = PeftModel.from_pretrained(AutoModelForImageTextToText.from_pretrained(base), folder)
+    assert (logits(without) - own).abs().max() > change
