@@ -93,12 +93,10 @@ class ClientModel:
         """Whether clients have their own models, with private tensors or a personal copy of the shared ones."""
         return bool(self._private) or self.plan.is_personal
 
-    def enter(self, round_idx: int) -> bool:
-        """Set what trains and travels in a round; whether this is another stage than the one before."""
-        if self.plan.stage(round_idx) == self.stage:
-            return False
-        self._enter(round_idx)
-        return True
+    def enter(self, round_idx: int) -> None:
+        """Set what trains and travels in a round, if a stage begins with it."""
+        if self.plan.stage(round_idx) != self.stage:
+            self._enter(round_idx)
 
     def _enter(self, round_idx: int) -> None:
         self.stage = self.plan.stage(round_idx)
@@ -119,14 +117,14 @@ class ClientModel:
         if self.plan.stage(round_idx) == self.stage:
             return tensors, False
         self.load(tensors)
-        self.enter(round_idx)
+        self._enter(round_idx)
         return self.shared_tensors(), True
 
     def resume(self, round_idx: int, exported: TensorDict) -> None:
         """Continue after a round: what earlier stages trained is fixed now, and only in the round's export."""
         if self.plan.stage(round_idx) != self.stage:
             self.adapter.write(exported)
-            self.enter(round_idx)
+            self._enter(round_idx)
 
     def set_phase(self, phase: LocalPhase) -> None:
         """Let train what the phase says, and freeze all else: also what a method unfroze for the last client."""
@@ -174,7 +172,11 @@ class ClientModel:
         """Write the client's own tensors over the global ones: its private tensors and its personal copy, if any."""
         self.adapter.write(state.get(PRIVATE, self._initial_private))
         if self.plan.is_personal:
-            self.adapter.write(state.get(PERSONAL, self.initial_shared()))
+            self.load_personal_copy(state)
+
+    def load_personal_copy(self, state: State) -> None:
+        """Write the client's personal copy over the global tensors, and leave its private tensors as they are."""
+        self.adapter.write(state.get(PERSONAL, self.initial_shared()))
 
     def initial_shared(self) -> TensorDict:
         """The shared tensors of the current stage, as the run starts."""

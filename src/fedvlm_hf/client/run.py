@@ -90,7 +90,7 @@ class ClientMixin:
         shared, personal, metrics = task.tensors, {}, {}
         for index, phase in enumerate(self.local.plan.phases):
             if phase.is_personal:
-                self.local.load_personal({**task.state, **self.local.own_tensors(), **personal})
+                self.local.load_personal_copy({**task.state, **personal})
             elif personal:
                 self.local.adapter.write(shared)
             if index:
