@@ -124,6 +124,23 @@ def attend(processes: Processes, site: Path, names: tuple[str, ...], seconds: fl
     return statuses
 
 
+def run_beside_one_process(hub: Hub, processes: Processes, site: Path) -> None:
+    """Run the federation, and the same run in one process, until all have ended without an error."""
+    argv = [str(site / "base"), str(site / "data"), str(site / "whole"), ",".join(SITES), str(site / "config.yaml")]
+    processes.start("whole", "federation_in_process", argv)
+    start_server(hub, processes, site)
+    for name in SITES:
+        start(processes, name, site)
+    statuses = attend(processes, site, ("whole", *NAMES))
+    assert statuses == dict.fromkeys(statuses, 0), "\n".join(processes.log(name)[-1500:] for name in statuses)
+
+
+def different_files(site: Path, files: list[Path]) -> list[str]:
+    """The files of the server that are not those of the run in one process, byte for byte."""
+    pairs = {path: (site / "server" / path, site / "whole" / path) for path in files}
+    return [str(path) for path, (one, other) in pairs.items() if one.read_bytes() != other.read_bytes()]
+
+
 def test_killed_and_started_again_over_a_faulty_hub_the_bits_are_those_of_one_process(hub, processes, site):
     def strike(pattern: str, name: str) -> Fault:
         """Kill a process at its first request of that kind, which has no effect."""
@@ -143,13 +160,7 @@ def test_killed_and_started_again_over_a_faulty_hub_the_bits_are_those_of_one_pr
         Fault(r"GET .*/resolve/[^/]*/updates/site_a/update.safetensors", truncate=100),
         Fault(r"GET .*/tree/", cut=True),
     ]
-    argv = [str(site / "base"), str(site / "data"), str(site / "whole"), ",".join(SITES), str(site / "config.yaml")]
-    processes.start("whole", "federation_in_process", argv)
-    start_server(hub, processes, site)
-    for name in SITES:
-        start(processes, name, site)
-    statuses = attend(processes, site, ("whole", *NAMES))
-    assert statuses == dict.fromkeys(statuses, 0), "\n".join(processes.log(name)[-1500:] for name in NAMES)
+    run_beside_one_process(hub, processes, site)
     assert [fault.times for fault in hub.faults] == [0] * len(hub.faults)
     assert {name: processes.starts[name] for name in NAMES} == dict.fromkeys(NAMES, 2)
 
@@ -160,10 +171,7 @@ def test_killed_and_started_again_over_a_faulty_hub_the_bits_are_those_of_one_pr
     titles = [commit["title"] for _, commit in reversed(hub.store.history(f"models/{REPO}", "main"))]
     asked = [f"Round {round_idx} of 3: 3 clients are asked" for round_idx in (1, 2, 3)]
     assert titles[1:] == [*asked, "The federation is finished after round 3"]  # nothing was announced twice
-    different = [
-        str(path) for path in FILES if (site / "server" / path).read_bytes() != (site / "whole" / path).read_bytes()
-    ]
-    assert different == []
+    assert different_files(site, FILES) == []
 
     # Who comes when it is over, or with something else, is told so before any training
     start_strangers(processes, site)
@@ -186,19 +194,10 @@ def test_all_that_a_method_sends_travels(hub, processes, site, kwargs):
     bits are those of one process."""
     one_stage = {"num_rounds": 2, "tuning": "joint", "stage_rounds": None}
     (site / "config.yaml").write_text(yaml.safe_dump(CONFIG | one_stage | kwargs))
-    argv = [str(site / "base"), str(site / "data"), str(site / "whole"), ",".join(SITES), str(site / "config.yaml")]
-    processes.start("whole", "federation_in_process", argv)
-    start_server(hub, processes, site)
-    for name in SITES:
-        start(processes, name, site)
-    statuses = attend(processes, site, ("whole", *NAMES))
-    assert statuses == dict.fromkeys(statuses, 0), "\n".join(processes.log(name)[-1500:] for name in statuses)
+    run_beside_one_process(hub, processes, site)
     files = sorted(path.relative_to(site / "whole") for path in (site / "whole/rounds").rglob("*.safetensors"))
     assert any(path.name == "base_delta.safetensors" for path in files) == ("ranks" in (kwargs["method_kwargs"] or {}))
-    different = [
-        str(path) for path in files if (site / "server" / path).read_bytes() != (site / "whole" / path).read_bytes()
-    ]
-    assert different == []
+    assert different_files(site, files) == []
 
 
 def test_nothing_of_a_host_is_in_the_repository(hub, processes, site):
