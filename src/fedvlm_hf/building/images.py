@@ -15,6 +15,11 @@ class StoredImage(ABC):
     key: str
     """Unique in the dataset, such as the path relative to the raw folder."""
 
+    @property
+    def version(self) -> str:
+        """A text that changes with the stored image, if it can change while its source files keep their checksums."""
+        return ""
+
     @abstractmethod
     def load(self) -> bytes:
         """Return the encoded image as it should be stored.
@@ -31,6 +36,15 @@ class ImageFile(StoredImage):
 
     key: str
     path: Path
+
+    @property
+    def version(self) -> str:
+        """Size and time of the last change; empty if the file does not exist."""
+        try:
+            status = self.path.stat()
+        except OSError:
+            return ""
+        return f"{status.st_size} {status.st_mtime_ns}"
 
     def load(self) -> bytes:
         """Return the file's bytes."""
@@ -76,6 +90,11 @@ def open_image(content: bytes, where: str) -> Image.Image:
     except Exception as error:  # Pillow: OSError, SyntaxError, ValueError, struct.error, ... by image format
         raise ValueError(f"{where} cannot be read as an image ({type(error).__name__}: {error}).") from error
     return image
+
+
+def content_hash(content: bytes) -> str:
+    """Return a hash of encoded bytes, by which a build notices that a file changed: 32 hexadecimal digits."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def image_digest(image: Image.Image) -> str:

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from .builders.base import Example
-from .images import StoredImage, image_digest, open_image
+from .images import StoredImage
+from .inspection import images_of, inspect_images
 from .work import Work
 
 
@@ -28,10 +29,8 @@ def without_shared_images(examples: Sequence[Example], work: Work) -> list[Examp
     Raises:
         `ValueError`: if an image cannot be read, naming it and its first row.
     """
-    shown: dict[str, Example] = {}
-    for example in examples:
-        shown.setdefault(example.image.key, example)
-    digests = work.map("digests", _digest, shown, "comparing images")
+    facts = inspect_images(images_of(examples), work)
+    digests = {key: None if found is None else found.digest for key, found in facts.items()}
     latest: dict[str, int] = {}
     images: dict[str, set[str]] = {split: set() for split in _ORDER}
     for example in examples:
@@ -52,13 +51,3 @@ def without_shared_images(examples: Sequence[Example], work: Work) -> list[Examp
 
 def _identity(image: StoredImage, digests: dict[str, str | None]) -> str:
     return digests[image.key] or image.key
-
-
-def _digest(example: Example) -> str | None:
-    where = f"The image {example.image.key}, needed by row {example.id!r},"
-    try:
-        return image_digest(open_image(example.image.load(), where))
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise ValueError(f"{where} cannot be read ({error}).") from error

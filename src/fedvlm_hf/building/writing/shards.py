@@ -11,9 +11,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..images import content_hash
 from ..work import Work
 from .layout import GROUP_DECODED_BYTES, Shard
-from .staging import StagedImage, content_hash
+from .staging import StagedImage
 
 
 IMAGE_BYTES = "images.list.element.bytes"

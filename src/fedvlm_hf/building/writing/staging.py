@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from ...data.boxes import BOX_TEXT, box_text, parse_box
 from ...files import write_atomic
 from ..builders.base import Example
-from ..images import ImageFile, StoredImage, encode, image_digest, open_image, pad_square, shrink
+from ..images import ImageFile, StoredImage, content_hash, encode, image_digest, open_image, pad_square, shrink
 from ..work import Work
 from .options import WriteOptions
 
@@ -147,11 +147,6 @@ def _stage(job: _Job) -> dict[str, Any] | None:
         "size": stored.size,
         "frame": frame,
     }
-
-
-def content_hash(content: bytes) -> str:
-    """Return a hash of encoded bytes, by which a build notices that a file changed."""
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def _staged(image: StoredImage, folder: Path, result: Mapping[str, Any]) -> StagedImage:
