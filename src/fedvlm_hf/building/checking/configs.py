@@ -108,13 +108,13 @@ def _note_deep_images(rows: Rows, images: Check) -> None:
     num_grey = sum(pixels.is_deep for pixels in rows.pixels.values())
     if num_grey:
         images.notes.append(
-            f"{num_grey:,} images have more than 8 bits: training and evaluation convert each by its own range of "
-            "values. Stock trainers clip the values at 255, which makes such images nearly white"
+            f"images with more than 8 bits: {num_grey:,}. Training and evaluation convert each by its own range of "
+            "values; stock trainers clip the values at 255, which makes such images nearly white"
         )
     num_colour = sum(pixels.has_deep_colours for pixels in rows.pixels.values())
     if num_colour:
         images.notes.append(
-            f"{num_colour:,} images have 16 bits per colour: Pillow reads the upper 8 bits, so they are dark if they "
+            f"images with 16 bits per colour: {num_colour:,}. Pillow reads the upper 8 bits, so they are dark if they "
             "use only the lower ones"
         )
 
