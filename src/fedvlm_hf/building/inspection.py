@@ -4,8 +4,9 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..data.pixels import Window
 from .builders.base import Example
-from .images import StoredImage, content_hash, image_digest, open_image
+from .images import StoredImage, content_hash, convert_deep, image_digest, open_image
 from .work import Work
 
 
@@ -16,7 +17,7 @@ class ImageFacts:
     Attributes:
         content (`str`): Hash of the encoded bytes, see `building.images.content_hash`.
         num_bytes (`int`): Number of these bytes.
-        digest (`str`): Digest of the pixels, see `building.images.image_digest`.
+        digest (`str`): Digest of the pixels, in 8 bits, see `building.images.image_digest`.
         width, height (`int`): Size in pixels, as shown, with its EXIF rotation.
         mode (`str`): Pillow's mode of the pixels, such as `"L"`, `"RGB"` or `"I;16"`.
     """
@@ -48,11 +49,11 @@ def inspect_images(images: Iterable[tuple[StoredImage, str]], work: Work) -> dic
     for image, row in images:
         first.setdefault(image.key, (image, row))
     # The version is part of the key, because a file may change between an interrupted build and its continuation
-    items = {f"{key} {image.version}": (image, row) for key, (image, row) in first.items()}
+    items = {f"{key} {image.version}": (image, row, work.window) for key, (image, row) in first.items()}
     found = work.map("images", _inspect, items, "reading images")
     return {
         image.key: None if facts is None else ImageFacts(**facts)
-        for (image, _), facts in zip(items.values(), found.values(), strict=True)
+        for (image, *_), facts in zip(items.values(), found.values(), strict=True)
     }
 
 
@@ -61,8 +62,8 @@ def images_of(examples: Iterable[Example]) -> Iterable[tuple[StoredImage, str]]:
     return ((example.image, f"row {example.id!r}") for example in examples)
 
 
-def _inspect(item: tuple[StoredImage, str]) -> dict[str, Any] | None:
-    image, row = item
+def _inspect(item: tuple[StoredImage, str, Window | None]) -> dict[str, Any] | None:
+    image, row, window = item
     where = f"The image {image.key}, needed by {row},"
     try:
         content = image.load()
@@ -71,4 +72,5 @@ def _inspect(item: tuple[StoredImage, str]) -> dict[str, Any] | None:
     except OSError as error:
         raise ValueError(f"{where} cannot be read ({error}).") from error
     picture = open_image(content, where)
-    return asdict(ImageFacts(content_hash(content), len(content), image_digest(picture), *picture.size, picture.mode))
+    digest = image_digest(convert_deep(picture, where, window))
+    return asdict(ImageFacts(content_hash(content), len(content), digest, *picture.size, picture.mode))

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from tqdm.auto import tqdm
 
+from ..data.pixels import Window
 from ..files import file_sha256, write_atomic
 
 
@@ -69,6 +70,8 @@ class Work:
         raw (`Path`, *optional*): The download's folder. Names in `sources` are relative to it.
         counts ([`RowCounts`]): Row counts per rule.
         sources (`dict[str, str]`): SHA-256 of each file that rows were read from, by name.
+        window ([`~fedvlm_hf.data.pixels.Window`], *optional*): The range of values to show of images with more than 8
+            bits; by default that of each image. Images are compared by what is stored, so reading needs it too.
     """
 
     folder: Path | None = None
@@ -76,6 +79,7 @@ class Work:
     raw: Path | None = None
     counts: RowCounts = field(default_factory=RowCounts)
     sources: dict[str, str] = field(default_factory=dict)
+    window: Window | None = None
 
     def source(self, path: str | os.PathLike[str]) -> Path:
         """Record the SHA-256 of a file that rows are read from.

@@ -17,7 +17,8 @@ from datasets import (
     load_from_disk,
 )
 
-from ..images import StoredImage, image_digest, open_image
+from ...data.pixels import Window
+from ..images import StoredImage, convert_deep, image_digest, open_image
 from ..pieces import Piece, dataset_pieces, image_content
 from ..work import Work
 
@@ -101,7 +102,7 @@ def pixel_digests(dataset: Dataset, column: str, where: str, work: Work) -> list
     """
     pieces = dataset_pieces(dataset.select_columns([column]), where)
     # The fingerprint identifies the files and their version, so the journal of other rows is not used
-    items = {f"{dataset._fingerprint} {column} {piece.name}": piece for piece in pieces}
+    items = {f"{dataset._fingerprint} {column} {piece.name}": (piece, work.window) for piece in pieces}
     found = work.map("source_images", _digests, items, "reading images", is_long=True)
     return [digest for digests in found.values() for digest in digests]
 
@@ -117,7 +118,8 @@ def records(dataset: Dataset, columns: list[str]) -> list[dict[str, Any]]:
     return rows
 
 
-def _digests(piece: Piece) -> list[str]:
+def _digests(item: tuple[Piece, Window | None]) -> list[str]:
+    piece, window = item
     (column,) = piece.columns
     digests = []
     for batch in piece.batches([column]):
@@ -126,7 +128,8 @@ def _digests(piece: Piece) -> list[str]:
             images = value if isinstance(value, list) else [value]
             if len(images or ()) != 1 or images[0] is None:
                 raise ValueError(f"{where}: there must be one image, got {len(images or ())}.")
-            digests.append(image_digest(open_image(image_content(images[0]), f"{where}: the image")))
+            picture = open_image(image_content(images[0]), f"{where}: the image")
+            digests.append(image_digest(convert_deep(picture, f"{where}: the image", window)))
     return digests
 
 

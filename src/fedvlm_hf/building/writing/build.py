@@ -19,7 +19,7 @@ from .layout import lay_out
 from .manifest import as_json, build_plan, make_manifest
 from .options import WriteOptions
 from .shards import write_rows_file, write_shards
-from .staging import StagedImage, move_boxes, stage_images
+from .staging import StagedImage, move_boxes, note_deep_images, stage_images
 from .workspace import Workspace
 
 
@@ -87,6 +87,7 @@ def _build(builder: Builder, raw: Path, options: WriteOptions, space: Workspace)
             f"{len(missing)} of {len(staged)} images are missing, such as {missing[0]}. They are replaced by grey "
             "pictures, so scores on their rows are meaningless."
         )
+    note_deep_images(staged, options, work.counts)
     images = [staged[example.image.key] for example in examples]
     layout = lay_out(partitions, [image.content for image in images], [image.num_bytes for image in images])
     # This finds leaks, so it comes before anything large is written
@@ -112,7 +113,7 @@ def _is_unchanged(raw: Path, sources: Mapping[str, str]) -> bool:
 
 def _read(builder: Builder, raw: Path, options: WriteOptions, space: Workspace) -> tuple[list[Example], Work]:
     for _ in range(2):
-        work = Work(space.read, options.processes, raw)
+        work = Work(space.read, options.processes, raw, window=options.shown_values)
         examples = builder.read(raw, work)
         if space.accept_sources(work.sources):
             break

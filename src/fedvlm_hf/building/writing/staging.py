@@ -11,10 +11,23 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from ...data.boxes import BOX_TEXT, box_text, parse_box
+from ...data.pixels import Window
 from ...files import write_atomic
 from ..builders.base import Example
-from ..images import ImageFile, StoredImage, content_hash, encode, image_digest, open_image, pad_square, shrink
-from ..work import Work
+from ..images import (
+    ImageFile,
+    StoredImage,
+    content_hash,
+    convert_deep,
+    encode,
+    encode_grey,
+    has_deep_colours,
+    image_digest,
+    open_image,
+    pad_square,
+    shrink,
+)
+from ..work import RowCounts, Work
 from .options import WriteOptions
 
 
@@ -29,6 +42,8 @@ class StagedImage:
         digest (`str`): Digest of the pixels, see `building.images.image_digest`.
         width, height (`int`): Size in pixels.
         frame (`tuple[int, int]`): Width and height of the picture without padding.
+        was_deep (`bool`): Whether the download has it in greyscale with more than 8 bits.
+        had_deep_colours (`bool`): See `building.images.has_deep_colours`.
     """
 
     path: Path
@@ -38,6 +53,8 @@ class StagedImage:
     width: int
     height: int
     frame: tuple[int, int]
+    was_deep: bool = False
+    had_deep_colours: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,6 +83,7 @@ class _Job:
     folder: Path
     max_side: int | None
     pad_to_square: bool
+    window: Window | None
 
 
 def stage_images(
@@ -79,7 +97,7 @@ def stage_images(
         folder (`Path`):
             Where images are written that are not files, or whose pixels change.
         options ([`WriteOptions`]):
-            `max_side`, `pad_to_square` and `allow_missing_images`.
+            `max_side`, `pad_to_square`, `window` and `allow_missing_images`.
         work ([`Work`]):
             Worker processes and journal.
 
@@ -107,10 +125,25 @@ def stage_images(
     return {key: _staged(first[key].image, folder, result) for key, result in results.items()}, missing
 
 
+def note_deep_images(staged: Mapping[str, StagedImage], options: WriteOptions, counts: RowCounts) -> None:
+    """Count the images of the download that have more than 8 bits, and say how they were converted."""
+    num_grey = sum(image.was_deep for image in staged.values())
+    if num_grey:
+        shown = "the range of values of each image"
+        if options.window is not None:
+            black, white = options.shown_values.limits
+            shown = f"the window {options.window}, so that {black:g} becomes 0 and {white:g} becomes 255"
+        counts.note("images with more than 8 bits", num_grey, f"converted to 8 bits by {shown}")
+    num_colour = sum(image.had_deep_colours for image in staged.values())
+    if num_colour:
+        why = "Pillow reads the upper 8 bits, so they are dark if they use only the lower ones"
+        counts.note("images with 16 bits per colour", num_colour, why)
+
+
 def _job(example: Example, image: StoredImage, folder: Path, options: WriteOptions) -> _Job:
     name = str(image.path) if isinstance(image, ImageFile) else image.key
     where = f"The image {name}, needed by row {example.id!r},"
-    return _Job(image, where, folder, options.max_side, options.pad_to_square)
+    return _Job(image, where, folder, options.max_side, options.pad_to_square, options.shown_values)
 
 
 def _stage(job: _Job) -> dict[str, Any] | None:
@@ -123,7 +156,9 @@ def _stage(job: _Job) -> dict[str, Any] | None:
         raise ValueError(f"{job.where} cannot be read ({error}).") from error
     except ValueError as error:
         raise ValueError(f"{job.where} cannot be used: {error}") from error
-    picture = stored = open_image(content, job.where)
+    stored = open_image(content, job.where)
+    picture = convert_deep(stored, job.where, job.window)
+    was_deep, had_deep_colours = picture is not stored, has_deep_colours(content)
     if job.max_side is not None and max(picture.size) > job.max_side:
         picture = shrink(picture, job.max_side)
     frame = picture.size
@@ -131,7 +166,7 @@ def _stage(job: _Job) -> dict[str, Any] | None:
         picture = pad_square(picture)
     is_changed = picture is not stored
     if is_changed:
-        content = encode(picture)
+        content = encode_grey(picture) if was_deep else encode(picture)
         stored = open_image(content, job.where)
     file = None
     if is_changed or not isinstance(job.image, ImageFile):
@@ -146,6 +181,8 @@ def _stage(job: _Job) -> dict[str, Any] | None:
         "digest": image_digest(stored),
         "size": stored.size,
         "frame": frame,
+        "was_deep": was_deep,
+        "had_deep_colours": had_deep_colours,
     }
 
 
@@ -161,6 +198,8 @@ def _staged(image: StoredImage, folder: Path, result: Mapping[str, Any]) -> Stag
         width,
         height,
         (frame_width, frame_height),
+        result["was_deep"],
+        result["had_deep_colours"],
     )
 
 
