@@ -72,8 +72,8 @@ or, with --caption_from hint or solution, a copy of the Hub's derek-thomas/Scien
         "If an image, compared by pixels, is in two splits, its rows in the earlier split are left out, in the order "
         "training, validation, test [ours]: problems share images, and the same image has the same caption.",
         "Categories with fewer than 100 rows are left out [paper], counted over the kept rows of all splits [ours]. "
-        "`iid` has as many clients as there are kept categories and gives each client a row of each category, so every "
-        "kept category needs at least as many training rows as there are kept categories. The largest set of "
+        "`iid` has as many clients as there are kept categories and gives each client a row of each category, so "
+        "every kept category needs at least as many training rows as there are kept categories. The largest set of "
         "categories with this property is kept, those with more training rows first [ours].",
         "`noniid`: one client per category [paper]. `iid`: as many clients, over which the rows of every category are "
         "spread evenly [paper: evenly], drawn with the seed [ours].",
