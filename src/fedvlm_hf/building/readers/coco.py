@@ -14,7 +14,8 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ...data.pixels import decoding_problem
 from ..images import StoredImage, encode
-from .files import array_elements, find_folder
+from .files import find_folder
+from .json_stream import array_elements
 
 
 PARTS = ("train2014", "val2014")
