@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 
-_DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
+DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 _ADDRESS = re.compile(r" ?<[^<>]* at 0x[0-9a-fA-F]+>")
 
 
@@ -66,7 +66,7 @@ def is_deep(image: Image.Image) -> bool:
     `datasets` stores greyscale arrays of any integer type in Pillow's 32-bit mode `I`. If all their values are within
     0 and 255, they are 8-bit images, which Pillow converts to RGB without a loss.
     """
-    if image.mode not in _DEEP_MODES:
+    if image.mode not in DEEP_MODES:
         return False
     if image.mode != "I":
         return True
