@@ -91,7 +91,9 @@ def make_manifest(
         "missing_images": num_missing,
         "shares_clients": layout.shares_clients,
         "configs": {
-            partition.name: _config(partition, examples, images, layout.data_files[partition.name])
+            partition.name: _config(
+                partition, examples, images, layout.data_files[partition.name], builder.partition_column
+            )
             for partition in partitions
         },
     }
@@ -122,7 +124,11 @@ def as_json(manifest: Mapping[str, Any]) -> str:
 
 
 def _config(
-    partition: Partition, examples: Sequence[Example], images: Sequence[StagedImage], data_files: Mapping[str, str]
+    partition: Partition,
+    examples: Sequence[Example],
+    images: Sequence[StagedImage],
+    data_files: Mapping[str, str],
+    partition_column: str,
 ) -> dict[str, Any]:
     leaks = find_leaks(partition, examples, [image.digest for image in images])
     shown: dict[str, set[str]] = {}
@@ -134,6 +140,8 @@ def _config(
         "rule": partition.rule,
         "client_names": dict(partition.client_names),
         "known_leak": partition.known_leak,
+        "compare_by": partition.compare_by or partition_column,
+        **({"draw": dict(partition.draw)} if partition.draw else {}),
         "leaked_images": len(leaks),
         "counts": {split: counts[split] for split in splits_of(partition)},
         "images": {split: len(shown[split]) for split in splits_of(partition)},
