@@ -13,7 +13,8 @@ from typing import Any
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ..images import StoredImage, encode
-from .files import array_elements, find_folder
+from .files import find_folder
+from .json_stream import array_elements
 
 
 PARTS = ("train2014", "val2014")
