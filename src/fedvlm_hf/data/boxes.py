@@ -11,6 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 
+BOX_TASKS = ("grounding", "detection")
+"""Tasks whose answers are boxes."""
+
 _NUMBER = r"\s*([-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?)\s*"
 ANY_BOX = re.compile(r"\[" + ",".join([_NUMBER] * 4) + r"\]")
 """A list of four numbers, in any form that models may write."""

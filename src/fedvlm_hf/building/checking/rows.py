@@ -8,14 +8,13 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from ...data.boxes import box_problem
+from ...data.boxes import BOX_TASKS, box_problem
 from ...data.spec import value_problem
 from ..images import image_digest, open_image
 from ..pieces import Piece, image_content
 from .findings import Check, Location
 
 
-BOX_TASKS = ("grounding", "detection")
 ROW_CHECKS = ("row format", "answers", "boxes", "images")
 
 _CHECK_OF = {"prompt": "row format", "task": "row format", "completion": "answers", "references": "answers"}
