@@ -1,9 +1,18 @@
 """Find the user's own data in a folder: for each client, or pooled for a partition."""
 
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
+from huggingface_hub.repocard import metadata_load
+
+from ...images import ImageFile
 from ...work import Work
-from .rows import Found
+from ..coco import Photograph
+from .folder import DataFolder
+from .forms import open_file, open_folder, readable, split_name
+from .rows import Found, OwnRow, Source
 
 
 def find_sources(raw: Path, work: Work, image: str | None = None, image_folder: Path | None = None) -> Found:
@@ -28,7 +37,23 @@ def find_sources(raw: Path, work: Work, image: str | None = None, image_folder: 
     Raises:
         `ValueError`: if there is no source, two clients have the same name, or a file cannot be read.
     """
-    raise NotImplementedError
+    if not raw.is_dir():
+        raise ValueError(f"`raw={str(raw)!r}` is not a folder.")
+    data = DataFolder(raw, str(raw), work, image, image_folder)
+    entries = data.entries(raw)
+    files = readable([path for path in entries if path.is_file()], data)
+    opened = [(path, open_file(path, data)) for path in files]
+    used = _used_folders(files, [path for path in entries if path.is_dir()], data)
+    opened += [(path, _open_client(path, data)) for path in entries if path.is_dir() and path not in used]
+    sources: list[Source] = []
+    ignored = [path.name for path in entries if path.is_file() and path not in files]
+    for path, found in opened:
+        sources += _named(path, found.sources)
+        ignored += [f"{path.name}/{name}" for name in found.ignored]
+    if not sources:
+        raise ValueError(f"`raw`: {raw} has no table and no folder of images.")
+    _check_names(sources, data)
+    return Found(sorted(_with_unique_rows(sources), key=lambda source: (source.name, source.path)), ignored)
 
 
 def open_source(path: Path, work: Work, image: str | None = None, image_folder: Path | None = None) -> Found | None:
@@ -52,9 +77,44 @@ def open_source(path: Path, work: Work, image: str | None = None, image_folder: 
     Raises:
         `ValueError`: if there is no such file or folder, or it has no rows in a known form.
     """
-    raise NotImplementedError
+    if not path.exists():
+        raise ValueError(f"`dataset`: there is no file or folder {path}.")
+    if is_hub_layout(path):
+        return None
+    root = path if path.is_dir() else path.parent
+    data = DataFolder(root, str(root), work, image, image_folder)
+    if path.is_dir():
+        found = open_folder(path, data)
+    elif readable([path], data):
+        found = open_file(path, data)
+    else:
+        raise ValueError(f"`dataset`: {path} is in no known form.")
+    sources = [replace(source, name=source.split or source.name) for source in found.sources]
+    return Found(sorted(_with_unique_rows(sources), key=lambda source: (source.name, source.path)), found.ignored)
 
 
 def is_hub_layout(path: Path) -> bool:
     """Return whether a folder is a dataset in the layout of the Hub, or was written by `save_to_disk`."""
-    raise NotImplementedError
+    if (path / "dataset_dict.json").is_file() or (path / "dataset_info.json").is_file():
+        return True
+    card = path / "README.md"
+    try:
+        metadata = metadata_load(card) if card.is_file() else None
+    except ValueError:  # a text with three dashes that is no card
+        return False
+    return isinstance(metadata, dict) and bool({"configs", "dataset_info"} & metadata.keys())
+
+
+def _open_client(folder: Path, data: DataFolder) -> Found:
+    try:
+        return open_folder(folder, data)
+    except ValueError as error:
+        raise ValueError(f"{data.label_of(folder)} is not a client, because no table uses its images: {error}") from error
+
+
+def _used_folders(files: list[Path], folders: list[Path], data: DataFolder) -> set[Path]:
+    """Return the folders whose images are used by tables in other places. They are not clients."""
+
+
+def _named(path: Path, sources: Iterable[Source]) -> list[Source]:
+    """Return the sources of a file or folder with the client that has them."""
