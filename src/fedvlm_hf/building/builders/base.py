@@ -16,7 +16,7 @@ from ..images import StoredImage
 from ..work import Work
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Example:
     """One row of a dataset, before its image is read.
 

@@ -5,7 +5,6 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -127,9 +126,10 @@ class FromDataset(OwnDataBuilder):
             work.counts.note("columns left out", len(columns.nested), f"they have lists or objects: {names}")
         same_columns(examples, list(columns.own))
         groups = group_images(examples, work, lambda image, facts: image.key if facts is None else facts.digest)
-        images = iter(groups.names)
+        start = 0
         for name, count in num_examples.items():
-            opened.record(name, islice(images, count), work)
+            opened.record(name, groups.names[start : start + count], work)
+            start += count
         return self._without_leaks(examples, groups.names, work)
 
     def _without_leaks(self, examples: list[Example], images: Sequence[str], work: Work) -> list[Example]:
@@ -184,6 +184,8 @@ class FromDataset(OwnDataBuilder):
             )
         sources = []
         for split, files in federation.configs[config].items():
+            if not files:
+                raise ValueError(f"`dataset`: {self.dataset} has no file for the split {split!r} of its card.")
             for file in files:
                 found = open_source(folder / file, work, self.image, self.images_at)
                 sources += [replace(source, name=split, split=split) for source in found.sources]

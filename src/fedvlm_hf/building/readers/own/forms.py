@@ -181,7 +181,9 @@ def _class_folders(folder: Path, images: Mapping[str, list[Path]], data: DataFol
 
 def _open_zip(path: Path, data: DataFolder) -> Found:
     folder = unpack(path, data.label_of(path), data.work)
-    inside = DataFolder(folder, data.label_of(path), data.work, data.image, prefix=data.key_of(path) + "/", in_zip=True)
+    inside = DataFolder(
+        folder, data.label_of(path), data.work, data.image, prefix=data.key_of(path) + "/", in_zip=True
+    )
     found = open_folder(folder, inside)
     return Found(
         [replace(source, path=path, form=f"{source.form} in a zip") for source in found.sources], found.ignored
@@ -197,9 +199,7 @@ def _unknown(folder: Path, files: list[Path], data: DataFolder) -> str:
         )
     if any(path.suffix.lower() in (".dcm", ".dicom") for path in files):
         return f"{label} has DICOM files, which are not read. Convert them to PNG, and add metadata.csv."
-    return (
-        f"{label} has no table ({', '.join(_OPEN)}) and no subfolders of images by class ({', '.join(IMAGE_SUFFIXES)})."
-    )
+    return f"{label} has no table ({', '.join(_OPEN)}) and no subfolders of images by class ({', '.join(IMAGE_SUFFIXES)})."
 
 
 def _is_image(path: Path) -> bool:

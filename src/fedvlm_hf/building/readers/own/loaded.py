@@ -17,7 +17,7 @@ from ....repository.requests import HubOutageError, HubRefusedError, is_repo_id,
 from ...images import StoredImage
 from ...pieces import image_content
 from .rows import OwnRow
-from .text import present
+from .tables import without_missing
 
 
 _BATCH_ROWS = 1000
@@ -154,7 +154,7 @@ def loaded_rows(dataset: Dataset, split: str, where: str, image: str | None = No
             yield OwnRow(
                 name=str(row),
                 where=f"{where}, row {row}",
-                values=present(values),
+                values=without_missing(values),
                 image=LoadedImage(f"{split}/{row:07d}", images, row) if num_images else None,
                 num_images=num_images,
             )

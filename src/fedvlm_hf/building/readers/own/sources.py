@@ -109,7 +109,9 @@ def _open_client(folder: Path, data: DataFolder) -> Found:
     try:
         return open_folder(folder, data)
     except ValueError as error:
-        raise ValueError(f"{data.label_of(folder)} is not a client, because no table uses its images: {error}") from error
+        raise ValueError(
+            f"{data.label_of(folder)} is not a client, because no table uses its images: {error}"
+        ) from error
 
 
 def _used_folders(files: list[Path], folders: list[Path], data: DataFolder) -> set[Path]:

@@ -173,8 +173,10 @@ def _asked(
             "prompt": [{"role": "user", "content": prompt or question}],
             "completion": [{"role": "assistant", "content": answer}],
         }
-    given = {"question": question, "attribute": options.attribute, "subject": options.subject, "study": options.study}
+    given = {"attribute": options.attribute, "subject": options.subject, "study": options.study}
     fields = {name: text_value(values, name) or given.get(name) for name in _TEMPLATE_FIELDS[task]}
+    if "question" in fields:
+        fields["question"] = question
     missing = [name for name, value in {**fields, **({"question": None} if choices else {})}.items() if not value]
     if missing:
         raise ValueError(
@@ -189,7 +191,7 @@ def _answers(values: Values, task: str, name: str) -> tuple[str, ...]:
     given = values.get(name)
     if task in BOX_TASKS and _is_numbers(given):
         given = json.dumps(given)
-    answers = _listed({name: given}, name) if isinstance(given, list) else [text_value(values, name)]
+    answers = _listed({name: given}, name) if isinstance(given, list) else [text_value({name: given}, name)]
     if not answers or answers[0] is None:
         raise ValueError(f"`{name}` is missing: {_no_column(values, name)}")
     return _accepted([*answers, *_listed(values, "references")], task)
@@ -343,14 +345,3 @@ def _without_mark(text: str) -> str:
     if stripped.startswith(IMAGE_MARK):
         return stripped.removeprefix(IMAGE_MARK).lstrip()
     return stripped.removesuffix(IMAGE_MARK).rstrip() if stripped.endswith(IMAGE_MARK) else text
-
-
-def present(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the values of a row without empty, null and NaN values."""
-    return {name: value for name, value in values.items() if not _is_empty(value)}
-
-
-def _is_empty(value: Any) -> bool:
-    if isinstance(value, str):
-        return not value.strip()
-    return value is None or value == [] or value == {} or (isinstance(value, float) and math.isnan(value))
