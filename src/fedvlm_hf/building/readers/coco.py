@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from ..images import ImageFile, StoredImage, encode
+from ..images import StoredImage, encode
 from .files import find_folder
 from .json_stream import array_elements
 
@@ -206,9 +206,9 @@ class Photograph(StoredImage):
     height: int
 
     @property
-    def version(self) -> str:
-        """Size and time of the last change of the file."""
-        return ImageFile(self.key, self.path).version
+    def file(self) -> Path:
+        """The file that the image is made from."""
+        return self.path
 
     def load(self) -> bytes:
         """Return the file's bytes, unchanged unless its EXIF data ask for a rotation.

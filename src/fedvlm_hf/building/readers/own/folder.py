@@ -1,6 +1,5 @@
 """The folder that the user named, or that a zip was unpacked to, and how its files are listed and called."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,9 +39,10 @@ class DataFolder:
 
     def image_paths(self, folder: Path) -> ImagePaths:
         """Return where the images of a table in `folder` are looked for."""
-        named = [] if self.image_folder is None else [self.image_folder]
-        usual = [place for start in dict.fromkeys((folder, self.root)) for place in (start, start / "images")]
-        return ImagePaths([*named, *usual], [self.root, *named], self.prefix)
+        places = [(self.root, place) for start in (folder, self.root) for place in (start, start / "images")]
+        if self.image_folder is not None:
+            places.insert(0, (self.image_folder, self.image_folder))
+        return ImagePaths(places, self.prefix, self.work)
 
     def entries(self, folder: Path) -> list[Path]:
         """Return the files and folders in a folder in the order of their names, without hidden ones.
@@ -50,31 +50,6 @@ class DataFolder:
         Raises:
             `ValueError`: if a symbolic link leads out of the data or back to a folder above.
         """
-        with os.scandir(folder) as scan:
-            found = {entry.name: entry.is_symlink() for entry in scan if not _is_hidden(entry.name)}
-        for name in sorted(found):
-            if found[name]:
-                self._check_link(folder / name)
-        _listed(self.work, folder, sorted(found))
-        return [folder / name for name in sorted(found)]
-
-    def _check_link(self, path: Path) -> None:
-        roots = [self.root.resolve(), *([] if self.image_folder is None else [self.image_folder.resolve()])]
-        target = path.resolve()
-        if not target.exists():
-            raise ValueError(f"{self.label_of(path)} is a symbolic link to a file that does not exist.")
-        if not any(target.is_relative_to(root) for root in roots):
-            raise ValueError(
-                f"{self.label_of(path)} is a symbolic link that leads out of {self.label}. Copy the data, or name the "
-                "folder of the images with `--image_folder`."
-            )
-        if path.parent.resolve().is_relative_to(target):
-            raise ValueError(f"{self.label_of(path)} is a symbolic link to a folder above it. Remove it.")
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name == "__MACOSX"
-
-
-def _listed(work: Work, folder: Path, names: list[str]) -> None:
-    """Record the names in a folder, so that a build notices added and removed files."""
+        if self.in_zip:  # its checksum is recorded, and it has no links
+            return sorted(folder.iterdir())
+        return [path for path in self.work.listing(folder) if path.name != "__MACOSX"]

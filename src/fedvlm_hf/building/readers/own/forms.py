@@ -6,8 +6,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from ..json_stream import JsonStream
 from ...images import ImageFile
+from ..json_stream import JsonStream
 from .coco import coco_form, coco_rows
 from .folder import DataFolder
 from .image_paths import IMAGE_SUFFIXES
@@ -25,6 +25,9 @@ SPLIT_NAMES = {
 }
 """Names of files and folders that are splits."""
 
+IMAGES_BY_CLASS = "images by class"
+"""The form of folders without tables."""
+
 _COMPRESSED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
@@ -36,6 +39,10 @@ _NUMBER = re.compile(r"\d+")
 
 # A dataset may have its tables in a subfolder, and this may have one folder per split
 _DEPTH = 2
+
+
+class UnknownFormError(ValueError):
+    """A folder has rows in no form that is known."""
 
 
 def split_name(path: Path) -> tuple[str, str | None]:
@@ -62,13 +69,18 @@ def split_name(path: Path) -> tuple[str, str | None]:
     return "" if _NUMBER.fullmatch(rest) else rest, SPLIT_NAMES[match["split"].lower()]
 
 
+def is_shard(path: Path) -> bool:
+    """Return whether a file is one of several with numbers, such as `north-00000-of-00002.parquet`."""
+    return _SHARD.search(path.stem) is not None
+
+
 def readable(files: list[Path], data: DataFolder) -> list[Path]:
     """Return the files that [`open_file`] reads, according to their suffixes."""
     for path in files:
         if path.name.lower().endswith(_COMPRESSED_TARS):
             raise ValueError(
-                f"{data.label_of(path)} is a compressed tar, whose images cannot be read in place. Unpack it first, or "
-                "make a tar without compression."
+                f"{data.label_of(path)} is a compressed tar, whose images cannot be read in place. Unpack it "
+                "first, or make a tar without compression."
             )
     return [path for path in files if path.suffix.lower() in _OPEN or (_is_zip(path) and not data.in_zip)]
 
@@ -111,7 +123,7 @@ def open_folder(folder: Path, data: DataFolder, depth: int = 0) -> Found:
         [`Found`]: the sources, and what is not read, relative to the folder.
 
     Raises:
-        `ValueError`: if the folder has none of these.
+        [`UnknownFormError`]: if the folder has none of these.
     """
     entries = data.entries(folder)
     files = [path for path in entries if path.is_file()]
@@ -128,7 +140,7 @@ def open_folder(folder: Path, data: DataFolder, depth: int = 0) -> Found:
         found = _class_folders(folder, images, data)
         found.ignored.extend(f"{path.name}/" for path in folders if path.name not in images)
     else:
-        raise ValueError(_unknown(folder, files, data))
+        raise UnknownFormError(_unknown(folder, files, data))
     unread = [path.name for path in files if path not in tables and not _is_image(path)]
     return Found(found.sources, [*unread, *found.ignored])
 
@@ -176,18 +188,14 @@ def _class_folders(folder: Path, images: Mapping[str, list[Path]], data: DataFol
                 image = ImageFile(data.key_of(path), path)
                 yield OwnRow(f"{name}/{path.name}", data.label_of(path), values, image)
 
-    return Found([Source(folder.name, folder, "images by class", None, rows)], [])
+    return Found([Source(folder.name, folder, IMAGES_BY_CLASS, None, rows)], [])
 
 
 def _open_zip(path: Path, data: DataFolder) -> Found:
-    folder = unpack(path, data.label_of(path), data.work)
-    inside = DataFolder(
-        folder, data.label_of(path), data.work, data.image, prefix=data.key_of(path) + "/", in_zip=True
-    )
-    found = open_folder(folder, inside)
-    return Found(
-        [replace(source, path=path, form=f"{source.form} in a zip") for source in found.sources], found.ignored
-    )
+    label, prefix = data.label_of(path), f"{data.key_of(path)}/"
+    folder = unpack(path, label, data.work)
+    found = open_folder(folder, DataFolder(folder, label, data.work, data.image, prefix=prefix, in_zip=True))
+    return Found([replace(source, form=f"{source.form} in a zip") for source in found.sources], found.ignored)
 
 
 def _unknown(folder: Path, files: list[Path], data: DataFolder) -> str:

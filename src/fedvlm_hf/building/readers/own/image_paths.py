@@ -3,11 +3,13 @@
 import os
 import re
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ...images import ImageFile
+from ...work import Work
+from ..files import RootFolder
 
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -18,6 +20,8 @@ IMAGE_COLUMNS = ("image", "images", "file_name", "img_name", "image_path", "img_
 
 _ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+:(//|.*;base64)")
 
+_DRIVE = re.compile(r"[a-zA-Z]:/")
+
 # The longest name of a file
 _NAME_BYTES = 255
 
@@ -26,20 +30,20 @@ class ImagePaths:
     """The folders in which the images of a table are looked for.
 
     Args:
-        folders (`Sequence[Path]`):
-            Paths may be relative to each of them; the first one that has the file is used.
-        roots (`Sequence[Path]`):
-            The files must be inside of one of these folders, also if a symbolic link leads to them.
-        prefix (`str`, *optional*, defaults to `""`):
-            Start of the images' keys, which are paths relative to their root.
+        places (`Sequence[tuple[Path, Path]]`):
+            Folders that paths may be relative to, from first to last choice, each with the folder that no path and no
+            symbolic link may leave.
+        prefix (`str`):
+            Start of the keys of images in the root of the last place. Keys are paths relative to the root.
+        work ([`Work`]):
+            Records places that do not have an image.
     """
 
-    def __init__(self, folders: Iterable[Path], roots: Sequence[Path], prefix: str = ""):
-        self.folders = list(dict.fromkeys(folders))
-        self.roots = list(dict.fromkeys(roots))
-        self._prefix = prefix
-        self._resolved_roots = [root.resolve() for root in self.roots]
-        self._inside: dict[Path, bool] = {}
+    def __init__(self, places: Sequence[tuple[Path, Path]], prefix: str, work: Work):
+        self._roots = {root: RootFolder(root) for root, _ in places}
+        self._places = [(self._roots[root], folder) for root, folder in dict.fromkeys(places)]
+        self._prefixes = {root: prefix if root == places[-1][0] else "image_folder/" for root in self._roots}
+        self._work = work
 
     def find(self, value: Any) -> ImageFile:
         """Return the file of a path. If it does not exist, it is expected in the first folder.
@@ -47,64 +51,53 @@ class ImagePaths:
         Raises:
             `ValueError`: if the value is not the path of a file, or the path leads out of the roots.
         """
-        candidates = self._candidates(value)
-        for path in candidates:
+        text = _path_text(value)
+        places = self._places
+        if PurePosixPath(text).is_absolute() or _DRIVE.match(text):
+            places, text = self._inside(text), PurePosixPath(text).name
+        missing = []
+        for root, folder in places:
+            path = root.file(text, folder)
             try:
                 status = os.stat(path)
             except (FileNotFoundError, NotADirectoryError):
+                missing.append((root, path))
                 continue
-            if not self.contains(path):
-                raise ValueError(
-                    f"the image {value!r} is a symbolic link to a file outside of {self._roots()}. Copy the file, or "
-                    "name its folder with `--image_folder`."
-                )
             if stat.S_ISDIR(status.st_mode):
-                raise ValueError(f"the image {value!r} is a folder, not a file.")
-            return ImageFile(self.key(path), path)
-        return ImageFile(self.key(candidates[0]), candidates[0])
+                raise ValueError(f"{value!r} is a folder, not an image.")
+            break
+        else:
+            (root, path), *missing = missing
+        for _, other in missing:
+            self._work.missing(other)
+        return ImageFile(self._prefixes[root.path] + path.relative_to(root.path).as_posix(), path)
 
-    def contains(self, path: Path) -> bool:
-        """Return whether a path is inside one of the roots after symbolic links are followed."""
-        if path.is_symlink():
-            return self._is_inside(path.resolve())
-        folder = path.parent
-        if folder not in self._inside:  # many images share a folder
-            self._inside[folder] = self._is_inside(folder.resolve())
-        return self._inside[folder]
-
-    def key(self, path: Path) -> str:
-        """Return a name of a file that is the same on every machine."""
-        index, root = next((index, root) for index, root in enumerate(self.roots) if path.is_relative_to(root))
-        prefix = self._prefix if index == 0 else "image_folder/"
-        return prefix + path.relative_to(root).as_posix()
-
-    def _candidates(self, value: Any) -> list[Path]:
-        if not isinstance(value, str):
-            raise ValueError(f"the image must be the path of a file, got {value!r:.80}.")
-        text = value.strip().replace("\\", "/")  # paths of Windows
-        if _ADDRESS.match(text):
-            raise ValueError(f"the image {text[:80]!r} is an address or the image itself, not the path of a file.")
-        path = PurePosixPath(text)
-        if not path.parts or "\0" in text or any(len(os.fsencode(part)) > _NAME_BYTES for part in path.parts):
-            raise ValueError(f"the image {text[:80]!r} is not the path of a file.")
-        if ".." in path.parts:
-            raise ValueError(f"the image {value!r} must be a path without `..`, inside of {self._roots()}.")
-        if not path.is_absolute() and not re.match(r"[a-zA-Z]:/", text):
-            return [folder / text for folder in self.folders]
-        for root, resolved in zip(self.roots, self._resolved_roots, strict=True):
-            for start in (root.absolute(), resolved):
-                if path.is_relative_to(start):
-                    return [root / path.relative_to(start)]
+    def _inside(self, text: str) -> list[tuple[RootFolder, Path]]:
+        """Return the root that has an absolute path."""
+        for root in self._roots.values():
+            for start in (root.path.absolute(), root.path.resolve()):
+                if PurePosixPath(text).is_relative_to(start):
+                    return [(root, root.path / PurePosixPath(text).relative_to(start).parent)]
         raise ValueError(
-            f"the image {value!r} is an absolute path outside of {self._roots()}. Use a relative path, or name the "
-            "folder of the images with `--image_folder`."
+            f"{text!r} is an absolute path outside of {' and '.join(map(str, self._roots))}. Use a relative path, or "
+            "name the folder of the images with `--image_folder`."
         )
 
-    def _is_inside(self, resolved: Path) -> bool:
-        return any(resolved.is_relative_to(root) for root in self._resolved_roots)
 
-    def _roots(self) -> str:
-        return " and ".join(map(str, self.roots))
+def _path_text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"expected is the path of a file, got {value!r:.80}.")
+    text = value.strip().replace("\\", "/")  # paths of Windows
+    if _ADDRESS.match(text):
+        raise ValueError(f"{text[:80]!r} is an address or the image itself, not the path of a file.")
+    try:
+        is_path = bool(PurePosixPath(text).parts) and "\0" not in text
+        is_path = is_path and all(len(os.fsencode(part)) <= _NAME_BYTES for part in text.split("/"))
+    except UnicodeEncodeError:
+        is_path = False
+    if not is_path:
+        raise ValueError(f"{text[:80]!r} is not the path of a file.")
+    return text
 
 
 def image_column(rows: Sequence[dict[str, Any]], wanted: str | None, name: str) -> str:

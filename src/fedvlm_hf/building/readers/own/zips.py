@@ -69,7 +69,7 @@ def _checked(archive: zipfile.ZipFile, label: str) -> dict[PurePosixPath, zipfil
     for member in archive.infolist():
         where = f"{label}: the member {member.filename!r}"
         path = PurePosixPath(member.filename.replace("\\", "/"))
-        if path.is_absolute() or ".." in path.parts or path.parts[:1] and ":" in path.parts[0] or "\0" in str(path):
+        if path.is_absolute() or ".." in path.parts or (path.parts[:1] and ":" in path.parts[0]) or "\0" in str(path):
             raise ValueError(f"{where} would be written outside of the folder. Make the zip again.")
         kind = stat.S_IFMT(member.external_attr >> 16)
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
