@@ -71,7 +71,7 @@ def test_missing_images_are_expected_where_coco_has_them(tmp_path):
         (lambda c: c["annotations"][3].update(bbox=[1, 2, 3, "4"]), r"annotations\[3\]: `bbox` must be four numbers"),
         (
             lambda c: c["annotations"][3].update(bbox=[1, 2, 3, float("nan")]),
-            r"annotations\[3\]: `bbox` must be four numbers .*nan",
+            r"annotations\[3\]: `bbox` must be .*nan",
         ),
         (lambda c: c["annotations"][3].update(area=True), r"annotations\[3\]: `area` must be of type int or float"),
         (lambda c: c["annotations"].insert(3, [1]), r"annotations\[3\]: `id` must be of type int, got NoneType"),
