@@ -8,15 +8,14 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from ...data.boxes import parse_box
+from ...data.boxes import BOX_TASKS, box_problem
 from ...data.spec import value_problem
-from ..images import image_digest, open_image
+from ..images import convert_deep, has_deep_colours, image_digest, open_image
 from ..pieces import Piece, image_content
 from ..writing.manifest import row_digest
 from .findings import Check, Location
 
 
-BOX_TASKS = ("grounding", "detection")
 ROW_CHECKS = ("row format", "answers", "boxes", "images")
 
 _CHECK_OF = {"prompt": "row format", "task": "row format", "completion": "answers", "references": "answers"}
@@ -48,12 +47,16 @@ class Pixels(NamedTuple):
         error (`str`): Why it could not be decoded.
         size (`tuple[int, int]`): Width and height.
         num_bytes (`int`): Number of its encoded bytes.
+        is_deep (`bool`): Whether it has more than 8 bits, in greyscale.
+        has_deep_colours (`bool`): See `building.images.has_deep_colours`.
     """
 
     digest: str | None
     error: str = ""
     size: tuple[int, int] = (0, 0)
     num_bytes: int = 0
+    is_deep: bool = False
+    has_deep_colours: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,12 +101,17 @@ def decode(decoding: Decoding) -> dict[tuple[int, int], Pixels]:
             image = values["images"][place]
             where = f"the image {image['path'] or ''}".rstrip()
             try:
-                content = image_content(image)
-                picture = open_image(content, where)
-                found[row, place] = Pixels(image_digest(picture), "", picture.size, len(content))
+                found[row, place] = _pixels(image_content(image), where)
             except (ValueError, OSError) as error:
                 found[row, place] = Pixels(None, str(error))
     return found
+
+
+def _pixels(content: bytes, where: str) -> Pixels:
+    stored = open_image(content, where)
+    shown = convert_deep(stored, where)
+    is_deep_colour = has_deep_colours(content)
+    return Pixels(image_digest(shown), "", shown.size, len(content), shown is not stored, is_deep_colour)
 
 
 def _rows(piece: Piece) -> Iterator[dict[str, Any]]:
@@ -120,7 +128,7 @@ def _look(values: dict[str, Any], location: Location, checks: dict[str, Check]) 
         checks["images"].add(location, "there is no image")
     if values.get("task") in BOX_TASKS:
         for text in _box_texts(values):
-            problem = _box_problem(text)
+            problem = box_problem(text) if isinstance(text, str) else f"{text!r} is not a box"
             if problem:
                 checks["boxes"].add(location, problem)
                 break
@@ -129,15 +137,6 @@ def _look(values: dict[str, Any], location: Location, checks: dict[str, Check]) 
 def _box_texts(values: dict[str, Any]) -> list[Any]:
     messages = values.get("completion") or ()
     return [*(values.get("references") or ()), *(message["content"] for message in messages)]
-
-
-def _box_problem(text: Any) -> str | None:
-    box = parse_box(text) if isinstance(text, str) else None
-    if box is None:
-        return f"{text!r} is not a box [x1, y1, x2, y2] with x1 < x2 and y1 < y2"
-    if min(box) < 0 or max(box) > 1:
-        return f"the box {text!r} is not inside its image, which extends from 0 to 1"
-    return None
 
 
 def _content(values: dict[str, Any]) -> bytes:
