@@ -41,7 +41,7 @@ def test_the_contents_of_another_folder_are_listed(tmp_path):
 
 
 def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"missing' does not exist\. Expected is the archive's folder"):
+    with pytest.raises(ValueError, match=r"missing'` does not exist\. Expected is the archive's folder"):
         find(tmp_path / "missing")
 
 
