@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from deep_images import encoded, radiograph
 from fedvlm_hf.building.builders.base import Example
 from fedvlm_hf.building.images import ImageBytes, ImageFile
 from fedvlm_hf.building.leaks import without_shared_images
 from fedvlm_hf.building.work import Work
+from fedvlm_hf.data.pixels import Window, in_8_bits
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,26 @@ def test_missing_images_are_compared_by_name():
     assert work.counts.lines[0] | {"step": "note", "count": 2} == work.counts.lines[0]
 
 
+def deep(seed=0):
+    return encoded(radiograph(seed), "PNG")
+
+
+def test_a_deep_image_is_the_same_as_its_converted_copy():
+    """Both are stored with the same pixels. The copy has another range than the window, with which it differs."""
+    copy = encoded(in_8_bits(radiograph()), "PNG")
+    examples = [example("0", "train", Drawn("0", deep())), example("1", "train", Drawn("1", deep(1)))]
+    examples.append(example("2", "test", Drawn("2", copy)))
+    assert [e.id for e in without_shared_images(examples, Work())] == ["1", "2"]
+    assert without_shared_images(examples, Work(window=Window(2000, 100))) == examples
+
+
+def test_images_that_a_window_makes_equal_are_the_same():
+    """All values are above 299, so a window below makes them white."""
+    examples = [example("0", "train", Drawn("0", deep())), example("1", "test", Drawn("1", deep(1)))]
+    assert without_shared_images(examples, Work()) == examples
+    assert [e.id for e in without_shared_images(examples, Work(window=Window(0, 100)))] == ["1"]
+
+
 def test_without_leaks_nothing_is_left_out():
     examples = [
         example(str(k), split, Drawn(f"{k}", png(k))) for k, split in enumerate(("train", "validation", "test"))
@@ -79,5 +101,5 @@ def test_an_unreadable_image_is_named_with_its_first_row():
 
 
 def test_an_image_that_is_a_folder_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"The image a\.png, needed by row 'a', cannot be read"):
+    with pytest.raises(ValueError, match=rf"The image {tmp_path}, needed by row 'a', cannot be read"):
         without_shared_images([example("a", "train", ImageFile("a.png", tmp_path))], Work())

@@ -17,12 +17,15 @@ or crops, stock SFTTrainer does not.
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import PIL.Image
 from datasets import Dataset, Features, Image, LargeList, List, Value
+
+from .pixels import decoding_problem, in_8_bits, is_deep
 
 
 TASKS = ("vqa", "classification", "caption", "report", "grounding", "detection")
@@ -40,6 +43,14 @@ FEATURES = Features(
 )
 """Types of the columns that every row of ours has; builders add their own columns."""
 _FEATURES = {**FEATURES, "chosen": FEATURES["completion"], "rejected": FEATURES["completion"]}
+
+IMAGE_PLACEHOLDERS = (
+    "<image>", "<|image|>", "<|image_pad|>", "<|IMG_PATCH|>", "<|media_pad|>", "<IMG_CONTEXT>", "<start_of_image>",
+    "<image_soft_token>", "<image_placeholder>", "[IMG]",
+)  # fmt: skip
+"""What the processors of the known model families replace by an image: LLaVA, Idefics and others, GLM and Gemma 4,
+Qwen, Cohere and Aya, Kimi, InternVL, Gemma 3, DeepSeek and Janus, Pixtral and Mistral."""
+PLACEHOLDER = re.compile("|".join(map(re.escape, IMAGE_PLACEHOLDERS)))
 
 # Rows looked at together: enough to make Arrow's overhead small, few enough that large images do not pile up.
 _BATCH_ROWS = 32
@@ -161,6 +172,13 @@ def _check_messages(messages: Any) -> str | None:
             return f"a message has the role {message.get('role')!r}; roles are {list(ROLES)}."
         if not isinstance(message.get("content"), str):
             return "a message's `content` is not a string; images go in the column `images`, not in the message."
+        placeholder = PLACEHOLDER.search(message["content"])
+        if placeholder:
+            return (
+                f"the text {message['content'][:80]!r} has the image placeholder {placeholder.group()!r}. Image and "
+                "text are combined in training: the image is placed before the first user message, and a processor "
+                "would look for another image. Remove the placeholder from the text."
+            )
     return None
 
 
@@ -201,8 +219,10 @@ _CHECKS = {
 
 
 def _image_check(dataset: Dataset, seen: set[bytes]) -> Callable[[Any], str | None]:
-    """Decodes with the dataset's own feature, as training will, unless an equal image was decoded before."""
+    """Return a check that decodes each distinct image with the dataset's own feature, as training will."""
     feature = dataset.features["images"].feature
+    # With `Image(mode="RGB")`, `datasets` itself converts an image, and clips its values if it has more than 8 bits
+    as_stored = Image() if feature.mode else feature
 
     def check(images: Any) -> str | None:
         if not images:
@@ -210,15 +230,33 @@ def _image_check(dataset: Dataset, seen: set[bytes]) -> Callable[[Any], str | No
         for image in images:
             if image is None:
                 return "an image is missing (null)."
+            name = f"the image {image['path'] or ''}".rstrip()
             content = image["bytes"] if image["bytes"] is not None else str(image["path"]).encode()
             digest = hashlib.blake2b(content, digest_size=16).digest()
             if digest in seen:
                 continue
             try:
-                feature.decode_example(image)
+                picture = as_stored.decode_example(image)
             except Exception as error:  # Pillow: OSError, SyntaxError, ValueError, struct.error, ... by image format
-                return f"the image {image['path'] or ''} does not decode ({type(error).__name__}: {error})."
+                return f"{name} does not decode ({decoding_problem(error)})."
+            problem = _deep_problem(picture, feature)
+            if problem:
+                return f"{name} {problem}"
             seen.add(digest)
         return None
 
     return check
+
+
+def _deep_problem(picture: PIL.Image.Image, feature: Image) -> str | None:
+    """Return why an image with more than 8 bits cannot be trained on, if it is one."""
+    if feature.mode and is_deep(picture):
+        return (
+            f"has more than 8 bits, and the column has the type {feature}, which clips its values at 255 and makes it "
+            'nearly white. Use `dataset.cast_column("images", List(Image()))`.'
+        )
+    try:
+        in_8_bits(picture)
+    except ValueError as error:
+        return f"cannot be converted to 8 bits: {error}."
+    return None

@@ -71,7 +71,7 @@ def test_missing_images_are_expected_where_coco_has_them(tmp_path):
         (lambda c: c["annotations"][3].update(bbox=[1, 2, 3, "4"]), r"annotations\[3\]: `bbox` must be four numbers"),
         (
             lambda c: c["annotations"][3].update(bbox=[1, 2, 3, float("nan")]),
-            r"annotations\[3\]: `bbox` must be four numbers .*nan",
+            r"annotations\[3\]: `bbox` must be .*nan",
         ),
         (lambda c: c["annotations"][3].update(area=True), r"annotations\[3\]: `area` must be a number, not True"),
         (lambda c: c["annotations"].insert(3, [1]), r"annotations\[3\] must be an object, not a list"),
@@ -128,7 +128,7 @@ def test_exif_rotation_is_removed_because_boxes_ignore_it(raw):
 def test_an_image_that_is_missing_or_not_an_image(raw):
     image = photograph(raw, 9)
     image.path.write_bytes(b"not an image")
-    with pytest.raises(ValueError, match=r"000009\.jpg cannot be read as an image \(UnidentifiedImageError"):
+    with pytest.raises(ValueError, match=r"000009\.jpg cannot be read as an image \(Pillow knows no image format"):
         image.load()
     image.path.unlink()
     with pytest.raises(FileNotFoundError):

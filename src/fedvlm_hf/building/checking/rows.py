@@ -8,14 +8,13 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from ...data.boxes import parse_box
+from ...data.boxes import BOX_TASKS, box_problem
 from ...data.spec import value_problem
-from ..images import image_digest, open_image
+from ..images import convert_deep, has_deep_colours, image_digest, open_image
 from ..pieces import Piece, image_content
 from .findings import Check, Location
 
 
-BOX_TASKS = ("grounding", "detection")
 ROW_CHECKS = ("row format", "answers", "boxes", "images")
 
 _CHECK_OF = {"prompt": "row format", "task": "row format", "completion": "answers", "references": "answers"}
@@ -43,10 +42,14 @@ class Pixels(NamedTuple):
     Attributes:
         digest (`str`, *optional*): Digest of the pixels, if the image could be decoded.
         error (`str`): Why it could not be decoded.
+        is_deep (`bool`): Whether it has more than 8 bits, in greyscale.
+        has_deep_colours (`bool`): See `building.images.has_deep_colours`.
     """
 
     digest: str | None
     error: str = ""
+    is_deep: bool = False
+    has_deep_colours: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,10 +94,16 @@ def decode(decoding: Decoding) -> dict[tuple[int, int], Pixels]:
             image = values["images"][place]
             where = f"the image {image['path'] or ''}".rstrip()
             try:
-                found[row, place] = Pixels(image_digest(open_image(image_content(image), where)))
+                found[row, place] = _pixels(image_content(image), where)
             except (ValueError, OSError) as error:
                 found[row, place] = Pixels(None, str(error))
     return found
+
+
+def _pixels(content: bytes, where: str) -> Pixels:
+    stored = open_image(content, where)
+    shown = convert_deep(stored, where)
+    return Pixels(image_digest(shown), is_deep=shown is not stored, has_deep_colours=has_deep_colours(content))
 
 
 def _rows(piece: Piece) -> Iterator[dict[str, Any]]:
@@ -111,7 +120,7 @@ def _look(values: dict[str, Any], location: Location, checks: dict[str, Check]) 
         checks["images"].add(location, "there is no image")
     if values.get("task") in BOX_TASKS:
         for text in _box_texts(values):
-            problem = _box_problem(text)
+            problem = box_problem(text) if isinstance(text, str) else f"{text!r} is not a box"
             if problem:
                 checks["boxes"].add(location, problem)
                 break
@@ -120,15 +129,6 @@ def _look(values: dict[str, Any], location: Location, checks: dict[str, Check]) 
 def _box_texts(values: dict[str, Any]) -> list[Any]:
     messages = values.get("completion") or ()
     return [*(values.get("references") or ()), *(message["content"] for message in messages)]
-
-
-def _box_problem(text: Any) -> str | None:
-    box = parse_box(text) if isinstance(text, str) else None
-    if box is None:
-        return f"{text!r} is not a box [x1, y1, x2, y2] with x1 < x2 and y1 < y2"
-    if min(box) < 0 or max(box) > 1:
-        return f"the box {text!r} is not inside its image, which extends from 0 to 1"
-    return None
 
 
 def _content_hash(image: dict[str, Any] | None) -> bytes | None:

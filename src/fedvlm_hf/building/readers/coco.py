@@ -11,6 +11,7 @@ from typing import Any
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from ...data.pixels import decoding_problem
 from ..images import StoredImage, encode
 from .files import excerpt, find_folder, kind_of, unreadable
 from .json_stream import array_elements
@@ -164,6 +165,18 @@ def value(row: Any, name: str, kinds: Collection[type], where: str) -> Any:
     return found
 
 
+def box_edges(row: Any, where: str) -> tuple[float, float, float, float]:
+    """Return the field `bbox` of an annotation, in COCO's order: left, top, width, height.
+
+    Raises:
+        `ValueError`: if it is not four finite numbers.
+    """
+    bbox = value(row, "bbox", (list,), where)
+    if len(bbox) != 4 or not all(type(edge) in _NUMBER and abs(edge) < _TOO_LARGE for edge in bbox):
+        raise ValueError(f"{where}: `bbox` must be four numbers, got {excerpt(bbox)}.")
+    return tuple(bbox)
+
+
 def _image(row: Any, where: str) -> tuple[int, CocoImage]:
     image_id, name = value(row, "id", _INT, where), value(row, "file_name", _STR, where)
     width, height = (value(row, side, _INT, where) for side in ("width", "height"))
@@ -179,13 +192,11 @@ def _annotation(row: Any, where: str) -> tuple[int, Annotation]:
     annotation_id, image_id, category_id = (
         value(row, name, _INT, where) for name in ("id", "image_id", "category_id")
     )
-    bbox, area = value(row, "bbox", (list,), where), value(row, "area", _NUMBER, where)
-    if len(bbox) != 4 or not all(type(edge) in _NUMBER and abs(edge) < _TOO_LARGE for edge in [*bbox, area]):
-        raise ValueError(
-            f"{where}: `bbox` must be four numbers and `area` one, got {excerpt(bbox)} and {excerpt(area)}."
-        )
+    bbox, area = box_edges(row, where), value(row, "area", _NUMBER, where)
+    if not abs(area) < _TOO_LARGE:
+        raise ValueError(f"{where}: `area` must be a number, got {excerpt(area)}.")
     is_crowd = value(row, "iscrowd", _INT, where) != 0
-    return annotation_id, Annotation(annotation_id, image_id, category_id, tuple(bbox), area, is_crowd)
+    return annotation_id, Annotation(annotation_id, image_id, category_id, bbox, area, is_crowd)
 
 
 def _category(row: Any, where: str) -> tuple[int, str]:
@@ -210,6 +221,11 @@ class Photograph(StoredImage):
     width: int
     height: int
 
+    @property
+    def file(self) -> Path:
+        """The file that the image is made from."""
+        return self.path
+
     def load(self) -> bytes:
         """Return the file's bytes, unchanged unless its EXIF data ask for a rotation.
 
@@ -226,7 +242,7 @@ class Photograph(StoredImage):
             is_turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
             turned = encode(image) if is_turned else None
         except (UnidentifiedImageError, OSError, SyntaxError) as error:
-            raise ValueError(f"{self.path} cannot be read as an image ({type(error).__name__}: {error}).") from error
+            raise ValueError(f"{self.path} cannot be read as an image ({decoding_problem(error)}).") from error
         if image.size != (self.width, self.height):
             raise ValueError(
                 f"{self.path} has {image.width} x {image.height} pixels, but its annotations expect {self.width} x "

@@ -13,6 +13,8 @@ MAX_VALUE_CHARACTERS = 64 * 2**20
 
 _BLOCK_CHARACTERS = 2**20
 
+_TOO_DEEP = "lists and objects are nested too deep"
+
 _SPACE = " \t\n\r"
 
 # The longest piece of a number, a literal or an escape that the end of a block may cut off
@@ -46,7 +48,7 @@ def array_elements(path: str | Path, arrays: Collection[str], download: str) -> 
         with JsonStream(path) as stream:
             if stream.peek() not in ("{", ""):
                 raise ValueError(f"{path} is not a JSON object. {expected}")
-            for key in stream.keys():
+            for key in stream.members():
                 if key not in arrays:
                     stream.skip()
                     continue
@@ -64,6 +66,27 @@ def array_elements(path: str | Path, arrays: Collection[str], download: str) -> 
         raise ValueError(f"{path} has no `{'`, `'.join(sorted(missing))}`. {expected}")
 
 
+class JsonError(ValueError):
+    """A text is not complete JSON."""
+
+
+def parse_json(text: str, where: str) -> Any:
+    """Return the value of a complete JSON text.
+
+    Raises:
+        [`JsonError`]: starting with `where`, if the text is not JSON, or an object has a key twice.
+    """
+    try:
+        return _DECODER.decode(text)
+    except RecursionError as error:
+        raise JsonError(f"{where}: not complete JSON ({_TOO_DEEP}).") from error
+    except json.JSONDecodeError as error:
+        reason = f"{error.msg[:1].lower()}{error.msg[1:]}, column {error.pos + 1}"
+        raise JsonError(f"{where}: not complete JSON ({reason}).") from error
+    except ValueError as error:
+        raise JsonError(f"{where}: not complete JSON ({error}).") from error
+
+
 class JsonStream:
     """A JSON file, read from its start to its end, as a context manager.
 
@@ -73,17 +96,18 @@ class JsonStream:
     Args:
         path (`str` or `Path`):
             A file in UTF-8, or in UTF-16 with a byte order mark.
+        label (`str`, *optional*):
+            Its name in error messages.
 
     Raises:
         `OSError`: if the file cannot be opened.
     """
 
-    def __init__(self, path: str | Path):
-        self._path = Path(path)
+    def __init__(self, path: str | Path, label: str | None = None):
+        self._path, self._label = Path(path), label or str(path)
         self._file = open_text(self._path)
         self._text, self._at = "", 0
         self._line, self._column = 1, 1  # of the start of `_text`
-        self._decoder = json.JSONDecoder(object_pairs_hook=_object)
 
     def __enter__(self) -> "JsonStream":
         return self
@@ -107,14 +131,14 @@ class JsonStream:
             raise self._error("a value is missing")
         while True:
             try:
-                value, end = self._decoder.raw_decode(self._text, self._at)
+                value, end = _DECODER.raw_decode(self._text, self._at)
             except json.JSONDecodeError as error:
                 is_cut = error.msg.startswith("Unterminated") or len(self._text) - error.pos < _CUT_CHARACTERS
                 if is_cut and self._more():
                     continue
                 raise self._error(error.msg, error.pos) from error
             except RecursionError as error:
-                raise self._error("lists and objects are nested too deep") from error
+                raise self._error(_TOO_DEEP) from error
             except ValueError as error:  # of `_object`, or a number with thousands of digits
                 raise self._error(str(error)) from error
             is_number = self._text[self._at] in "-0123456789"
@@ -128,7 +152,7 @@ class JsonStream:
         for _ in self._items("[", "]"):
             yield self.value()
 
-    def keys(self) -> Iterator[str]:
+    def members(self) -> Iterator[str]:
         """Read an object key by key. The caller must read or skip each value before the next key."""
         known: set[str] = set()
         for _ in self._items("{", "}"):
@@ -175,12 +199,12 @@ class JsonStream:
         kept = len(self._text) - self._at
         if kept > MAX_VALUE_CHARACTERS:
             raise JsonError(
-                f"{self._path}, {self._position(self._at)}: a value of more than {MAX_VALUE_CHARACTERS:,} characters."
+                f"{self._label}, {self._position(self._at)}: a value of more than {MAX_VALUE_CHARACTERS:,} characters."
             )
         try:
             block = self._file.read(max(_BLOCK_CHARACTERS, kept))
         except UnicodeDecodeError as error:
-            raise encoding_error(self._path, error) from error
+            raise encoding_error(self._path, error, self._label) from error
         if not block:
             return False
         read = self._text[: self._at]
@@ -202,12 +226,8 @@ class JsonStream:
         near = self._text[at : at + 40]
         context = f"near {near!r}" if near else "at the end of the file"
         return JsonError(
-            f"{self._path}, {self._position(at)}: not complete JSON ({reason[:1].lower()}{reason[1:]}, {context})."
+            f"{self._label}, {self._position(at)}: not complete JSON ({reason[:1].lower()}{reason[1:]}, {context})."
         )
-
-
-class JsonError(ValueError):
-    """A file is not complete JSON."""
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -217,3 +237,6 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         key = next(key for key in keys if keys.count(key) > 1)
         raise ValueError(f"the key {key!r} occurs twice in one object")
     return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object)

@@ -15,10 +15,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
-import numpy as np
 from PIL import Image
 
+from ...data.pixels import scaled
 from ..images import StoredImage
 from . import nifti
 
@@ -84,11 +85,16 @@ class VolumeSlice(StoredImage):
     index: int
     axes: str | None = None
 
+    is_made: ClassVar[bool] = True
+
+    @property
+    def file(self) -> Path:
+        """The file that the image is made from."""
+        return self.path
+
     def load(self) -> bytes:
         """Return an 8-bit PNG with one pixel per voxel, the patient's front at the top and the right on the left."""
-        black, white = WINDOW
-        values = nifti.Volume(self.path, self.axes).picture(self.index).astype(np.float64)
-        grey = np.round((np.clip(values, black, white) - black) * (255 / (white - black))).astype(np.uint8)
+        grey = scaled(nifti.Volume(self.path, self.axes).picture(self.index), *WINDOW)
         buffer = io.BytesIO()
         Image.fromarray(grey).save(buffer, format="PNG")
         return buffer.getvalue()

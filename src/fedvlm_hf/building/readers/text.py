@@ -13,18 +13,19 @@ def open_text(path: Path) -> TextIO:
     return path.open(encoding="utf-16" if is_utf16 else "utf-8-sig", newline="")
 
 
-def encoding_error(path: Path, error: UnicodeDecodeError) -> ValueError:
-    """Return an error that names the first line of a file which is not in the expected encoding."""
+def encoding_error(path: Path, error: UnicodeDecodeError, label: str | None = None) -> ValueError:
+    """Return an error that names the first line of a file, called `label`, which is not in the expected encoding."""
+    label = label or str(path)
     if error.encoding != "utf-8":
-        return ValueError(f"{path} is not text in UTF-16, as its byte order mark says ({error.reason}).")
+        return ValueError(f"{label} is not text in UTF-16, as its byte order mark says ({error.reason}).")
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:
                 line.decode()
             except UnicodeDecodeError as found:
                 return ValueError(
-                    f"{path}, line {number}: not text in UTF-8 (byte 0x{line[found.start]:02x} after "
+                    f"{label}, line {number}: not text in UTF-8 (byte 0x{line[found.start]:02x} after "
                     f"{line[: found.start].decode()[-20:]!r}). Convert the file, for example from Latin-1: "
                     f"iconv -f LATIN1 -t UTF-8 {path.name} > utf8/{path.name}"
                 )
-    return ValueError(f"{path} is not text in UTF-8 ({error.reason}).")
+    return ValueError(f"{label} is not text in UTF-8 ({error.reason}).")
