@@ -20,7 +20,6 @@ from tqdm.auto import tqdm
 from ..data.pixels import Window
 from ..files import file_sha256, write_atomic
 from .inputs import Inputs, Listing
-from .readers.files import RootFolder
 
 
 if TYPE_CHECKING:
@@ -134,7 +133,13 @@ class Work:
             self._inputs.files[name] = checksum
         return path
 
-    def listing(self, folder: str | os.PathLike[str], pattern: str = "*", suffixes: Sequence[str] = ()) -> list[Path]:
+    def listing(
+        self,
+        folder: str | os.PathLike[str],
+        pattern: str = "*",
+        suffixes: Sequence[str] = (),
+        allow_links: bool = False,
+    ) -> list[Path]:
         """List a folder of the download, and record the names. A second build notices if there are others.
 
         Args:
@@ -147,6 +152,9 @@ class Work:
             suffixes (`Sequence[str]`, *optional*):
                 Lower-case endings of the names that matter, such as `(".jpg", ".png")`. All names by default.
 
+            allow_links (`bool`, *optional*, defaults to `False`):
+                Whether symbolic links may lead out of `raw`, as in official downloads with parts on other disks.
+
         Returns:
             `list[Path]`: files and folders, sorted by name.
 
@@ -155,12 +163,23 @@ class Work:
         """
         folder = Path(folder)
         name = self._name(folder)
-        root = RootFolder(folder if name is None else self.raw)
-        listing = Listing(name or ".", pattern, tuple(suffixes))
-        names = listing.read(root)
+        listing = Listing(name or ".", pattern, tuple(suffixes), allow_links)
+        names = listing.read(folder if name is None else self.raw)
         if name is not None:
             self._inputs.listings[listing] = names
         return [folder / path for path in names]
+
+    def looked_up(self, raw: str | os.PathLike[str], patterns: Sequence[str]) -> None:
+        """Record which files of an official download exist, if a reader chooses between names or finds files by name.
+
+        Args:
+            raw (`str` or `os.PathLike`):
+                The folder of the download.
+            patterns (`Sequence[str]`):
+                The names that the reader looks for, relative to this folder, such as `"data/train-*.parquet"`.
+        """
+        for pattern in patterns:
+            self.listing(raw, pattern, allow_links=True)
 
     def missing(self, path: str | os.PathLike[str]) -> None:
         """Record that a file does not exist, which would be read if it existed."""

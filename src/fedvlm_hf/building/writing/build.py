@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -117,7 +118,8 @@ def _changed_inputs(builder: Builder, raw: Path, options: WriteOptions, space: W
         return found
     space.prepare()
     _, work = _read(builder, raw, options, space)
-    return changes(Inputs(values=inputs.values), Inputs(values=work.inputs.values))
+    # Images are read when rows are prepared; those that are recorded were compared above
+    return changes(replace(inputs, images={}), replace(work.inputs, images={}))
 
 
 def _build(builder: Builder, raw: Path, options: WriteOptions, space: Workspace) -> Inputs:
