@@ -4,6 +4,8 @@ import json
 import os
 import signal
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -69,6 +71,8 @@ class Work:
         raw (`Path`, *optional*): The download's folder. Names in `sources` are relative to it.
         counts ([`RowCounts`]): Row counts per rule.
         sources (`dict[str, str]`): SHA-256 of each file that rows were read from, by name.
+        start_after (`float`): Seconds for which work is done in this process before worker processes are started.
+            Starting them takes about as long, so small datasets are finished sooner without them.
     """
 
     folder: Path | None = None
@@ -76,6 +80,7 @@ class Work:
     raw: Path | None = None
     counts: RowCounts = field(default_factory=RowCounts)
     sources: dict[str, str] = field(default_factory=dict)
+    start_after: float = 1.0
 
     def source(self, path: str | os.PathLike[str]) -> Path:
         """Record the SHA-256 of a file that rows are read from.
@@ -142,14 +147,20 @@ class Work:
     def _results(
         self, name: str, function: Callable[[T], Any], todo: Mapping[str, T], is_long: bool
     ) -> Iterator[tuple[str, Any]]:
-        keys, arguments = list(todo), list(todo.values())
-        if self.num_workers == 1 or len(todo) < (2 if is_long else 2 * self.num_workers):
-            yield from zip(keys, map(function, arguments), strict=True)
+        rest = deque(todo.items())
+        stop = time.monotonic() + self.start_after
+        while rest and (
+            self.num_workers == 1 or time.monotonic() < stop or len(rest) < (2 if is_long else 2 * self.num_workers)
+        ):
+            key, argument = rest.popleft()
+            yield key, function(argument)
+        if not rest:
             return
+        keys, arguments = [key for key, _ in rest], [argument for _, argument in rest]
         chunk = 1 if is_long else max(1, min(32, len(keys) // (4 * self.num_workers)))
         # Spawn, do not fork: the parent runs threads of torch and Arrow, and a fork would copy their locks as held
         pool = ProcessPoolExecutor(
-            min(self.num_workers, len(todo)), mp_context=get_context("spawn"), initializer=_follow_parent
+            min(self.num_workers, len(keys)), mp_context=get_context("spawn"), initializer=_follow_parent
         )
         try:
             with pool:
