@@ -4,20 +4,25 @@ import json
 import os
 import signal
 import threading
-import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from multiprocessing import get_context, parent_process
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tqdm.auto import tqdm
 
 from ..files import file_sha256, write_atomic
+from .inputs import Inputs, Listing
+from .readers.files import RootFolder
 
+
+if TYPE_CHECKING:
+    from .images import StoredImage
+    from .inspection import ImageFacts
 
 T = TypeVar("T")
 
@@ -62,7 +67,16 @@ class RowCounts:
 
 @dataclass
 class Work:
-    """The worker processes of a build, its row counts, and the checksums of its source files.
+    """The worker processes of a build, its row counts, and the record of what it reads.
+
+    A second build must notice every change of the download, so a builder reads nothing that is not recorded:
+
+    - files with rows: `work.source(path)`;
+    - folders whose contents decide what is read: `work.listing(folder, "*.parquet")`;
+    - files that would be read if they existed: `work.missing(path)`;
+    - images: `inspect_images` records the `file` of each image. A build calls it for all images of the examples.
+
+    Digests of anything else can be added to `sources`. Then a second build has to read everything again to compare.
 
     Attributes:
         folder (`Path`, *optional*): Where journals are kept, so that an interrupted build can continue. By default no
@@ -70,9 +84,8 @@ class Work:
         num_workers (`int`): Number of worker processes; with 1 the work is done in the current process.
         raw (`Path`, *optional*): The download's folder. Names in `sources` are relative to it.
         counts ([`RowCounts`]): Row counts per rule.
-        sources (`dict[str, str]`): SHA-256 of each file that rows were read from, by name.
-        start_after (`float`): Seconds for which work is done in this process before worker processes are started.
-            Starting them takes about as long, so small datasets are finished sooner without them.
+        sources (`dict[str, str]`): SHA-256 of each file that rows were read from, by name. They become public.
+        facts (`dict[StoredImage, ImageFacts | None]`): The images that were inspected, see `building.inspection`.
     """
 
     folder: Path | None = None
@@ -80,10 +93,17 @@ class Work:
     raw: Path | None = None
     counts: RowCounts = field(default_factory=RowCounts)
     sources: dict[str, str] = field(default_factory=dict)
-    start_after: float = 1.0
+    facts: "dict[StoredImage, ImageFacts | None]" = field(default_factory=dict, repr=False)
+    _inputs: Inputs = field(default_factory=Inputs, repr=False)
+
+    @property
+    def inputs(self) -> Inputs:
+        """What has been read so far."""
+        values = {name: digest for name, digest in self.sources.items() if name not in self._inputs.files}
+        return replace(self._inputs, values=values)
 
     def source(self, path: str | os.PathLike[str]) -> Path:
-        """Record the SHA-256 of a file that rows are read from.
+        """Record a file that rows are read from, with its SHA-256.
 
         For annotation files only, since images are identified by their pixels.
 
@@ -102,9 +122,56 @@ class Work:
             checksum = file_sha256(path)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
             raise ValueError(f"`raw`: there is no file {path}. See the layout in `--help`.") from error
-        inside = self.raw is not None and path.is_relative_to(self.raw)
-        self.sources[path.relative_to(self.raw).as_posix() if inside else path.name] = checksum
+        name = self._name(path)
+        self.sources[name or path.name] = checksum
+        if name is not None:
+            self._inputs.files[name] = checksum
         return path
+
+    def listing(self, folder: str | os.PathLike[str], pattern: str = "*", suffixes: Sequence[str] = ()) -> list[Path]:
+        """List a folder of the download, and record the names. A second build notices if there are others.
+
+        Args:
+            folder (`str` or `os.PathLike`):
+                The folder, in or equal to `raw`; names of other folders are not recorded. If it does not exist, the list is empty, and this is recorded.
+            pattern (`str`, *optional*, defaults to `"*"`):
+                Such as `"train-*.parquet"`, `"*/*"`, or `"**/*"` for all files at any depth. Hidden files and folders
+                never match.
+            suffixes (`Sequence[str]`, *optional*):
+                Lower-case endings of the names that matter, such as `(".jpg", ".png")`. All names by default.
+
+        Returns:
+            `list[Path]`: files and folders, sorted by name.
+
+        Raises:
+            `ValueError`: naming path and target, if a symbolic link leads out of `raw` or to a folder around itself.
+        """
+        folder = Path(folder)
+        name = self._name(folder)
+        root = RootFolder(folder if name is None else self.raw)
+        listing = Listing(name or ".", pattern, tuple(suffixes))
+        names = listing.read(root)
+        if name is not None:
+            self._inputs.listings[listing] = names
+        return [folder / path for path in names]
+
+    def missing(self, path: str | os.PathLike[str]) -> None:
+        """Record that a file does not exist, which would be read if it existed."""
+        self.image(path, None)
+
+    def image(self, path: str | os.PathLike[str], content: str | None) -> None:
+        """Record the hash of an image file, or `None` if the file does not exist.
+
+        `inspect_images` does this; builders need it only for images that they leave out because of their content.
+        """
+        name = self._name(Path(path))
+        if name is not None:
+            self._inputs.images[name] = content
+
+    def _name(self, path: Path) -> str | None:
+        """Return the name of a file in the download, or `None` for a file elsewhere."""
+        is_inside = self.raw is not None and path.is_relative_to(self.raw)
+        return path.relative_to(self.raw).as_posix() if is_inside else None
 
     def map(
         self,
@@ -113,6 +180,7 @@ class Work:
         items: Mapping[str, T],
         description: str | None = None,
         is_long: bool = False,
+        is_current: Callable[[tuple[T, Any]], bool] | None = None,
     ) -> dict[str, Any]:
         """Apply a function to many items on all worker processes, and record the results in a journal.
 
@@ -128,6 +196,9 @@ class Work:
                 Label of the progress bar; `name` by default.
             is_long (`bool`, *optional*, defaults to `False`):
                 Whether one item takes so long that it is worth starting processes for two items.
+            is_current (`Callable`, *optional*):
+                A top-level function that gets an item with its result in the journal of an interrupted build, and
+                returns whether the result is still right. By default it is right if the key is the same.
 
         Returns:
             `dict[str, Any]`: the result for each key, in the order of `items`.
@@ -136,10 +207,16 @@ class Work:
             `ValueError`: if `function` raises it, or if a worker process was killed from outside.
         """
         done = self._journalled(name, items)
+        if is_current is not None and done:
+            pairs = {key: (items[key], result) for key, result in done.items()}
+            done = {key: done[key] for key, right in self._results(name, is_current, pairs, is_long) if right}
         todo = {key: item for key, item in items.items() if key not in done}
-        with tqdm(total=len(items), initial=len(done), desc=description or name, delay=2, leave=False) as bar:
+        with (
+            self._journal_writer(name) as remember,
+            tqdm(total=len(items), initial=len(done), desc=description or name, delay=2, leave=False) as bar,
+        ):
             for key, result in self._results(name, function, todo, is_long):
-                self._remember(name, key, result)
+                remember(key, result)
                 done[key] = result
                 bar.update()
         return {key: done[key] for key in items}
@@ -147,20 +224,14 @@ class Work:
     def _results(
         self, name: str, function: Callable[[T], Any], todo: Mapping[str, T], is_long: bool
     ) -> Iterator[tuple[str, Any]]:
-        rest = deque(todo.items())
-        stop = time.monotonic() + self.start_after
-        while rest and (
-            self.num_workers == 1 or time.monotonic() < stop or len(rest) < (2 if is_long else 2 * self.num_workers)
-        ):
-            key, argument = rest.popleft()
-            yield key, function(argument)
-        if not rest:
+        keys, arguments = list(todo), list(todo.values())
+        if self.num_workers == 1 or len(todo) < (2 if is_long else 2 * self.num_workers):
+            yield from zip(keys, map(function, arguments), strict=True)
             return
-        keys, arguments = [key for key, _ in rest], [argument for _, argument in rest]
         chunk = 1 if is_long else max(1, min(32, len(keys) // (4 * self.num_workers)))
         # Spawn, do not fork: the parent runs threads of torch and Arrow, and a fork would copy their locks as held
         pool = ProcessPoolExecutor(
-            min(self.num_workers, len(keys)), mp_context=get_context("spawn"), initializer=_follow_parent
+            min(self.num_workers, len(todo)), mp_context=get_context("spawn"), initializer=_follow_parent
         )
         try:
             with pool:
@@ -191,12 +262,19 @@ class Work:
                 done[key] = result
         return done
 
-    def _remember(self, name: str, key: str, result: Any) -> None:
+    @contextmanager
+    def _journal_writer(self, name: str) -> Iterator[Callable[[str, Any], None]]:
         path = self._journal(name)
-        if path is None or result is None:
+        if path is None:
+            yield lambda key, result: None
             return
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps([key, result]) + "\n")
+        with path.open("a", encoding="utf-8", buffering=1) as file:  # line by line, so that a kill loses nothing
+
+            def remember(key: str, result: Any) -> None:
+                if result is not None:
+                    file.write(json.dumps([key, result]) + "\n")
+
+            yield remember
 
 
 def _follow_parent() -> None:

@@ -19,9 +19,18 @@ class OutArguments:
     Parameters:
         out (`str`):
             Folder to write.
+        rebuild (`bool`, *optional*, defaults to `False`):
+            Replace a build of other data or with other options.
     """
 
     out: str = field(metadata={"help": "Folder to write."})
+    rebuild: bool = field(
+        default=False,
+        metadata={
+            "help": "Replace a build in --out that was made from other data or with other options. It stays until the "
+            "new one is complete."
+        },
+    )
 
 
 def run(argv: Sequence[str]) -> None:
@@ -92,6 +101,6 @@ def _from_dataset(argv: Sequence[str]) -> None:
         formatter_class=HelpFormatter,
     )
     folder, builder, options = parser.parse_into_dataclasses(argv)
-    out = build_dataset(builder, builder.dataset, folder.out, options)
+    out = build_dataset(builder, builder.dataset, folder.out, options, folder.rebuild, notify=print)
     add_partition_reports(out)
     print(summary(builder, json.loads((out / "manifest.json").read_text(encoding="utf-8")), out))

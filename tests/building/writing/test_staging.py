@@ -4,16 +4,18 @@ import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from PIL import Image
 
+from fedvlm_hf.building import inspection
 from fedvlm_hf.building.builders.base import Example
 from fedvlm_hf.building.images import ImageBytes, ImageFile, StoredImage, image_digest, open_image
 from fedvlm_hf.building.templates import chat
 from fedvlm_hf.building.work import Work
 from fedvlm_hf.building.writing.options import WriteOptions
-from fedvlm_hf.building.writing.staging import MissingImage, StagedImage, move_boxes, stage_images
+from fedvlm_hf.building.writing.staging import MissingImage, StagedImage, move_boxes, read_unchanged, stage_images
 from toy_builder import draw
 
 
@@ -45,17 +47,45 @@ def test_bytes_are_unchanged_in_any_mode(tmp_path, mode):
     image = file(tmp_path, name, picture)
     staged, missing = stage(tmp_path, image, max_side=100)
     assert missing == []
-    assert staged[name].path == tmp_path / name
+    assert staged[name].image == image
     assert staged[name].num_bytes == (tmp_path / name).stat().st_size
     assert (staged[name].width, staged[name].height, staged[name].frame) == (6, 5, (6, 5))
     assert staged[name].digest == image_digest(picture)
 
 
-def test_an_image_without_a_file_is_stored_once(tmp_path):
+def test_an_unchanged_image_is_not_copied(tmp_path):
     content = encoded(draw(1))
     staged, _ = stage(tmp_path, ImageBytes("a", content), ImageBytes("a", content), ImageBytes("b", encoded(draw(2))))
-    assert staged["a"].path.read_bytes() == content
-    assert len({image.path for image in staged.values()}) == len(list((tmp_path / "staged").rglob("*/*"))) == 2
+    assert staged["a"].image.load() == content
+    assert sorted(staged) == ["a", "b"]
+    assert list((tmp_path / "staged").rglob("*")) == []
+
+
+@dataclass(frozen=True)
+class Made(ImageFile):
+    """An image that is made from its file, in a way that takes long."""
+
+    is_made: ClassVar[bool] = True
+    calls: ClassVar[list[str]] = []
+
+    def load(self) -> bytes:
+        """Return the file's image in grey."""
+        self.calls.append(self.key)
+        return encoded(Image.open(self.path).convert("L"))
+
+
+def test_an_image_is_made_and_decoded_once(tmp_path, monkeypatch):
+    """In the inspection by a builder, in the staging, and when its bytes are stored."""
+    decoded = []
+    monkeypatch.setattr(inspection, "open_image", lambda *args: decoded.append(args) or open_image(*args))
+    Made.calls.clear()
+    draw(1).save(tmp_path / "x.png")
+    work, made = Work(tmp_path), Made("x.png", tmp_path / "x.png")
+    facts = inspection.inspect_images([(made, "row")], work)
+    staged, _ = stage_images(rows(made, made), tmp_path, WriteOptions(), work)
+    content = read_unchanged(staged["x.png"].image, staged["x.png"].content)
+    assert Image.open(io.BytesIO(content)).mode == facts["x.png"].mode == "L"
+    assert (Made.calls, len(decoded)) == (["x.png"], 1)
 
 
 def test_images_are_reduced_and_padded(tmp_path):
@@ -64,10 +94,10 @@ def test_images_are_reduced_and_padded(tmp_path):
     staged, _ = stage(tmp_path, large, small, max_side=40, pad_to_square=True)
     found = staged["large.png"]
     assert (found.width, found.height, found.frame) == (40, 40, (40, 20))
-    stored = open_image(found.path.read_bytes(), "x")
+    stored = open_image(found.image.load(), "x")
     assert stored.size == (40, 40)
     assert found.digest == image_digest(stored)
-    assert staged["small.png"].path == tmp_path / "small.png"
+    assert staged["small.png"].image == small
 
 
 def test_equal_pixels_have_the_same_digest_in_every_format(tmp_path):
@@ -94,7 +124,8 @@ def test_each_missing_image_has_its_own_replacement(tmp_path):
     staged, missing = stage(tmp_path, file(tmp_path, "x.png", draw(1)), *images, allow_missing_images=True)
     assert missing == ["y", "z"]
     assert len({image.digest for image in staged.values()}) == 3
-    assert staged["y"].path.read_bytes() == MissingImage("y").load()
+    assert staged["y"].image == MissingImage("y")
+    assert staged["y"].num_bytes == len(MissingImage("y").load())
 
 
 def test_a_replacement_is_grey_and_crossed_out():
@@ -152,7 +183,7 @@ def row(box: str, **fields: str) -> Example:
 
 
 def image(size: tuple[int, int], frame: tuple[int, int]) -> StagedImage:
-    return StagedImage(Path("x"), "", 1, "", *size, frame)
+    return StagedImage(MissingImage("x"), "", 1, "", *size, frame)
 
 
 def test_a_wide_picture_gets_borders_above_and_below():
