@@ -67,7 +67,7 @@ def inspect_images(images: Iterable[tuple[StoredImage, str]], work: Work) -> dic
         for key, (image, row) in first.items()
         if image not in work.facts
     }
-    found = work.map("images", _inspect, jobs, "reading images", is_current=_is_current)
+    found = work.map("images", _inspect, jobs, "reading images", in_threads=True, is_current=_is_current)
     for job, result in zip(jobs.values(), found.values(), strict=True):
         facts = work.facts[job.image] = None if result is None else ImageFacts(*result)
         if job.image.file is not None:

@@ -115,7 +115,7 @@ def stage_images(
         for key, image in images.items()
         if _must_change(facts[key], options)
     }
-    done = work.map("staged", _stage, jobs, "changing images")
+    done = work.map("staged", _stage, jobs, "changing images", in_threads=True)
     results = {job.image.key: result for job, result in zip(jobs.values(), done.values(), strict=True)}
     return {key: _staged(image, facts[key], folder, results.get(key)) for key, image in images.items()}, missing
 
