@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -88,6 +89,8 @@ class Work:
         counts ([`RowCounts`]): Row counts per rule.
         sources (`dict[str, str]`): SHA-256 of each file that rows were read from, by name. They become public.
         facts (`dict[StoredImage, ImageFacts | None]`): The images that were inspected, see `building.inspection`.
+        start_after (`float`): Seconds for which work is done in this process before worker processes are started.
+            Starting them takes about as long, so small datasets are finished sooner without them.
     """
 
     folder: Path | None = None
@@ -96,6 +99,7 @@ class Work:
     counts: RowCounts = field(default_factory=RowCounts)
     sources: dict[str, str] = field(default_factory=dict)
     facts: "dict[StoredImage, ImageFacts | None]" = field(default_factory=dict, repr=False)
+    start_after: float = 1.0
     _inputs: Inputs = field(default_factory=Inputs, repr=False)
 
     @property
@@ -234,15 +238,19 @@ class Work:
     def _results(
         self, name: str, function: Callable[[T], Any], todo: Mapping[str, T], is_long: bool, in_threads: bool
     ) -> Iterator[tuple[str, Any]]:
-        if self.num_workers == 1 or len(todo) < (2 if is_long else 2 * self.num_workers):
-            yield from zip(todo, map(function, todo.values()), strict=True)
+        rest, fewest = dict(todo), 2 if is_long else 2 * self.num_workers
+        stop = time.monotonic() + (0 if in_threads else self.start_after)
+        while rest and (self.num_workers == 1 or len(rest) < fewest or time.monotonic() < stop):
+            key = next(iter(rest))
+            yield key, function(rest.pop(key))
+        if not rest:
             return
-        chunk = 1 if is_long else max(1, min(32, len(todo) // (4 * self.num_workers)))
-        num_workers = min(self.num_workers, len(todo))
+        chunk = 1 if is_long else max(1, min(32, len(rest) // (4 * self.num_workers)))
+        num_workers = min(self.num_workers, len(rest))
         try:
             with ThreadPoolExecutor(num_workers) if in_threads else _process_pool(num_workers) as pool:
-                results = _in_order(pool, function, todo.values(), chunk, 4 * num_workers)
-                yield from zip(todo, results, strict=True)
+                results = _in_order(pool, function, rest.values(), chunk, 4 * num_workers)
+                yield from zip(rest, results, strict=True)
         except BrokenProcessPool as error:
             raise ValueError(
                 f"A worker process was killed during {name!r}, probably because memory ran out. Run the same command "
