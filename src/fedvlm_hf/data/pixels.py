@@ -131,7 +131,7 @@ def row_in_8_bits(row: Mapping[str, Any]) -> Mapping[str, Any]:
 def decoding_problem(error: Exception) -> str:
     """Describe why an image could not be decoded, without the addresses of objects in memory."""
     if isinstance(error, UnidentifiedImageError):
-        return "Pillow knows no image format of this content"
+        return "Pillow does not recognize its format"
     return f"{type(error).__name__}: {_ADDRESS.sub('', str(error))}"
 
 

@@ -5,10 +5,12 @@ import json
 import pickle
 from collections import Counter
 
+import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, List, Value, load_dataset
 from PIL import Image as Pillow
 
+from deep_images import radiograph
 from federated_folder import png
 from fedvlm_hf.building.builders.from_dataset import FromDataset
 from fedvlm_hf.building.checking.check import check_federation
@@ -18,6 +20,7 @@ from fedvlm_hf.building.images import image_digest
 from fedvlm_hf.building.readers.hub import RowImage, image_column, load_splits, pixel_digests
 from fedvlm_hf.building.work import Work
 from fedvlm_hf.building.writing.build import build_dataset
+from fedvlm_hf.building.writing.options import WriteOptions
 
 
 FEATURES = Features(
@@ -205,6 +208,24 @@ def test_a_list_of_one_image():
     assert image_column(features, "other") == "other"
     assert RowImage("key", dataset, "images", 0).load() == png(7)
     assert pixel_digests(dataset, "images", "x", Work()) == [image_digest(Pillow.open(io.BytesIO(png(7))))]
+
+
+def test_deep_images_have_the_keys_of_what_is_stored(tmp_path):
+    """Twice the values of an image are the same picture in its own range, but not in a window."""
+    once = np.asarray(radiograph(size=8))
+    features = Features({"image": Image(), "question": Value("string"), "answer": Value("string")})
+    images = [Pillow.fromarray(once), Pillow.fromarray(2 * once), *(radiograph(seed, 8) for seed in range(1, 9))]
+    rows = [{"image": image, "question": "?", "answer": "x"} for image in images]
+    DatasetDict(train=Dataset.from_list(rows, features=features)).save_to_disk(tmp_path / "source")
+    builder = FromDataset(dataset=str(tmp_path / "source"), iid=True, num_clients=2)
+    for window, count in ((None, 9), ("2000,1500", 10)):
+        out = tmp_path / f"out {window}"
+        build_dataset(builder, ".", out, WriteOptions(num_workers=1, window=window))
+        manifest = json.loads((out / "manifest.json").read_text())
+        assert manifest["images"]["num_images"] == count
+        assert f"{count} images with more than 8 bits" in {
+            f"{own['count']} {own['what']}" for own in manifest["tally"]
+        }
 
 
 @pytest.mark.parametrize(
