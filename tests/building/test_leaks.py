@@ -101,5 +101,5 @@ def test_an_unreadable_image_is_named_with_its_first_row():
 
 
 def test_an_image_that_is_a_folder_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"The image a\.png, needed by row 'a', cannot be read"):
+    with pytest.raises(ValueError, match=rf"The image {tmp_path}, needed by row 'a', cannot be read"):
         without_shared_images([example("a", "train", ImageFile("a.png", tmp_path))], Work())

@@ -123,7 +123,7 @@ def test_the_examples_in_the_help_are_valid(monkeypatch):
     with pytest.raises(ZeroDivisionError):
         main(lines[0])
     monkeypatch.setattr(
-        "fedvlm_hf.building.writing.build.build_dataset", lambda builder, *rest: taken.append(builder) or 1 / 0
+        "fedvlm_hf.building.writing.build.build_dataset", lambda builder, *rest, **more: taken.append(builder) or 1 / 0
     )
     with pytest.raises(ZeroDivisionError):
         main(lines[1])

@@ -5,6 +5,7 @@ import io
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from PIL import ExifTags, Image, ImageOps
 
@@ -17,10 +18,22 @@ class StoredImage(ABC):
     key: str
     """Unique in the dataset, such as the path relative to the raw folder."""
 
+    is_made: ClassVar[bool] = False
+    """Whether `load` makes the image, such as a slice of a volume, so that its result is worth keeping in a file."""
+
+    @property
+    def file(self) -> Path | None:
+        """The file that the image is read from; `None` if `Work.source` records it, or if there is none."""
+        return None
+
     @property
     def version(self) -> str:
-        """A text that changes with the stored image, if it can change while its source files keep their checksums."""
-        return ""
+        """A text that changes with `file`: its size and the time of its last change. Empty if it does not exist."""
+        try:
+            status = None if self.file is None else self.file.stat()
+        except OSError:
+            return ""
+        return "" if status is None else f"{status.st_size} {status.st_mtime_ns}"
 
     @abstractmethod
     def load(self) -> bytes:
@@ -40,13 +53,9 @@ class ImageFile(StoredImage):
     path: Path
 
     @property
-    def version(self) -> str:
-        """Size and time of the last change; empty if the file does not exist."""
-        try:
-            status = self.path.stat()
-        except OSError:
-            return ""
-        return f"{status.st_size} {status.st_mtime_ns}"
+    def file(self) -> Path:
+        """The file itself."""
+        return self.path
 
     def load(self) -> bytes:
         """Return the file's bytes."""
@@ -131,6 +140,12 @@ def content_hash(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
+def file_hash(path: Path) -> str:
+    """Return [`content_hash`] of a file without reading the whole file into memory."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
 def image_digest(image: Image.Image) -> str:
     """Return a digest of an image's pixels. Equal pixels have the same digest in every file format.
 
@@ -142,7 +157,8 @@ def image_digest(image: Image.Image) -> str:
     Returns:
         `str`: 32 hexadecimal digits, over 8-bit RGB.
     """
-    pixels = in_8_bits(image).convert("RGB")
+    pixels = in_8_bits(image)
+    pixels = pixels if pixels.mode == "RGB" else pixels.convert("RGB")
     digest = hashlib.blake2b(f"{pixels.width}x{pixels.height}".encode(), digest_size=16)
     digest.update(pixels.tobytes())
     return digest.hexdigest()

@@ -4,19 +4,28 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from multiprocessing import get_context, parent_process
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tqdm.auto import tqdm
 
 from ..data.pixels import Window
 from ..files import file_sha256, write_atomic
+from .inputs import Inputs, Listing
+from .readers.files import RootFolder
 
+
+if TYPE_CHECKING:
+    from .images import StoredImage
+    from .inspection import ImageFacts
 
 T = TypeVar("T")
 
@@ -61,7 +70,16 @@ class RowCounts:
 
 @dataclass
 class Work:
-    """The worker processes of a build, its row counts, and the checksums of its source files.
+    """The worker processes of a build, its row counts, and the record of what it reads.
+
+    A second build must notice every change of the download, so a builder reads nothing that is not recorded:
+
+    - files with rows: `work.source(path)`;
+    - folders whose contents decide what is read: `work.listing(folder, "*.parquet")`;
+    - files that would be read if they existed: `work.missing(path)`;
+    - images: `inspect_images` records the `file` of each image. A build calls it for all images of the examples.
+
+    Digests of anything else can be added to `sources`. Then a second build has to read everything again to compare.
 
     Attributes:
         folder (`Path`, *optional*): Where journals are kept, so that an interrupted build can continue. By default no
@@ -69,9 +87,10 @@ class Work:
         num_workers (`int`): Number of worker processes; with 1 the work is done in the current process.
         raw (`Path`, *optional*): The download's folder. Names in `sources` are relative to it.
         counts ([`RowCounts`]): Row counts per rule.
-        sources (`dict[str, str]`): SHA-256 of each file that rows were read from, by name.
+        sources (`dict[str, str]`): SHA-256 of each file that rows were read from, by name. They become public.
         window ([`~fedvlm_hf.data.pixels.Window`], *optional*): The range of values to show of images with more than 8
             bits; by default that of each image. Images are compared by what is stored, so reading needs it too.
+        facts (`dict[StoredImage, ImageFacts | None]`): The images that were inspected, see `building.inspection`.
     """
 
     folder: Path | None = None
@@ -80,9 +99,17 @@ class Work:
     counts: RowCounts = field(default_factory=RowCounts)
     sources: dict[str, str] = field(default_factory=dict)
     window: Window | None = None
+    facts: "dict[StoredImage, ImageFacts | None]" = field(default_factory=dict, repr=False)
+    _inputs: Inputs = field(default_factory=Inputs, repr=False)
+
+    @property
+    def inputs(self) -> Inputs:
+        """What has been read so far."""
+        values = {name: digest for name, digest in self.sources.items() if name not in self._inputs.files}
+        return replace(self._inputs, values=values)
 
     def source(self, path: str | os.PathLike[str]) -> Path:
-        """Record the SHA-256 of a file that rows are read from.
+        """Record a file that rows are read from, with its SHA-256.
 
         For annotation files only, since images are identified by their pixels.
 
@@ -101,9 +128,57 @@ class Work:
             checksum = file_sha256(path)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
             raise ValueError(f"`raw`: there is no file {path}. See the layout in `--help`.") from error
-        inside = self.raw is not None and path.is_relative_to(self.raw)
-        self.sources[path.relative_to(self.raw).as_posix() if inside else path.name] = checksum
+        name = self._name(path)
+        self.sources[name or path.name] = checksum
+        if name is not None:
+            self._inputs.files[name] = checksum
         return path
+
+    def listing(self, folder: str | os.PathLike[str], pattern: str = "*", suffixes: Sequence[str] = ()) -> list[Path]:
+        """List a folder of the download, and record the names. A second build notices if there are others.
+
+        Args:
+            folder (`str` or `os.PathLike`):
+                The folder, in or equal to `raw`. Names in other folders are not recorded. If the folder does not
+                exist, the list is empty, and this is recorded.
+            pattern (`str`, *optional*, defaults to `"*"`):
+                Such as `"train-*.parquet"`, `"*/*"`, or `"**/*"` for all files at any depth. Hidden files and folders
+                never match.
+            suffixes (`Sequence[str]`, *optional*):
+                Lower-case endings of the names that matter, such as `(".jpg", ".png")`. All names by default.
+
+        Returns:
+            `list[Path]`: files and folders, sorted by name.
+
+        Raises:
+            `ValueError`: naming path and target, if a symbolic link leads out of `raw` or to a folder around itself.
+        """
+        folder = Path(folder)
+        name = self._name(folder)
+        root = RootFolder(folder if name is None else self.raw)
+        listing = Listing(name or ".", pattern, tuple(suffixes))
+        names = listing.read(root)
+        if name is not None:
+            self._inputs.listings[listing] = names
+        return [folder / path for path in names]
+
+    def missing(self, path: str | os.PathLike[str]) -> None:
+        """Record that a file does not exist, which would be read if it existed."""
+        self.image(path, None)
+
+    def image(self, path: str | os.PathLike[str], content: str | None) -> None:
+        """Record the hash of an image file, or `None` if the file does not exist.
+
+        `inspect_images` does this; builders need it only for images that they leave out because of their content.
+        """
+        name = self._name(Path(path))
+        if name is not None:
+            self._inputs.images[name] = content
+
+    def _name(self, path: Path) -> str | None:
+        """Return the name of a file in the download, or `None` for a file elsewhere."""
+        is_inside = self.raw is not None and path.is_relative_to(self.raw)
+        return path.relative_to(self.raw).as_posix() if is_inside else None
 
     def map(
         self,
@@ -112,6 +187,8 @@ class Work:
         items: Mapping[str, T],
         description: str | None = None,
         is_long: bool = False,
+        in_threads: bool = False,
+        is_current: Callable[[tuple[T, Any]], bool] | None = None,
     ) -> dict[str, Any]:
         """Apply a function to many items on all worker processes, and record the results in a journal.
 
@@ -127,6 +204,13 @@ class Work:
                 Label of the progress bar; `name` by default.
             is_long (`bool`, *optional*, defaults to `False`):
                 Whether one item takes so long that it is worth starting processes for two items.
+            in_threads (`bool`, *optional*, defaults to `False`):
+                Whether to use threads, because the function spends its time in libraries that release Python's lock:
+                decoding and encoding images, hashing, reading files, Arrow. Threads start at once; a process needs
+                about a second to start.
+            is_current (`Callable`, *optional*):
+                A top-level function that gets an item with its result in the journal of an interrupted build, and
+                returns whether the result is still right. By default it is right if the key is the same.
 
         Returns:
             `dict[str, Any]`: the result for each key, in the order of `items`.
@@ -135,29 +219,34 @@ class Work:
             `ValueError`: if `function` raises it, or if a worker process was killed from outside.
         """
         done = self._journalled(name, items)
+        if is_current is not None and done:
+            pairs = {key: (items[key], result) for key, result in done.items()}
+            done = {
+                key: done[key] for key, right in self._results(name, is_current, pairs, is_long, in_threads) if right
+            }
         todo = {key: item for key, item in items.items() if key not in done}
-        with tqdm(total=len(items), initial=len(done), desc=description or name, delay=2, leave=False) as bar:
-            for key, result in self._results(name, function, todo, is_long):
-                self._remember(name, key, result)
+        with (
+            self._journal_writer(name) as remember,
+            tqdm(total=len(items), initial=len(done), desc=description or name, delay=2, leave=False) as bar,
+        ):
+            for key, result in self._results(name, function, todo, is_long, in_threads):
+                remember(key, result)
                 done[key] = result
                 bar.update()
         return {key: done[key] for key in items}
 
     def _results(
-        self, name: str, function: Callable[[T], Any], todo: Mapping[str, T], is_long: bool
+        self, name: str, function: Callable[[T], Any], todo: Mapping[str, T], is_long: bool, in_threads: bool
     ) -> Iterator[tuple[str, Any]]:
-        keys, arguments = list(todo), list(todo.values())
         if self.num_workers == 1 or len(todo) < (2 if is_long else 2 * self.num_workers):
-            yield from zip(keys, map(function, arguments), strict=True)
+            yield from zip(todo, map(function, todo.values()), strict=True)
             return
-        chunk = 1 if is_long else max(1, min(32, len(keys) // (4 * self.num_workers)))
-        # Spawn, do not fork: the parent runs threads of torch and Arrow, and a fork would copy their locks as held
-        pool = ProcessPoolExecutor(
-            min(self.num_workers, len(todo)), mp_context=get_context("spawn"), initializer=_follow_parent
-        )
+        chunk = 1 if is_long else max(1, min(32, len(todo) // (4 * self.num_workers)))
+        num_workers = min(self.num_workers, len(todo))
         try:
-            with pool:
-                yield from zip(keys, pool.map(function, arguments, chunksize=chunk), strict=True)
+            with ThreadPoolExecutor(num_workers) if in_threads else _process_pool(num_workers) as pool:
+                results = _in_order(pool, function, todo.values(), chunk, 4 * num_workers)
+                yield from zip(todo, results, strict=True)
         except BrokenProcessPool as error:
             raise ValueError(
                 f"A worker process was killed during {name!r}, probably because memory ran out. Run the same command "
@@ -184,12 +273,42 @@ class Work:
                 done[key] = result
         return done
 
-    def _remember(self, name: str, key: str, result: Any) -> None:
+    @contextmanager
+    def _journal_writer(self, name: str) -> Iterator[Callable[[str, Any], None]]:
         path = self._journal(name)
-        if path is None or result is None:
+        if path is None:
+            yield lambda key, result: None
             return
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps([key, result]) + "\n")
+        with path.open("a", encoding="utf-8", buffering=1) as file:  # line by line, so that a kill loses nothing
+
+            def remember(key: str, result: Any) -> None:
+                if result is not None:
+                    file.write(json.dumps([key, result]) + "\n")
+
+            yield remember
+
+
+def _process_pool(num_workers: int) -> ProcessPoolExecutor:
+    # Spawn, do not fork: the parent runs threads of torch and Arrow, and a fork would copy their locks as held
+    return ProcessPoolExecutor(num_workers, mp_context=get_context("spawn"), initializer=_follow_parent)
+
+
+def _in_order(
+    pool: Executor, function: Callable[[T], Any], items: Iterable[T], chunk: int, num_ahead: int
+) -> Iterator[Any]:
+    """Yield the results in order. At most `num_ahead` chunks are submitted at a time, whatever the number of items."""
+    rest = iter(items)
+    pending: deque[Future[list[Any]]] = deque()
+    while batch := list(islice(rest, chunk)):
+        pending.append(pool.submit(_apply, function, batch))
+        if len(pending) > num_ahead:
+            yield from pending.popleft().result()
+    while pending:
+        yield from pending.popleft().result()
+
+
+def _apply(function: Callable[[T], Any], batch: list[T]) -> list[Any]:
+    return [function(item) for item in batch]
 
 
 def _follow_parent() -> None:

@@ -22,6 +22,8 @@ class FolderArguments:
             Folder with the official download.
         out (`str`):
             Folder to write.
+        rebuild (`bool`, *optional*, defaults to `False`):
+            Replace a build in `out` that was made from other files or with other options.
         push (`str`, *optional*):
             Repository on the Hub to push to.
     """
@@ -29,6 +31,13 @@ class FolderArguments:
     raw: str = field(metadata={"help": "Folder with the official download."})
     out: str = field(
         metadata={"help": "Folder to write. To continue an interrupted build, run the same command again."}
+    )
+    rebuild: bool = field(
+        default=False,
+        metadata={
+            "help": "Replace a build in --out that was made from other files or with other options. It stays until "
+            "the new one is complete."
+        },
     )
     push: str | None = field(
         default=None,
@@ -79,7 +88,7 @@ def _build(name: str, builder_class: "type[Builder]", argv: Sequence[str]) -> No
         formatter_class=HelpFormatter,
     )
     folders, builder, options = parser.parse_args_into_dataclasses(list(argv))
-    out = build_dataset(builder, folders.raw, folders.out, options)
+    out = build_dataset(builder, folders.raw, folders.out, options, folders.rebuild, notify=print)
     # Imported after the build, so that the build does not keep the memory of the plotting libraries
     from ..building.report.pages import add_partition_reports
 

@@ -77,7 +77,13 @@ def _from_dataset(argv: Sequence[str]) -> None:
         formatter_class=HelpFormatter,
     )
     parser.add_argument("--out", required=True, help="Folder to write.")
+    parser.add_argument(
+        "--rebuild",
+        action="store_true",
+        help="Replace a build in --out that was made from other data or with other options. It stays until the new "
+        "one is complete.",
+    )
     builder, options, rest = parser.parse_args_into_dataclasses(list(argv))
-    out = build_dataset(builder, builder.dataset, rest.out, options)
+    out = build_dataset(builder, builder.dataset, rest.out, options, rest.rebuild, notify=print)
     add_partition_reports(out)
     print(summary(builder, json.loads((out / "manifest.json").read_text(encoding="utf-8")), out))

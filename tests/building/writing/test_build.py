@@ -117,7 +117,7 @@ def test_boxes_and_images_are_padded_together(tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-import fedvlm_hf.building.writing.{module} as module
+import fedvlm_hf.building.{module} as module
 from fedvlm_hf.building.writing.build import build_dataset
 from fedvlm_hf.building.writing.options import WriteOptions
 from toy_builder import OwnLayout
@@ -136,7 +136,12 @@ build_dataset(OwnLayout(), Path(sys.argv[1]), Path(sys.argv[2]), WriteOptions(nu
 
 @pytest.mark.parametrize(
     ("module", "function", "call"),
-    [("staging", "_stage", 4), ("shards", "_write", 3), ("build", "card", 1), ("workspace", "move_folder", 1)],
+    [
+        ("inspection", "_inspect", 4),
+        ("writing.shards", "_write", 3),
+        ("writing.build", "card", 1),
+        ("writing.workspace", "move_folder", 1),
+    ],
 )
 def test_a_killed_build_continues_with_the_same_result(tmp_path, module, function, call):
     out, whole = tmp_path / "out", build(tmp_path, OwnLayout(), name="whole")
@@ -147,8 +152,8 @@ def test_a_killed_build_continues_with_the_same_result(tmp_path, module, functio
     assert not out.exists()
     left = tmp_path / ".out.build"
     inodes = {path: path.stat().st_ino for path in left.glob("result/data/*/*.parquet")}
-    assert bool(inodes) == (module != "staging")
-    assert len((left / "images.jsonl").read_text().splitlines()) == (3 if module == "staging" else 8)
+    assert bool(inodes) == (module != "inspection")
+    assert len((left / "read" / "images.jsonl").read_text().splitlines()) == (3 if module == "inspection" else 8)
     build(tmp_path, OwnLayout())
     assert contents(out) == contents(whole)
     assert not left.exists()
@@ -202,9 +207,9 @@ def test_the_same_build_is_not_made_again(tmp_path):
 @pytest.mark.parametrize(
     ("builder", "options", "expected"),
     [
-        (ToyBuilder(seed=1), {}, r"with `options` {'seed': 0} instead of {'seed': 1}"),
-        (ToyBuilder(), {"configs": "turns"}, "'configs': None"),
-        (OwnLayout(), {}, "with `builder` ToyBuilder instead of OwnLayout"),
+        (ToyBuilder(seed=1), {}, "is another build: seed: 0 before, 1 now"),
+        (ToyBuilder(), {"configs": "turns"}, "configs: None before, 'turns' now"),
+        (OwnLayout(), {}, "builder: 'ToyBuilder' before, 'OwnLayout' now"),
     ],
 )
 def test_nothing_is_overwritten(tmp_path, builder, options, expected):
@@ -213,7 +218,7 @@ def test_nothing_is_overwritten(tmp_path, builder, options, expected):
     with pytest.raises(ValueError, match=expected):
         build(tmp_path, builder, **options)
     write_toy_rows(tmp_path / "raw")
-    with pytest.raises(ValueError, match="is another build: of the source files "):
+    with pytest.raises(ValueError, match=r"is another build: 1 changed \(rows\.json\)"):
         build(tmp_path)
     assert contents(out) == before
     assert not (tmp_path / ".out.build").exists()
@@ -323,7 +328,7 @@ def test_deep_images_are_stored_in_8_bits(tmp_path, window, said):
         assert row["image_digest"] == image_digest(expected)
     assert not failed(check_federation(read_folder(out)))
     assert build(tmp_path, window=window) == out
-    with pytest.raises(ValueError, match=r"is another build: with `options` {'window': .*Nothing is overwritten"):
+    with pytest.raises(ValueError, match=r"is another build: window: .* before, '1,2' now. Nothing is overwritten"):
         build(tmp_path, window="1,2")
 
 

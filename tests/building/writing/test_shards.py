@@ -7,10 +7,11 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import Features
 
+from fedvlm_hf.building.images import ImageFile, content_hash
 from fedvlm_hf.building.work import Work
 from fedvlm_hf.building.writing.layout import Shard
 from fedvlm_hf.building.writing.shards import IMAGE_BYTES, write_rows_file, write_shards
-from fedvlm_hf.building.writing.staging import StagedImage, content_hash
+from fedvlm_hf.building.writing.staging import StagedImage
 from fedvlm_hf.data.spec import FEATURES
 
 
@@ -20,7 +21,8 @@ SCHEMA = Features({**FEATURES, "client_id": FEATURES["id"], "label": FEATURES["i
 def stored(folder, number: int, num_bytes: int = 50_000) -> StagedImage:
     content = np.random.default_rng(number).bytes(num_bytes)
     (folder / f"{number}.bin").write_bytes(content)
-    return StagedImage(folder / f"{number}.bin", content_hash(content), num_bytes, f"digest-{number}", 1, 1, (1, 1))
+    image = ImageFile(f"{number}", folder / f"{number}.bin")
+    return StagedImage(image, content_hash(content), num_bytes, f"digest-{number}", 1, 1, (1, 1))
 
 
 def row(number: int) -> dict:
@@ -32,7 +34,7 @@ def write(folder, images, groups, **kwargs):
     """A shard of the rows whose images these are; where it is."""
     write_rows_file(folder / "rows.arrow", SCHEMA, [row(number) for number in range(len(images))], images)
     shard = Shard("data/x.parquet", groups, **{"num_bytes": 1, "has_repeats": False, "client_ids": None, **kwargs})
-    written = write_shards([shard], folder, folder / "rows.arrow", SCHEMA, Work())
+    written = write_shards([shard], images, folder, folder / "rows.arrow", SCHEMA, Work())
     path = folder / "data" / "x.parquet"
     assert written == {
         "data/x.parquet": {"num_rows": sum(map(len, groups)), "num_bytes": path.stat().st_size},
@@ -47,7 +49,7 @@ def test_rows_are_written_in_the_order_of_the_groups(tmp_path):
     assert [row["id"] for row in rows] == ["row-3", "row-1", "row-0"]
     assert [row["client_id"] for row in rows] == ["client_01", None, "client_00"]
     assert [row["images"] for row in rows] == [
-        [{"bytes": images[number].path.read_bytes(), "path": None}] for number in (3, 1, 0)
+        [{"bytes": images[number].image.load(), "path": None}] for number in (3, 1, 0)
     ]
     assert rows[0] == {**row(3), "images": rows[0]["images"], "client_id": "client_01", "label": None}
     assert pq.read_metadata(path).num_row_groups == 2
@@ -91,7 +93,7 @@ def test_an_image_has_the_same_bytes_in_every_file(tmp_path, has_repeats):
     for group in ((0, 1, 2, 3, 4), (4, 2, 0)):
         path = write(tmp_path, images, (group,), has_repeats=has_repeats)
         content = path.read_bytes()
-        assert [content.count(images[number].path.read_bytes()) for number in group] == [1] * len(group)
+        assert [content.count(images[number].image.load()) for number in group] == [1] * len(group)
         path.unlink()
 
 
@@ -111,7 +113,7 @@ def test_an_existing_shard_is_kept(tmp_path):
 @pytest.mark.parametrize("change", [lambda path: path.write_bytes(b"other"), lambda path: path.unlink()])
 def test_an_image_that_changes_during_a_build_is_an_error(tmp_path, change):
     image = stored(tmp_path, 0, 10)
-    change(image.path)
+    change(image.image.path)
     with pytest.raises(ValueError, match=r"0\.bin has changed since"):
         write(tmp_path, [image], ((0,),))
     assert [path.name for path in (tmp_path / "data").glob("*.parquet")] == []

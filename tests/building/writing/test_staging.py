@@ -4,18 +4,27 @@ import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from deep_images import MODES, png_16, radiograph
+from fedvlm_hf.building import inspection
 from fedvlm_hf.building.builders.base import Example
 from fedvlm_hf.building.images import ImageBytes, ImageFile, StoredImage, image_digest, open_image
 from fedvlm_hf.building.templates import chat
 from fedvlm_hf.building.work import RowCounts, Work
 from fedvlm_hf.building.writing.options import WriteOptions
-from fedvlm_hf.building.writing.staging import MissingImage, StagedImage, move_boxes, note_deep_images, stage_images
+from fedvlm_hf.building.writing.staging import (
+    MissingImage,
+    StagedImage,
+    move_boxes,
+    note_deep_images,
+    read_unchanged,
+    stage_images,
+)
 from fedvlm_hf.data.pixels import Window, in_8_bits
 from toy_builder import draw
 
@@ -32,7 +41,8 @@ def file(folder: Path, name: str, picture: Image.Image, **kwargs) -> ImageFile:
 def stage(folder: Path, *images: StoredImage, **options):
     staged = folder / "staged"
     staged.mkdir(exist_ok=True)
-    return stage_images(rows(*images), staged, WriteOptions(num_workers=1, **options), Work(folder))
+    options = WriteOptions(num_workers=1, **options)
+    return stage_images(rows(*images), staged, options, Work(folder, window=options.shown_values))
 
 
 def encoded(picture: Image.Image, kind: str = "PNG", **kwargs) -> bytes:
@@ -48,7 +58,7 @@ def test_bytes_are_unchanged_in_any_mode(tmp_path, mode):
     image = file(tmp_path, name, picture)
     staged, missing = stage(tmp_path, image, max_side=100)
     assert missing == []
-    assert staged[name].path == tmp_path / name
+    assert staged[name].image == image
     assert staged[name].num_bytes == (tmp_path / name).stat().st_size
     assert (staged[name].width, staged[name].height, staged[name].frame) == (6, 5, (6, 5))
     assert staged[name].digest == image_digest(picture)
@@ -60,11 +70,11 @@ def test_deep_images_are_stored_in_8_bits_without_a_loss(tmp_path, mode):
     content = encoded(radiograph(mode=mode), "TIFF")
     staged, _ = stage(tmp_path, file(tmp_path, "x.tif", radiograph(mode=mode)), ImageBytes("y", content))
     for found in staged.values():
-        stored = Image.open(found.path)
+        stored = Image.open(found.image.path)
         assert (stored.format, stored.mode, stored.size) == ("PNG", "L", (16, 16))
         assert stored.tobytes() == in_8_bits(radiograph(mode=mode)).tobytes()
         assert (found.width, found.height, found.frame, found.was_deep) == (16, 16, (16, 16), True)
-        assert found.num_bytes == found.path.stat().st_size
+        assert found.num_bytes == found.image.path.stat().st_size
         assert found.digest == image_digest(stored) == image_digest(radiograph(mode=mode))
 
 
@@ -72,13 +82,13 @@ def test_deep_images_are_clipped_to_a_window(tmp_path):
     """2,001 to 3,000 become 0 to 255 by DICOM's function with center 2,501 and width 1,000; others are not touched."""
     plain = file(tmp_path, "plain.png", draw(1))
     staged, _ = stage(tmp_path, file(tmp_path, "x.png", radiograph()), plain, window="2501,1000")
-    stored = Image.open(staged["x.png"].path)
+    stored = Image.open(staged["x.png"].image.path)
     assert stored.tobytes() == in_8_bits(radiograph(), Window(2501, 1000)).tobytes()
     values = np.asarray(radiograph())
     assert (np.asarray(stored)[values <= 2001] == 0).all()
     assert (np.asarray(stored)[values >= 3000] == 255).all()
     assert staged["x.png"].digest == image_digest(stored) != image_digest(radiograph())
-    assert staged["plain.png"].path == plain.path
+    assert staged["plain.png"].image == plain
     assert not staged["plain.png"].was_deep
 
 
@@ -87,7 +97,7 @@ def test_deep_images_are_reduced_and_padded_without_a_loss(tmp_path):
     narrow = Image.fromarray(np.asarray(radiograph())[:8])
     images = file(tmp_path, "x.png", radiograph(size=32)), file(tmp_path, "y.png", narrow)
     staged, _ = stage(tmp_path, *images, max_side=20, pad_to_square=True)
-    reduced, padded = (Image.open(staged[name].path) for name in ("x.png", "y.png"))
+    reduced, padded = (Image.open(staged[name].image.path) for name in ("x.png", "y.png"))
     assert [(picture.format, picture.mode) for picture in (reduced, padded)] == [("PNG", "L")] * 2
     assert (reduced.size, padded.size, staged["y.png"].frame) == ((20, 20), (16, 16), (16, 8))
     assert padded.crop((0, 4, 16, 12)) == in_8_bits(narrow)
@@ -123,11 +133,39 @@ def test_a_deep_image_without_a_finite_value_is_named(tmp_path):
         stage(tmp_path, image)
 
 
-def test_an_image_without_a_file_is_stored_once(tmp_path):
+def test_an_unchanged_image_is_not_copied(tmp_path):
     content = encoded(draw(1))
     staged, _ = stage(tmp_path, ImageBytes("a", content), ImageBytes("a", content), ImageBytes("b", encoded(draw(2))))
-    assert staged["a"].path.read_bytes() == content
-    assert len({image.path for image in staged.values()}) == len(list((tmp_path / "staged").rglob("*/*"))) == 2
+    assert staged["a"].image.load() == content
+    assert sorted(staged) == ["a", "b"]
+    assert list((tmp_path / "staged").rglob("*")) == []
+
+
+@dataclass(frozen=True)
+class Made(ImageFile):
+    """An image that is made from its file, in a way that takes long."""
+
+    is_made: ClassVar[bool] = True
+    calls: ClassVar[list[str]] = []
+
+    def load(self) -> bytes:
+        """Return the file's image in grey."""
+        self.calls.append(self.key)
+        return encoded(Image.open(self.path).convert("L"))
+
+
+def test_an_image_is_made_and_decoded_once(tmp_path, monkeypatch):
+    """In the inspection by a builder, in the staging, and when its bytes are stored."""
+    decoded = []
+    monkeypatch.setattr(inspection, "open_image", lambda *args: decoded.append(args) or open_image(*args))
+    Made.calls.clear()
+    draw(1).save(tmp_path / "x.png")
+    work, made = Work(tmp_path), Made("x.png", tmp_path / "x.png")
+    facts = inspection.inspect_images([(made, "row")], work)
+    staged, _ = stage_images(rows(made, made), tmp_path, WriteOptions(), work)
+    content = read_unchanged(staged["x.png"].image, staged["x.png"].content)
+    assert Image.open(io.BytesIO(content)).mode == facts["x.png"].mode == "L"
+    assert (Made.calls, len(decoded)) == (["x.png"], 1)
 
 
 def test_images_are_reduced_and_padded(tmp_path):
@@ -136,10 +174,10 @@ def test_images_are_reduced_and_padded(tmp_path):
     staged, _ = stage(tmp_path, large, small, max_side=40, pad_to_square=True)
     found = staged["large.png"]
     assert (found.width, found.height, found.frame) == (40, 40, (40, 20))
-    stored = open_image(found.path.read_bytes(), "x")
+    stored = open_image(found.image.load(), "x")
     assert stored.size == (40, 40)
     assert found.digest == image_digest(stored)
-    assert staged["small.png"].path == tmp_path / "small.png"
+    assert staged["small.png"].image == small
 
 
 def test_equal_pixels_have_the_same_digest_in_every_format(tmp_path):
@@ -166,7 +204,8 @@ def test_each_missing_image_has_its_own_replacement(tmp_path):
     staged, missing = stage(tmp_path, file(tmp_path, "x.png", draw(1)), *images, allow_missing_images=True)
     assert missing == ["y", "z"]
     assert len({image.digest for image in staged.values()}) == 3
-    assert staged["y"].path.read_bytes() == MissingImage("y").load()
+    assert staged["y"].image == MissingImage("y")
+    assert staged["y"].num_bytes == len(MissingImage("y").load())
 
 
 def test_a_replacement_is_grey_and_crossed_out():
@@ -224,7 +263,7 @@ def row(box: str, **fields: str) -> Example:
 
 
 def image(size: tuple[int, int], frame: tuple[int, int]) -> StagedImage:
-    return StagedImage(Path("x"), "", 1, "", *size, frame)
+    return StagedImage(MissingImage("x"), "", 1, "", *size, frame)
 
 
 def test_a_wide_picture_gets_borders_above_and_below():

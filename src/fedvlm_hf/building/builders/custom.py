@@ -1,6 +1,5 @@
 """Federated datasets from the user's own data: one table or one folder of images per client."""
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,10 +7,12 @@ from typing import ClassVar
 
 from ...data.naming import CLIENT_PREFIX, HELD_OUT
 from ..images import ImageFile
+from ..inspection import inspect_images
 from ..partitions.assemble import assemble, to_example_indices, train_rows
 from ..partitions.by_file import by_file
 from ..partitions.holdout import hold_out_groups
 from ..partitions.iid import iid
+from ..readers.files import RootFolder
 from ..readers.own_data import answer_values, choice_values, image_path, read_sources, text_value
 from ..readers.tables import TableRow
 from ..templates import chat, choices_text
@@ -120,7 +121,7 @@ Its clients are client_north and client_south:
     def read(self, raw: Path, work: Work) -> list[Example]:
         """Return the rows by source in the order of their names, and within a source in the order of the file."""
         raw = Path(raw)
-        sources = read_sources(raw, self.layout)
+        sources = read_sources(raw, self.layout, work)
         for path in sources.tables:
             work.source(path)
         for name, rows in sources.rows.items():
@@ -221,21 +222,14 @@ Its clients are client_north and client_south:
 
 def _images(raw: Path, rows: Sequence[TableRow], work: Work) -> dict[str, ImageFile]:
     """Return the image of each row by the row's location. Of files with equal bytes, the first one is used."""
-    paths = {row.where: image_path(row, raw) for row in rows}
-    # The journal survives an interrupted build, but the file may have changed when the build continues
-    files = {f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}": path for path in paths.values()}
-    digests = work.map("own-images", _digest, files)
+    root = RootFolder(raw)
+    paths = {row.where: image_path(row, root, work) for row in rows}
+    files = {path: ImageFile(path.relative_to(raw).as_posix(), path) for path in paths.values()}
+    facts = inspect_images(((files[path], where) for where, path in paths.items()), work)
     first: dict[str, ImageFile] = {}
-    image_of = {
-        path: first.setdefault(digests[key], ImageFile(path.relative_to(raw).as_posix(), path))
-        for key, path in files.items()
-    }
+    image_of = {path: first.setdefault(facts[image.key].content, image) for path, image in files.items()}
     work.counts.note("images", len(first), f"in {len(files)} files")
     return {where: image_of[path] for where, path in paths.items()}
-
-
-def _digest(path: Path) -> str:
-    return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
 
 
 def _own_columns(rows: Iterable[TableRow]) -> list[str]:

@@ -193,6 +193,11 @@ class Photograph(StoredImage):
     width: int
     height: int
 
+    @property
+    def file(self) -> Path:
+        """The file that the image is made from."""
+        return self.path
+
     def load(self) -> bytes:
         """Return the file's bytes, unchanged unless its EXIF data ask for a rotation.
 

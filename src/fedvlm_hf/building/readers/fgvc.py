@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from ..images import StoredImage, encode, open_image
 from .files import find_folder, read_text
@@ -28,6 +29,13 @@ class BannerImage(StoredImage):
 
     key: str
     path: Path
+
+    is_made: ClassVar[bool] = True
+
+    @property
+    def file(self) -> Path:
+        """The file that the image is made from."""
+        return self.path
 
     def load(self) -> bytes:
         """Return the image above the banner.

@@ -1,8 +1,10 @@
 """Find and read files of an official download, with error messages that say what to do."""
 
 import json
+import os
 from collections.abc import Collection, Iterator, Sequence
-from pathlib import Path
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 import ijson
@@ -46,6 +48,107 @@ def find_folder(raw: str | Path, name: str, inside: Sequence[str], download: str
     raise ValueError(
         f"`raw={str(raw)!r}` is not the expected folder: there is no {looked}. Expected is {download}. {hint}"
     )
+
+
+class RootFolder:
+    """A folder of files that are opened by names from data. No name and no symbolic link leads out of it.
+
+    The folder itself may be a link. In a snapshot of the Hub's cache, links to the cache's own files are allowed.
+
+    Args:
+        path (`str` or `Path`):
+            The folder.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        real = Path(os.path.realpath(path))
+        self._inside = (real, real.parent.parent / "blobs") if real.parent.name == "snapshots" else (real,)
+        self._checked = {self.path}
+
+    def file(self, name: str, folder: Path | None = None) -> Path:
+        """Return the path of a file, which need not exist, by its name in some data.
+
+        Args:
+            name (`str`):
+                A relative path.
+            folder (`Path`, *optional*):
+                The folder that the name is relative to, in or equal to this folder, which is the default.
+
+        Raises:
+            `ValueError`: naming path and target, if the name is absolute, has `..`, or a link leads out of the folder.
+        """
+        parts = PurePosixPath(name)
+        if parts.is_absolute() or ".." in parts.parts:
+            raise ValueError(f"{name!r} must be a relative path without `..`, inside of {self.path}.")
+        return self.check((folder or self.path) / parts)
+
+    def check(self, path: Path) -> Path:
+        """Return a path in this folder, after a check of all links on the way to it.
+
+        Raises:
+            `ValueError`: naming path and target, if a link leads out of the folder, or to a folder around itself.
+        """
+        if path.parent not in self._checked and path not in self._checked:
+            if not path.is_relative_to(self.path):
+                raise ValueError(f"{path} is not inside of {self.path}.")
+            self._checked.add(self.check(path.parent))
+        if os.path.islink(path):
+            self._check_link(path)
+        return path
+
+    def names(self, folder: Path, pattern: str = "*") -> list[str]:
+        """Return the sorted names in a folder that match a pattern, without hidden ones. It may be missing.
+
+        Args:
+            folder (`Path`):
+                The folder, in or equal to this folder.
+            pattern (`str`, *optional*, defaults to `"*"`):
+                Names with wildcards, separated by `/`. `"**/*.png"` finds all such files at any depth.
+
+        Returns:
+            `list[str]`: paths relative to `folder`; those of folders end with `/`.
+
+        Raises:
+            `ValueError`: see [`RootFolder.check`].
+        """
+        return sorted(self._names(self.check(folder), "", tuple(pattern.split("/"))))
+
+    def _names(self, folder: Path, prefix: str, parts: tuple[str, ...]) -> Iterator[str]:
+        part, rest = parts[0], parts[1:]
+        for name, is_folder in self._entries(folder / prefix):
+            path = prefix + name
+            if part == "**":
+                if is_folder:
+                    yield from self._names(folder, f"{path}/", parts)
+                elif fnmatchcase(name, rest[0]):
+                    yield path
+            elif fnmatchcase(name, part):
+                if not rest:
+                    yield path + "/" * is_folder
+                elif is_folder:
+                    yield from self._names(folder, f"{path}/", rest)
+
+    def _entries(self, folder: Path) -> Iterator[tuple[str, bool]]:
+        """Yield the names in a folder that are not hidden, and whether each is a folder."""
+        try:
+            entries = list(os.scandir(folder))
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        for entry in entries:
+            if not entry.name.startswith("."):
+                if entry.is_symlink():
+                    self._check_link(Path(entry.path))
+                yield entry.name, entry.is_dir()
+
+    def _check_link(self, path: Path) -> None:
+        target = Path(os.path.realpath(path))
+        if not any(target.is_relative_to(folder) for folder in self._inside):
+            raise ValueError(
+                f"{path} is a link to {target}, which is outside of {self.path}. Copy it into the folder instead."
+            )
+        if Path(os.path.realpath(path.parent)).is_relative_to(target):
+            raise ValueError(f"{path} is a link to {target}, a folder that contains the link itself. Remove the link.")
 
 
 def read_text(path: Path, download: str) -> str:

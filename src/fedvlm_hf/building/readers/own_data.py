@@ -2,10 +2,12 @@
 
 import json
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from ...data.boxes import box_text, parse_box
 from ..templates import choice_letter
+from ..work import Work
+from .files import RootFolder
 from .tables import TABLE_SUFFIXES, TableRow, read_table
 
 
@@ -30,7 +32,7 @@ class Sources:
     ignored: list[str]
 
 
-def read_sources(raw: Path, expected: str) -> Sources:
+def read_sources(raw: Path, expected: str, work: Work) -> Sources:
     """Read every table of a folder, and every subfolder whose images are not used by a table.
 
     Args:
@@ -38,6 +40,8 @@ def read_sources(raw: Path, expected: str) -> Sources:
             The folder. Hidden files and folders are ignored.
         expected (`str`):
             The expected layout, for error messages.
+        work ([`Work`]):
+            Records the folders that are listed. Its `raw` is the same folder.
 
     Returns:
         [`Sources`]: at least one.
@@ -48,13 +52,13 @@ def read_sources(raw: Path, expected: str) -> Sources:
     """
     if not raw.is_dir():
         raise ValueError(f"`raw={str(raw)!r}` is not a folder. Expected is:\n{expected}")
-    entries = sorted(path for path in raw.iterdir() if not path.name.startswith("."))
+    entries = work.listing(raw)
     tables = [path for path in entries if path.is_file() and path.suffix.lower() in TABLE_SUFFIXES]
     found = [(path.stem, path, read_table(path)) for path in tables]
     images = [str(row.values.get("image", "")) for _, _, rows in found for row in rows]
     named = {image.removeprefix("./").split("/")[0] for image in images}
     folders = [path for path in entries if path.is_dir() and path.name not in named]
-    found += [(path.name, path, read_image_folder(path)) for path in folders]
+    found += [(path.name, path, read_image_folder(path, work)) for path in folders]
     rows_of: dict[str, list[TableRow]] = {}
     for name, path, rows in found:
         if name in rows_of:
@@ -69,13 +73,15 @@ def read_sources(raw: Path, expected: str) -> Sources:
     return Sources(dict(sorted(rows_of.items())), [*tables, *metadata], ignored)
 
 
-def read_image_folder(folder: Path) -> list[TableRow]:
+def read_image_folder(folder: Path, work: Work) -> list[TableRow]:
     """Read a folder like the `imagefolder` loader of `datasets`: with a metadata file, or with classes.
 
     Args:
         folder (`Path`):
             A folder with `metadata.csv` or `metadata.jsonl`, whose `file_name` is the image; or with one subfolder of
             images per class, whose name is the answer.
+        work ([`Work`]):
+            Records the names that matter.
 
     Returns:
         `list[TableRow]`: the rows of the metadata file; or one row per image with the values `image`, `answer` and
@@ -84,10 +90,9 @@ def read_image_folder(folder: Path) -> list[TableRow]:
     Raises:
         `ValueError`: if the folder has neither, or see [`read_table`].
     """
-    for name in _METADATA:
-        if (folder / name).is_file():
-            return [_with_image(row) for row in read_table(folder / name)]
-    images = sorted(path for path in folder.glob("*/*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    for path in work.listing(folder, "metadata.*", _METADATA):
+        return [_with_image(row) for row in read_table(path)]
+    images = work.listing(folder, "*/*", IMAGE_SUFFIXES)
     if not images:
         raise ValueError(
             f"{folder} is not a client: no table uses its images, it has no metadata.csv or metadata.jsonl, and it "
@@ -109,31 +114,35 @@ def read_image_folder(folder: Path) -> list[TableRow]:
     ]
 
 
-def image_path(row: TableRow, root: Path) -> Path:
+def image_path(row: TableRow, root: RootFolder, work: Work) -> Path:
     """Return the path of a row's image, which is relative to the folder of its source or to the root folder.
 
     Args:
         row ([`TableRow`]):
             A row with the value `image`.
-        root (`Path`):
+        root ([`RootFolder`]):
             The folder of all data.
+        work ([`Work`]):
+            Records the places that were tried before the file was found.
 
     Returns:
         `Path`: the path of an existing file in `root`.
 
     Raises:
-        `ValueError`: if there is no such value or file, or the path is absolute or has `..`.
+        `ValueError`: if there is no such value or file, or see [`RootFolder.file`].
     """
     text = row.values.get("image")
     if not isinstance(text, str):
         raise ValueError(f"{row.where}: `image` must be the path of an image, got {text!r}.")
-    path = PurePosixPath(text)
-    if path.is_absolute() or ".." in path.parts:
-        raise ValueError(f"{row.where}: `image` {text!r} must be a relative path without `..`, inside of {root}.")
-    for folder in dict.fromkeys((row.folder, root)):
-        if (folder / path).is_file():
-            return folder / path
-    raise ValueError(f"{row.where}: there is no image {text!r} in {row.folder} or {root}.")
+    for folder in dict.fromkeys((row.folder, root.path)):
+        try:
+            path = root.file(text, folder)
+        except ValueError as error:
+            raise ValueError(f"{row.where}: `image`: {error}") from error
+        if path.is_file():
+            return path
+        work.missing(path)
+    raise ValueError(f"{row.where}: there is no image {text!r} in {row.folder} or {root.path}.")
 
 
 def _with_image(row: TableRow) -> TableRow:

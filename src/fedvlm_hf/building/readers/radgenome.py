@@ -15,6 +15,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from PIL import Image
 
@@ -83,6 +84,13 @@ class VolumeSlice(StoredImage):
     path: Path
     index: int
     axes: str | None = None
+
+    is_made: ClassVar[bool] = True
+
+    @property
+    def file(self) -> Path:
+        """The file that the image is made from."""
+        return self.path
 
     def load(self) -> bytes:
         """Return an 8-bit PNG with one pixel per voxel, the patient's front at the top and the right on the left."""

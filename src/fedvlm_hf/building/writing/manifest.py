@@ -14,7 +14,7 @@ from ..work import Work
 from .checks import find_leaks
 from .layout import Layout, splits_of
 from .options import WriteOptions
-from .staging import StagedImage
+from .staging import StagedImage, move_boxes
 
 
 def build_plan(builder: Builder, options: WriteOptions) -> dict[str, Any]:
@@ -72,10 +72,12 @@ def make_manifest(
         `ValueError`: if a client has a held-out image, see `find_leaks`.
     """
     distinct = {image.digest: image for image in images}
+    digests = [row_digest(row_values(example, image)) for example, image in zip(examples, images, strict=True)]
     return {
         **build_plan(builder, options),
         "seed": builder.seed,
         "sources": dict(sorted(work.sources.items())),
+        "inputs": work.inputs.digest,
         "restricted_sources": [source.name for source in builder.used_sources if source.is_restricted],
         "tally": work.counts.lines,
         "num_rows": len(examples),
@@ -91,7 +93,11 @@ def make_manifest(
         "missing_images": num_missing,
         "shares_clients": layout.shares_clients,
         "configs": {
-            partition.name: _config(partition, examples, images, layout.data_files[partition.name])
+            partition.name: {
+                **_config(partition, examples, images),
+                "contents": contents_digests(zip(partition.splits, digests, strict=True)),
+                "data_files": dict(layout.data_files[partition.name]),
+            }
             for partition in partitions
         },
     }
@@ -116,14 +122,44 @@ def partition_hash(rows: Iterable[tuple[str, str, str | None]]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
+def row_values(example: Example, image: StagedImage) -> dict[str, Any]:
+    """Return the values of a row as they are stored, except `images` and `client_id`."""
+    return {
+        "id": example.id,
+        **move_boxes(example, image),
+        "task": example.task,
+        "image_digest": image.digest,
+        **example.columns,
+    }
+
+
+def row_digest(values: Mapping[str, Any]) -> bytes:
+    """Return 16 bytes that identify the values of a row, in whatever order its columns are."""
+    return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=16).digest()
+
+
+def contents_digests(rows: Iterable[tuple[str, bytes]]) -> dict[str, str]:
+    """Return a digest of the contents of each split, which does not depend on the order of its rows or on their files.
+
+    Args:
+        rows (`Iterable[tuple[str, bytes]]`):
+            The split of each row and its [`row_digest`].
+
+    Returns:
+        `dict[str, str]`: by split, the SHA-256 of the sorted digests of its rows, one after the other.
+    """
+    of_split: dict[str, list[bytes]] = {}
+    for split, digest in rows:
+        of_split.setdefault(split, []).append(digest)
+    return {split: hashlib.sha256(b"".join(sorted(of_split[split]))).hexdigest() for split in sorted(of_split)}
+
+
 def as_json(manifest: Mapping[str, Any]) -> str:
     """Return the text of `manifest.json`."""
     return json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
 
 
-def _config(
-    partition: Partition, examples: Sequence[Example], images: Sequence[StagedImage], data_files: Mapping[str, str]
-) -> dict[str, Any]:
+def _config(partition: Partition, examples: Sequence[Example], images: Sequence[StagedImage]) -> dict[str, Any]:
     leaks = find_leaks(partition, examples, [image.digest for image in images])
     shown: dict[str, set[str]] = {}
     for split, image in zip(partition.splits, images, strict=True):
@@ -138,5 +174,4 @@ def _config(
         "counts": {split: counts[split] for split in splits_of(partition)},
         "images": {split: len(shown[split]) for split in splits_of(partition)},
         "partition": partition_hash(zip(ids, partition.splits, partition.client_ids, strict=True)),
-        "data_files": dict(data_files),
     }

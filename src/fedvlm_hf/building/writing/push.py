@@ -13,6 +13,7 @@ from huggingface_hub import HfApi
 from ..builders.base import Builder
 from .card import card
 from .manifest import as_json
+from .workspace import INPUTS
 
 
 _PLACE = ("id", "split", "client_id")
@@ -53,6 +54,8 @@ def files_to_push(folder: str | Path, builder: Builder) -> Path:
 def push_dataset(folder: str | Path, repo_id: str, private: bool = True) -> str:
     """Upload a folder in one commit. Needs `HF_TOKEN` or a login, and respects `HF_ENDPOINT`.
 
+    The names of the files that the build read, `inputs.json`, stay on this machine.
+
     Args:
         folder (`str` or `Path`):
             The folder that [`files_to_push`] returned.
@@ -83,6 +86,7 @@ def push_dataset(folder: str | Path, repo_id: str, private: bool = True) -> str:
         repo_type="dataset",
         commit_message="Federated dataset by fedvlm_hf",
         delete_patterns=_REPLACED,
+        ignore_patterns=[INPUTS],
     )
     return str(url)
 

@@ -1,4 +1,4 @@
-"""Write rows to Parquet. Each shard is written by one process, one row group at a time, completely or not at all."""
+"""Write rows to Parquet. Each shard is written by one thread, one row group at a time, completely or not at all."""
 
 import json
 import os
@@ -11,19 +11,19 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..images import content_hash
+from ..images import StoredImage
 from ..work import Work
-from .layout import GROUP_DECODED_BYTES, Shard
-from .staging import StagedImage
+from .layout import Shard
+from .staging import StagedImage, read_unchanged
 
 
 IMAGE_BYTES = "images.list.element.bytes"
 
-_PATH, _CONTENT = "_path", "_content"
+_CONTENT = "_content"
 _IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 # Number of values after which Arrow may close a page. With the default of 1,024, pages would have hundreds of images
 _PAGE_ROWS = 16
-# One process writes about 400 MB/s and needs about 200 MiB: more than a few processes only cost memory
+# One thread writes about 400 MB/s and needs about 200 MiB: more than a few threads only cost memory
 _MAX_WRITERS = 6
 # The content decides where pages end, as in `Dataset.push_to_hub`, so that the Hub stores equal pages only once
 _CHUNKS = {"min_chunk_size": 256 * 1024, "max_chunk_size": 1024 * 1024, "norm_level": 0}
@@ -32,6 +32,7 @@ _CHUNKS = {"min_chunk_size": 256 * 1024, "max_chunk_size": 1024 * 1024, "norm_le
 @dataclass(frozen=True)
 class _Job:
     shard: Shard
+    images: dict[str, StoredImage]
     folder: Path
     rows_file: Path
     schema: pa.Schema
@@ -53,23 +54,28 @@ def write_rows_file(
             The image of each row.
     """
     kept = [schema.field(name) for name in schema.names if name not in ("images", "client_id")]
-    stored = pa.schema([*kept, (_PATH, pa.string()), (_CONTENT, pa.string())])
+    stored = pa.schema([*kept, (_CONTENT, pa.string())])
     with pa.ipc.new_file(str(path), stored) as writer:
-        complete = (
-            {**row, _PATH: str(image.path), _CONTENT: image.content} for row, image in zip(rows, images, strict=True)
-        )
+        complete = ({**row, _CONTENT: image.content} for row, image in zip(rows, images, strict=True))
         while batch := list(islice(complete, 1000)):
             writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=stored))
 
 
 def write_shards(
-    shards: Sequence[Shard], folder: Path, rows_file: Path, schema: pa.Schema, work: Work
+    shards: Sequence[Shard],
+    images: Sequence[StagedImage],
+    folder: Path,
+    rows_file: Path,
+    schema: pa.Schema,
+    work: Work,
 ) -> dict[str, dict[str, int]]:
     """Write all shards that do not exist yet.
 
     Args:
         shards (`Sequence[Shard]`):
             The shards.
+        images (`Sequence[StagedImage]`):
+            The image of each row.
         folder (`Path`):
             The folder to write to.
         rows_file (`Path`):
@@ -83,14 +89,17 @@ def write_shards(
         `dict[str, dict[str, int]]`: `num_rows` and `num_bytes` for each path.
 
     Raises:
-        `ValueError`: if an image file has changed since it was staged.
+        `ValueError`: if an image has changed since it was staged.
     """
-    jobs = {shard.path: _Job(shard, folder, rows_file, schema) for shard in shards}
-    # No journal is needed: a shard that exists is complete. Small datasets are written before processes would start
-    num_workers = min(work.num_workers, _MAX_WRITERS)
-    if sum(shard.num_bytes for shard in shards) <= GROUP_DECODED_BYTES:
-        num_workers = 1
-    return Work(num_workers=num_workers).map("shards", _write_shard, jobs, "writing shards", is_long=True)
+    jobs = {shard.path: _Job(shard, _images_of(shard, images), folder, rows_file, schema) for shard in shards}
+    # No journal is needed: a shard that exists is complete
+    writers = Work(num_workers=min(work.num_workers, _MAX_WRITERS))
+    return writers.map("shards", _write_shard, jobs, "writing shards", is_long=True, in_threads=True)
+
+
+def _images_of(shard: Shard, images: Sequence[StagedImage]) -> dict[str, StoredImage]:
+    """Return the distinct images of a shard by the hash of their bytes."""
+    return {images[row].content: images[row].image for group in shard.groups for row in group}
 
 
 def _write_shard(job: _Job) -> dict[str, int]:
@@ -124,36 +133,24 @@ def _write(path: Path, job: _Job, rows: pa.Table) -> None:
         start = 0
         for group in job.shard.groups:
             ids = job.shard.client_ids and job.shard.client_ids[start : start + len(group)]
-            writer.write_table(_table(rows.take(list(group)), ids, job.schema), row_group_size=len(group))
+            writer.write_table(_table(rows.take(list(group)), ids, job), row_group_size=len(group))
             start += len(group)
 
 
-def _table(rows: pa.Table, client_ids: Sequence[str | None] | None, schema: pa.Schema) -> pa.Table:
+def _table(rows: pa.Table, client_ids: Sequence[str | None] | None, job: _Job) -> pa.Table:
     columns = {
-        "images": _images(rows[_PATH].to_pylist(), rows[_CONTENT].to_pylist()),
+        "images": _images(rows[_CONTENT].to_pylist(), job.images),
         "client_id": pa.array(client_ids or [None] * rows.num_rows, pa.string()),
     }
-    return pa.table([columns[name] if name in columns else rows[name] for name in schema.names], schema=schema)
+    names = job.schema.names
+    return pa.table([columns[name] if name in columns else rows[name] for name in names], schema=job.schema)
 
 
-def _images(paths: list[str], contents: list[str]) -> pa.Array:
-    read: dict[str, bytes] = {}
-    for path, content in zip(paths, contents, strict=True):
-        if content not in read:
-            read[content] = _read(Path(path), content)
+def _images(contents: list[str], stored: Mapping[str, StoredImage]) -> pa.Array:
+    read = {content: read_unchanged(stored[content], content) for content in dict.fromkeys(contents)}
     encoded = pa.array([read[content] for content in contents], pa.binary())
-    images = pa.StructArray.from_arrays([encoded, pa.nulls(len(paths), pa.string())], fields=list(_IMAGE))
-    return pa.ListArray.from_arrays(pa.array(range(len(paths) + 1), pa.int32()), images)
-
-
-def _read(path: Path, content: str) -> bytes:
-    encoded = path.read_bytes() if path.exists() else None
-    if encoded is None or content_hash(encoded) != content:
-        raise ValueError(
-            f"{path} has changed since this build first read it. Remove the hidden folder next to `out` (.NAME.build) "
-            "and build again."
-        )
-    return encoded
+    images = pa.StructArray.from_arrays([encoded, pa.nulls(len(contents), pa.string())], fields=list(_IMAGE))
+    return pa.ListArray.from_arrays(pa.array(range(len(contents) + 1), pa.int32()), images)
 
 
 def _leaves(field: pa.Field, prefix: str = "") -> list[str]:

@@ -1,4 +1,4 @@
-"""Read each image of a download once: check it, resize or pad it if requested, and compute its digest."""
+"""Decide how each image of a download is stored: its bytes as they are, resized, padded, or replaced if missing."""
 
 import hashlib
 import io
@@ -21,22 +21,22 @@ from ..images import (
     convert_deep,
     encode,
     encode_grey,
-    has_deep_colours,
     image_digest,
     open_image,
     pad_square,
     shrink,
 )
+from ..inspection import ImageFacts, images_of, inspect_images
 from ..work import RowCounts, Work
 from .options import WriteOptions
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StagedImage:
     """An image as it will be stored.
 
     Attributes:
-        path (`Path`): A file with its bytes: the file of the download if the image is unchanged.
+        image ([`StoredImage`]): How to load its bytes: from the download, unless its pixels had to change.
         content (`str`): Hash of these bytes.
         num_bytes (`int`): Number of these bytes.
         digest (`str`): Digest of the pixels, see `building.images.image_digest`.
@@ -46,7 +46,7 @@ class StagedImage:
         had_deep_colours (`bool`): See `building.images.has_deep_colours`.
     """
 
-    path: Path
+    image: StoredImage
     content: str
     num_bytes: int
     digest: str
@@ -63,6 +63,11 @@ class MissingImage(StoredImage):
 
     key: str
 
+    @property
+    def version(self) -> str:
+        """A text that is not the version of any file."""
+        return "missing"
+
     def load(self) -> bytes:
         """Return a PNG of 224 x 224 pixels."""
         bits = int.from_bytes(hashlib.blake2b(self.key.encode(), digest_size=32).digest(), "big")
@@ -76,10 +81,10 @@ class MissingImage(StoredImage):
         return buffer.getvalue()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Job:
     image: StoredImage
-    where: str
+    facts: ImageFacts
     folder: Path
     max_side: int | None
     pad_to_square: bool
@@ -89,17 +94,17 @@ class _Job:
 def stage_images(
     examples: Sequence[Example], folder: Path, options: WriteOptions, work: Work
 ) -> tuple[dict[str, StagedImage], list[str]]:
-    """Read every distinct image and prepare it for storage.
+    """Inspect every distinct image, and prepare those for storage whose pixels have to change.
 
     Args:
         examples (`Sequence[Example]`):
             The rows.
         folder (`Path`):
-            Where images are written that are not files, or whose pixels change.
+            Where images are written whose pixels change.
         options ([`WriteOptions`]):
             `max_side`, `pad_to_square`, `window` and `allow_missing_images`.
         work ([`Work`]):
-            Worker processes and journal.
+            Worker processes and journal, and the images that were inspected before.
 
     Returns:
         `tuple[dict[str, StagedImage], list[str]]`: the images by key, and the keys of the missing images.
@@ -115,14 +120,23 @@ def stage_images(
                 f"The rows {known.id!r} and {example.id!r} have different images with the same key, "
                 f"{example.image.key!r}."
             )
-    jobs = {key: _job(example, example.image, folder, options) for key, example in first.items()}
-    results = work.map("images", _stage, jobs, "reading images")
-    missing = [key for key, result in results.items() if result is None]
+    facts = inspect_images(images_of(first.values()), work)
+    missing = [key for key, found in facts.items() if found is None]
     if missing and not options.allow_missing_images:
-        _refuse_missing(first[missing[0]], len(missing), len(jobs))
-    stand_ins = {key: _job(first[key], MissingImage(key), folder, options) for key in missing}
-    results.update(work.map("missing_images", _stage, stand_ins, "replacing missing images"))
-    return {key: _staged(first[key].image, folder, result) for key, result in results.items()}, missing
+        _refuse_missing(first[missing[0]], len(missing), len(facts))
+    images = {key: example.image for key, example in first.items()} | {key: MissingImage(key) for key in missing}
+    facts |= inspect_images(((images[key], f"row {first[key].id!r}") for key in missing), work)
+    images |= {key: ImageFile(key, work.folder / found.kept) for key, found in facts.items() if found.kept is not None}
+    jobs = {
+        f"{key} {facts[key].content}": _Job(
+            image, facts[key], folder, options.max_side, options.pad_to_square, options.shown_values
+        )
+        for key, image in images.items()
+        if _must_change(facts[key], options)
+    }
+    done = work.map("staged", _stage, jobs, "changing images", in_threads=True)
+    results = {job.image.key: result for job, result in zip(jobs.values(), done.values(), strict=True)}
+    return {key: _staged(image, facts[key], folder, results.get(key)) for key, image in images.items()}, missing
 
 
 def note_deep_images(staged: Mapping[str, StagedImage], options: WriteOptions, counts: RowCounts) -> None:
@@ -140,67 +154,59 @@ def note_deep_images(staged: Mapping[str, StagedImage], options: WriteOptions, c
         counts.note("images with 16 bits per colour", num_colour, why)
 
 
-def _job(example: Example, image: StoredImage, folder: Path, options: WriteOptions) -> _Job:
-    name = str(image.path) if isinstance(image, ImageFile) else image.key
-    where = f"The image {name}, needed by row {example.id!r},"
-    return _Job(image, where, folder, options.max_side, options.pad_to_square, options.shown_values)
+def _must_change(facts: ImageFacts, options: WriteOptions) -> bool:
+    is_large = options.max_side is not None and max(facts.width, facts.height) > options.max_side
+    return facts.is_deep or is_large or (options.pad_to_square and facts.width != facts.height)
 
 
-def _stage(job: _Job) -> dict[str, Any] | None:
-    """Prepare one image and return its journal entry, or `None` if the image does not exist."""
-    try:
-        content = job.image.load()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise ValueError(f"{job.where} cannot be read ({error}).") from error
-    except ValueError as error:
-        raise ValueError(f"{job.where} cannot be used: {error}") from error
-    stored = open_image(content, job.where)
-    picture = convert_deep(stored, job.where, job.window)
-    was_deep, had_deep_colours = picture is not stored, has_deep_colours(content)
+def _stage(job: _Job) -> list[Any]:
+    """Change one image, and return its journal entry."""
+    content = read_unchanged(job.image, job.facts.content)
+    picture = convert_deep(open_image(content, job.image.key), job.image.key, job.window)
     if job.max_side is not None and max(picture.size) > job.max_side:
         picture = shrink(picture, job.max_side)
     frame = picture.size
     if job.pad_to_square and picture.width != picture.height:
         picture = pad_square(picture)
-    is_changed = picture is not stored
-    if is_changed:
-        content = encode_grey(picture) if was_deep else encode(picture)
-        stored = open_image(content, job.where)
-    file = None
-    if is_changed or not isinstance(job.image, ImageFile):
-        # Named by key and not by content, so that two processes never write the same file
-        name = hashlib.blake2b(job.image.key.encode(), digest_size=16).hexdigest()
-        file = f"{name[:2]}/{name}"
-        write_atomic(job.folder / file, content)
-    return {
-        "file": file,
-        "content": content_hash(content),
-        "num_bytes": len(content),
-        "digest": image_digest(stored),
-        "size": stored.size,
-        "frame": frame,
-        "was_deep": was_deep,
-        "had_deep_colours": had_deep_colours,
-    }
+    content = encode_grey(picture) if job.facts.is_deep else encode(picture)
+    stored = open_image(content, job.image.key)
+    # Named by key and not by content, so that two processes never write the same file
+    name = hashlib.blake2b(job.image.key.encode(), digest_size=16).hexdigest()
+    file = f"{name[:2]}/{name}"
+    write_atomic(job.folder / file, content)
+    return [file, content_hash(content), len(content), image_digest(stored), *stored.size, frame]
 
 
-def _staged(image: StoredImage, folder: Path, result: Mapping[str, Any]) -> StagedImage:
-    path = image.path if result["file"] is None and isinstance(image, ImageFile) else folder / result["file"]
-    width, height = result["size"]
-    frame_width, frame_height = result["frame"]
-    return StagedImage(
-        path.absolute(),
-        result["content"],
-        result["num_bytes"],
-        result["digest"],
-        width,
-        height,
-        (frame_width, frame_height),
-        result["was_deep"],
-        result["had_deep_colours"],
-    )
+def read_unchanged(image: StoredImage, content: str) -> bytes:
+    """Load an image that was inspected before.
+
+    Args:
+        image ([`StoredImage`]):
+            The image.
+        content (`str`):
+            The hash of its bytes when it was inspected.
+
+    Raises:
+        `ValueError`: if its bytes are others now.
+    """
+    try:
+        encoded = image.load()
+    except OSError:
+        encoded = None
+    if encoded is None or content_hash(encoded) != content:
+        raise ValueError(
+            f"{image.file or image.key} has changed since this build first read it. Run the same command again."
+        )
+    return encoded
+
+
+def _staged(image: StoredImage, facts: ImageFacts, folder: Path, result: Sequence[Any] | None) -> StagedImage:
+    depth = {"was_deep": facts.is_deep, "had_deep_colours": facts.has_deep_colours}
+    if result is None:
+        size = (facts.width, facts.height)
+        return StagedImage(image, facts.content, facts.num_bytes, facts.digest, *size, size, **depth)
+    file, *stored, frame = result
+    return StagedImage(ImageFile(image.key, folder / file), *stored, tuple(frame), **depth)
 
 
 def _refuse_missing(example: Example, num_missing: int, num_images: int) -> None:

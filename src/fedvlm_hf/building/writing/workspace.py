@@ -2,18 +2,36 @@
 
 import json
 import logging
+import os
 import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from ...files import move_folder, write_atomic
+from ..inputs import Inputs
 
 
 logger = logging.getLogger(__name__)
 
+MANIFEST, CARD, INPUTS = "manifest.json", "README.md", "inputs.json"
 _LOCK, _PLAN = "lock", "plan.json"
+_OURS = {MANIFEST, CARD, INPUTS, "data", "report"}
+
+
+@dataclass(frozen=True)
+class Existing:
+    """A complete build.
+
+    Attributes:
+        manifest (`dict[str, Any]`): Its manifest.
+        inputs ([`Inputs`], *optional*): What it read; `None` if an older version of the package built it.
+    """
+
+    manifest: dict[str, Any]
+    inputs: Inputs | None
 
 
 class Workspace:
@@ -21,7 +39,7 @@ class Workspace:
 
     Args:
         out (`Path`):
-            Where the result goes. Must not exist, be an empty folder, or be a complete build with the same plan.
+            Where the result goes. Must not exist, be an empty folder, or be a complete build.
         plan (`dict[str, Any]`):
             What the result depends on, as far as it is known before the download is read, as JSON types. Files of an
             interrupted build are used if its plan is equal, and removed otherwise.
@@ -32,45 +50,65 @@ class Workspace:
 
     def __init__(self, out: Path, plan: dict[str, Any]):
         self.out, self.plan = out, plan
-        self.existing = _existing(out, plan)
+        _existing(out, plan)  # before anything is written
         self.folder = out.with_name(f".{out.name}.build")
         self.result = self.folder / "result"
         self.staged = self.folder / "staged"
         self.read = self.folder / "read"
+        self._complete, self._old = self.folder / "complete", self.folder / "old"
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(self.folder / _LOCK)
         try:
             self._lock.acquire(blocking=False)
         except Timeout as error:
             raise ValueError(f"Another process is building into {out}. Wait for it or stop it.") from error
-        self._resume()
+        if self._complete.exists():  # the process was killed between the last two steps
+            self._publish()
+        self.existing = _existing(out, plan)
 
-    def accept_sources(self, sources: dict[str, str]) -> bool:
-        """Compare the files that rows were read from with those that an interrupted build read.
+    def prepare(self) -> None:
+        """Make the folders, with the files of an interrupted build if its plan was the same."""
+        if (self.folder / _PLAN).exists() and self._state()["plan"] != self.plan:
+            self._start_over("it used other options or another version of the package")
+        for folder in (self.result, self.staged, self.read):
+            folder.mkdir(exist_ok=True)
+        if not (self.folder / _PLAN).exists():
+            self._write_state(annotations=None, inputs=None)
+
+    def accept_annotations(self, inputs: Inputs) -> bool:
+        """Compare the files and folders that rows were read from with those that an interrupted build read.
 
         Returns:
-            `bool`: `False` if the files differ. In this case the files of the interrupted build are removed, and the
+            `bool`: `False` if they differ. In this case the files of the interrupted build are removed, and the
                 download must be read again, because journals may have results of the old files.
-
-        Raises:
-            `ValueError`: if `out` was built from other files.
         """
-        if self.existing is not None:
-            _refuse_difference(self.out, "of the source files", self.existing["sources"], sources)
-        known = self._plan_file()
-        if known["sources"] is not None and known["sources"] != sources:
+        digest = replace(inputs, images={}).digest
+        known = self._state()["annotations"]
+        is_accepted = known in (None, digest)
+        if not is_accepted:
             self._start_over("the files under `--raw` have changed")
-            self._write_plan(sources)
-            return False
-        self._write_plan(sources)
-        return True
+            self.prepare()
+        self._write_state(annotations=digest)
+        return is_accepted
+
+    def accept_images(self, inputs: Inputs) -> None:
+        """Compare everything that was read with what an interrupted build read, and remove its rows if it differs."""
+        known = self._state()["inputs"]
+        if known not in (None, inputs.digest):
+            logger.warning(
+                f"An interrupted build was found in {self.folder}. Its rows are written again: images differ."
+            )
+            shutil.rmtree(self.result)
+            self.result.mkdir()
+        self._write_state(inputs=inputs.digest)
+
+    def publish(self) -> None:
+        """Rename the result to `out`. A complete build that is there stays until the result is on disk."""
+        move_folder(self.result, self._complete)
+        self._publish()
 
     def finish(self) -> None:
-        """Rename the result to `out` and remove everything else."""
-        if self.existing is None:
-            if self.out.exists():
-                self.out.rmdir()
-            move_folder(self.result, self.out)
+        """Remove everything except `out`."""
         self._lock.release()
         shutil.rmtree(self.folder)
 
@@ -78,21 +116,15 @@ class Workspace:
         """Remove the folder if it has nothing that another build could continue from."""
         files = [path for path in self.folder.rglob("*") if path.is_file() and path.name not in (_LOCK, _PLAN)]
         if not files:
-            self._lock.release()
-            shutil.rmtree(self.folder)
+            self.finish()
 
-    def _resume(self) -> None:
-        if (self.folder / _PLAN).exists():
-            if self._plan_file()["plan"] == self.plan:
-                self._make_folders()
-                return
-            self._start_over("it used other options or another version of the package")
-        self._make_folders()
-        self._write_plan(None)
-
-    def _make_folders(self) -> None:
-        for folder in (self.result, self.staged, self.read):
-            folder.mkdir(exist_ok=True)
+    def _publish(self) -> None:
+        if self.out.exists() and any(self.out.iterdir()):
+            shutil.rmtree(self._old, ignore_errors=True)
+            os.replace(self.out, self._old)
+        elif self.out.exists():
+            self.out.rmdir()
+        os.replace(self._complete, self.out)
 
     def _start_over(self, why: str) -> None:
         logger.warning(f"An interrupted build was found in {self.folder}. Starting over: {why}.")
@@ -101,44 +133,33 @@ class Workspace:
                 shutil.rmtree(path)
             elif path.name != _LOCK:
                 path.unlink()
-        self._make_folders()
 
-    def _plan_file(self) -> dict[str, Any]:
+    def _state(self) -> dict[str, Any]:
         return json.loads((self.folder / _PLAN).read_text(encoding="utf-8"))
 
-    def _write_plan(self, sources: dict[str, str] | None) -> None:
-        write_atomic(self.folder / _PLAN, json.dumps({"plan": self.plan, "sources": sources}, indent=2))
+    def _write_state(self, **digests: str | None) -> None:
+        state = self._state() if (self.folder / _PLAN).exists() else {"plan": self.plan}
+        write_atomic(self.folder / _PLAN, json.dumps({**state, **digests}, indent=2))
 
 
-def _existing(out: Path, plan: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the manifest of the complete build in `out`, or `None` if `out` is missing or empty."""
+def _existing(out: Path, plan: dict[str, Any]) -> Existing | None:
+    """Return the complete build in `out`, or `None` if `out` is missing or empty."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
-    path = out / "manifest.json"
+    remedy = "Nothing is overwritten: choose another folder, or remove this one."
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        found = {key: manifest[key] for key in plan}
-        manifest["sources"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        manifest = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
+        lacking = [key for key in (*plan, "sources") if key not in manifest]
+        if lacking:
+            raise ValueError(f"there is no `{lacking[0]}`")
+        inputs = out / INPUTS
+        found = Inputs.from_json(inputs.read_text(encoding="utf-8")) if inputs.exists() else None
+    except (OSError, ValueError, TypeError) as error:
         raise ValueError(
-            f"`out`: {out} exists and is not a build of this kind (it has no manifest.json with its plan). Nothing is "
-            "overwritten: choose another folder, or remove this one."
+            f"`out`: {out} exists and is not a build of this kind (it has no manifest.json with its plan: {error}). "
+            f"{remedy}"
         ) from error
-    for key, value in plan.items():
-        _refuse_difference(out, f"with `{key}`", found[key], value)
-    return manifest
-
-
-def _refuse_difference(out: Path, what: str, found: Any, wanted: Any) -> None:
-    if found != wanted:
-        raise ValueError(
-            f"`out`: {out} exists and is another build: {what} {_differing(found, wanted)}. Nothing is "
-            "overwritten: choose another folder, or remove this one."
-        )
-
-
-def _differing(found: Any, wanted: Any) -> str:
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        keys = [key for key in {**found, **wanted} if found.get(key) != wanted.get(key)]
-        found, wanted = ({key: values.get(key) for key in keys} for values in (found, wanted))
-    return f"{found} instead of {wanted}"
+    foreign = sorted(path.name for path in out.iterdir() if path.name not in _OURS)
+    if foreign:
+        raise ValueError(f"`out`: {out} has files that no build wrote, such as {foreign[0]}. {remedy}")
+    return Existing(manifest, found)
