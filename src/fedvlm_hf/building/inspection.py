@@ -31,11 +31,10 @@ class ImageFacts:
         num_bytes (`int`): Number of these bytes.
         digest (`str`): Digest of the pixels, in 8 bits, see `building.images.image_digest`.
         width, height (`int`): Size in pixels, as shown, with its EXIF rotation.
-        mode (`str`): Pillow's mode of the pixels, such as `"L"`, `"RGB"` or `"I;16"`.
+        is_deep (`bool`): Whether it is greyscale with more than 8 bits, see `data.pixels.is_deep`.
+        has_deep_colours (`bool`): See `building.images.has_deep_colours`.
         file_content (`str`, *optional*): Hash of the bytes of `StoredImage.file`, if there is one.
         kept (`str`, *optional*): File with the encoded bytes in the folder of the work, if they were made.
-        is_deep (`bool`): Whether it is greyscale with more than 8 bits, see `data.pixels`.
-        has_deep_colours (`bool`): See `building.images.has_deep_colours`.
     """
 
     content: str
@@ -43,11 +42,10 @@ class ImageFacts:
     digest: str
     width: int
     height: int
-    mode: str
+    is_deep: bool
+    has_deep_colours: bool
     file_content: str | None = None
     kept: str | None = None
-    is_deep: bool = False
-    has_deep_colours: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +108,8 @@ def _inspect(job: _Job) -> list[Any] | None:
     shown = convert_deep(picture, where, job.window)
     kept = _keep(job, content) if job.image.is_made else None
     return [
-        content_hash(content), len(content), image_digest(shown), *picture.size, picture.mode, file_content, kept,
-        shown is not picture, has_deep_colours(content),
+        content_hash(content), len(content), image_digest(shown), *picture.size, shown is not picture,
+        has_deep_colours(content), file_content, kept,
     ]  # fmt: skip
 
 

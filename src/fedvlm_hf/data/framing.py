@@ -21,9 +21,6 @@ from .pixels import row_in_8_bits
 from .spec import ANSWER_COLUMNS, text_columns
 
 
-BOX_TASKS = ("grounding", "detection")
-"""Tasks whose answers are boxes."""
-
 Messages = Sequence[Mapping[str, str]]
 # Rows whose encoded images are in memory together
 _BATCH_ROWS = 32

@@ -69,7 +69,10 @@ def test_missing_images_are_expected_where_coco_has_them(tmp_path):
         (lambda c: c["annotations"][3].pop("bbox"), r"annotations\[3\]: `bbox` must be of type list, got NoneType"),
         (lambda c: c["annotations"][3].update(bbox=[1, 2, 3]), r"annotations\[3\]: `bbox` must be four numbers"),
         (lambda c: c["annotations"][3].update(bbox=[1, 2, 3, "4"]), r"annotations\[3\]: `bbox` must be four numbers"),
-        (lambda c: c["annotations"][3].update(bbox=[1, 2, 3, float("nan")]), r"not complete JSON .*NaN"),
+        (
+            lambda c: c["annotations"][3].update(bbox=[1, 2, 3, float("nan")]),
+            r"annotations\[3\]: `bbox` must be .*nan",
+        ),
         (lambda c: c["annotations"][3].update(area=True), r"annotations\[3\]: `area` must be of type int or float"),
         (lambda c: c["annotations"].insert(3, [1]), r"annotations\[3\]: `id` must be of type int, got NoneType"),
         (lambda c: c["images"][2].update(id="3"), r"images\[2\]: `id` must be of type int, got str"),
@@ -88,7 +91,9 @@ def test_wrong_rows_are_named(tmp_path, change, message):
 def test_a_truncated_file_is_named(raw):
     path = coco.annotation_file(raw)
     path.write_text(path.read_text()[:-2000])
-    with pytest.raises(ValueError, match=r"instances_train2014\.json is not complete JSON .*premature EOF"):
+    with pytest.raises(
+        ValueError, match=r"instances_train2014\.json, line 1, column \d+: not complete JSON .*at the end of the file"
+    ):
         coco.read(path)
 
 
@@ -123,9 +128,7 @@ def test_exif_rotation_is_removed_because_boxes_ignore_it(raw):
 def test_an_image_that_is_missing_or_not_an_image(raw):
     image = photograph(raw, 9)
     image.path.write_bytes(b"not an image")
-    with pytest.raises(
-        ValueError, match=r"000009\.jpg cannot be read as an image \(Pillow does not recognize its format\)"
-    ):
+    with pytest.raises(ValueError, match=r"000009\.jpg cannot be read as an image \(Pillow does not recognize"):
         image.load()
     image.path.unlink()
     with pytest.raises(FileNotFoundError):

@@ -14,7 +14,8 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ...data.pixels import decoding_problem
 from ..images import StoredImage, encode
-from .files import array_elements, find_folder
+from .files import find_folder
+from .json_stream import array_elements
 
 
 PARTS = ("train2014", "val2014")
@@ -150,6 +151,18 @@ def value(row: Any, name: str, kinds: Collection[type], where: str) -> Any:
     return found
 
 
+def box_edges(row: Any, where: str) -> tuple[float, float, float, float]:
+    """Return the field `bbox` of an annotation, in COCO's order: left, top, width, height.
+
+    Raises:
+        `ValueError`: if it is not four finite numbers.
+    """
+    bbox = value(row, "bbox", (list,), where)
+    if len(bbox) != 4 or not all(type(edge) in _NUMBER and isfinite(edge) for edge in bbox):
+        raise ValueError(f"{where}: `bbox` must be four numbers, got {bbox[:5]}.")
+    return tuple(bbox)
+
+
 def _image(row: Any, where: str) -> tuple[int, CocoImage]:
     image_id, name = value(row, "id", _INT, where), value(row, "file_name", _STR, where)
     width, height = (value(row, side, _INT, where) for side in ("width", "height"))
@@ -164,11 +177,11 @@ def _annotation(row: Any, where: str) -> tuple[int, Annotation]:
     annotation_id, image_id, category_id = (
         value(row, name, _INT, where) for name in ("id", "image_id", "category_id")
     )
-    bbox, area = value(row, "bbox", (list,), where), value(row, "area", _NUMBER, where)
-    if len(bbox) != 4 or not all(type(edge) in _NUMBER and isfinite(edge) for edge in [*bbox, area]):
-        raise ValueError(f"{where}: `bbox` must be four numbers and `area` one, got {bbox[:5]} and {area}.")
+    bbox, area = box_edges(row, where), value(row, "area", _NUMBER, where)
+    if not isfinite(area):
+        raise ValueError(f"{where}: `area` must be a number, got {area}.")
     is_crowd = value(row, "iscrowd", _INT, where) != 0
-    return annotation_id, Annotation(annotation_id, image_id, category_id, tuple(bbox), area, is_crowd)
+    return annotation_id, Annotation(annotation_id, image_id, category_id, bbox, area, is_crowd)
 
 
 def _category(row: Any, where: str) -> tuple[int, str]:

@@ -2,18 +2,10 @@
 
 import json
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
-
-import ijson
-
-
-MAX_VALUE_BYTES = 64 * 2**20
-"""`array_elements` refuses a single value longer than this: the file is damaged, and memory would grow with it."""
-
-_BLOCK_BYTES = 2**20
+from typing import Any
 
 
 def find_folder(raw: str | Path, name: str, inside: Sequence[str], download: str) -> Path:
@@ -169,114 +161,18 @@ def read_json(path: Path, kind: type[list] | type[dict], download: str) -> Any:
     """Read a JSON file whose top level is a list or an object.
 
     Raises:
-        `ValueError`: if it is missing, truncated, or has another top level.
+        `ValueError`: if it is missing, truncated, nested too deep, or has another top level.
     """
     try:
         content = json.loads(read_text(path, download))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not complete JSON ({error}). Download it again.") from error
+    except RecursionError as error:
+        raise ValueError(f"{path}: its lists and objects are nested too deep. Download it again.") from error
     if not isinstance(content, kind):
         expected = {list: "a list", dict: "an object"}[kind]
         raise ValueError(f"{path} contains a {type(content).__name__}, not {expected}. Expected is {download}.")
     return content
-
-
-def array_elements(path: str | Path, arrays: Collection[str], download: str) -> Iterator[tuple[str, Any]]:
-    """Read the elements of some arrays of a JSON object one by one, in memory that does not grow with the file.
-
-    COCO's `instances_train2014.json` has 330 MB and would take more than a gigabyte as Python objects, most of it
-    polygons that are not needed.
-
-    Args:
-        path (`str` or `Path`):
-            A file whose top level is an object.
-        arrays (`Collection[str]`):
-            Keys of this object whose values are arrays. All other keys are skipped.
-        download (`str`):
-            What is expected, for error messages.
-
-    Yields:
-        `tuple[str, Any]`: the key of an array and its next element, in the order of the file.
-
-    Raises:
-        `ValueError`: if the file is missing, is not complete JSON in UTF-8, is not an object, lacks one of the arrays,
-            or has a value longer than `MAX_VALUE_BYTES`.
-    """
-    expected = f"Expected is {download}."
-    try:
-        with Path(path).open("rb") as file:
-            yield from _members(_BoundedFile(file, path), arrays, f"{path}", expected)
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        raise ValueError(f"`raw`: there is no file {path}. {expected}") from error
-    except ijson.JSONError as error:
-        raise ValueError(f"{path} is not complete JSON ({_reason(error)}). Download it again.") from error
-
-
-class _BoundedFile:
-    """A file that refuses to read on when a value is longer than `MAX_VALUE_BYTES`."""
-
-    def __init__(self, file: BinaryIO, path: str | Path):
-        self.num_bytes = 0
-        self._file, self._path = file, path
-
-    def read(self, size: int) -> bytes:
-        if self.num_bytes > MAX_VALUE_BYTES:
-            raise ValueError(
-                f"{self._path} has a value of more than {MAX_VALUE_BYTES:,} bytes before byte {self._file.tell():,}. "
-                "Download it again."
-            )
-        block = self._file.read(size)
-        self.num_bytes += len(block)
-        return block
-
-
-def _members(file: _BoundedFile, arrays: Collection[str], name: str, expected: str) -> Iterator[tuple[str, Any]]:
-    # Events and not `ijson.items`, which reads one array in each pass over the file, and whose memory grows with the
-    # square of the nesting depth. Numbers as JSON has them, not as Decimal.
-    events = ijson.basic_parse(file, use_float=True, buf_size=_BLOCK_BYTES)
-    if next(events)[0] != "start_map":
-        raise ValueError(f"{name} is not a JSON object. {expected}")
-    missing = set(arrays)
-    for event, key in events:
-        if event == "end_map":
-            break
-        first = next(events)
-        if key not in arrays:
-            _build(first, events)
-            continue
-        if first[0] != "start_array":
-            raise ValueError(f"{name}: `{key}` is not an array. {expected}")
-        missing.discard(key)
-        for element in events:
-            if element[0] == "end_array":
-                break
-            value = _build(element, events)
-            file.num_bytes = 0
-            yield key, value
-    next(events, None)  # raises an error if anything follows the object
-    if missing:
-        raise ValueError(f"{name} has no `{'`, `'.join(sorted(missing))}`. {expected}")
-
-
-def _build(first: tuple[str, Any], events: Iterator[tuple[str, Any]]) -> Any:
-    """Build the value that begins with the event `first`, and read no further."""
-    builder = ijson.ObjectBuilder()
-    builder.event(*first)
-    if builder.containers:
-        for event in events:
-            builder.event(*event)
-            if not builder.containers:
-                break
-    return builder.value
-
-
-def _reason(error: ijson.JSONError) -> str:
-    """The first line of the parser's message, and the text around the place that it points to."""
-    message = error.args[0]
-    text = message.decode(errors="replace") if isinstance(message, bytes) else str(message)
-    reason, *context = text.splitlines()
-    near = context[0].strip() if context else ""
-    return f"{reason}, near {near}" if near else reason
 
 
 def _holds(folder: Path, name: str) -> bool:
@@ -291,3 +187,8 @@ def _neighbours(raw: Path) -> Iterator[Path]:
 def _some(raw: Path, most: int = 8) -> str:
     names = sorted(child.name + "/" * child.is_dir() for child in raw.iterdir())
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "") or "nothing"
+
+
+def count_of(number: int, noun: str) -> str:
+    """Return a number with its noun in the singular or plural: `"1 row"`, `"2,000 rows"`."""
+    return f"{number:,} {noun}" + "s" * (number != 1)

@@ -7,7 +7,6 @@ Lu et al., "Learn to Explain: Multimodal Reasoning via Thought Chains for Scienc
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 
 from ..images import ImageFile, StoredImage
 from .files import find_folder, read_json
+from .parquet import ParquetImage
 
 
 SPLITS = {"train": "train", "val": "validation", "test": "test"}
@@ -27,29 +27,6 @@ _DOWNLOAD = (
 )
 _TEXTS = ("category", "topic", "subject", "hint", "solution")
 _MAY_BE_EMPTY = {"hint", "solution"}
-
-
-@dataclass(frozen=True)
-class ParquetImage(StoredImage):
-    """An image in a Parquet file. It is read on request, because the whole column would need too much memory."""
-
-    key: str
-    path: Path
-    row_group: int
-    row: int
-
-    def load(self) -> bytes:
-        """Return the image's bytes as stored in the file.
-
-        Raises:
-            `ValueError`: if the row has only the path of the image.
-        """
-        content = _image_column(self.path, self.row_group)[self.row]["bytes"].as_py()
-        if content is None:
-            raise ValueError(
-                f"{self.path}, row group {self.row_group}, row {self.row} has no image bytes, only a path."
-            )
-        return content
 
 
 @dataclass(frozen=True)
@@ -210,7 +187,7 @@ def _parquet_rows(path: Path) -> Iterator[tuple[dict[str, Any], ParquetImage | N
                 # `image.path` shows which rows have an image, without reading the bytes of all images
                 rows = file.read_row_group(group, columns=[*_TEXTS, "image.path"]).to_pylist()
                 for index, row in enumerate(rows):
-                    image = ParquetImage(f"{path.name}/{group}/{index}", path, group, index)
+                    image = ParquetImage(f"{path.name}/{group}/{index}", path, "image", group, index)
                     yield row, image if row["image"] is not None else None
     except (OSError, pa.ArrowException) as error:
         raise ValueError(f"{path} cannot be read as Parquet ({error}). Download it again.") from error
@@ -224,10 +201,3 @@ def _problem(name: str, pid: str | None, split: str, image: StoredImage | None, 
     if missing:
         raise ValueError(f"{where} has no {missing}. Expected is {_DOWNLOAD}.")
     return Problem(name, pid, split, image, **texts)
-
-
-# Rows are requested in order, so caching the last row group is enough
-@lru_cache(maxsize=1)
-def _image_column(path: Path, row_group: int) -> pa.ChunkedArray:
-    with pq.ParquetFile(path) as file:
-        return file.read_row_group(row_group, columns=["image"]).column("image")

@@ -162,7 +162,8 @@ def _must_change(facts: ImageFacts, options: WriteOptions) -> bool:
 def _stage(job: _Job) -> list[Any]:
     """Change one image, and return its journal entry."""
     content = read_unchanged(job.image, job.facts.content)
-    picture = convert_deep(open_image(content, job.image.key), job.image.key, job.window)
+    where = f"The image {job.image.file or job.image.key}"
+    picture = convert_deep(open_image(content, where), where, job.window)
     if job.max_side is not None and max(picture.size) > job.max_side:
         picture = shrink(picture, job.max_side)
     frame = picture.size
@@ -201,12 +202,14 @@ def read_unchanged(image: StoredImage, content: str) -> bytes:
 
 
 def _staged(image: StoredImage, facts: ImageFacts, folder: Path, result: Sequence[Any] | None) -> StagedImage:
-    depth = {"was_deep": facts.is_deep, "had_deep_colours": facts.has_deep_colours}
+    depth = facts.is_deep, facts.has_deep_colours
     if result is None:
         size = (facts.width, facts.height)
-        return StagedImage(image, facts.content, facts.num_bytes, facts.digest, *size, size, **depth)
-    file, *stored, frame = result
-    return StagedImage(ImageFile(image.key, folder / file), *stored, tuple(frame), **depth)
+        return StagedImage(image, facts.content, facts.num_bytes, facts.digest, *size, size, *depth)
+    file, content, num_bytes, digest, width, height, frame = result
+    return StagedImage(
+        ImageFile(image.key, folder / file), content, num_bytes, digest, width, height, tuple(frame), *depth
+    )
 
 
 def _refuse_missing(example: Example, num_missing: int, num_images: int) -> None:

@@ -1,0 +1,86 @@
+"""Images in Parquet files, which are read only when they are needed."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..images import StoredImage
+
+
+# Row groups with larger columns are read a few rows at a time
+_GROUP_BYTES = 256 * 2**20
+_BATCH_ROWS = 16
+
+
+@dataclass(frozen=True)
+class ParquetImage(StoredImage):
+    """An image in a Parquet file. It is read on request, because the whole column would need too much memory.
+
+    Attributes:
+        key (`str`): Name of the image.
+        path (`Path`): The file.
+        column (`str`): A column of bytes, of objects with `bytes`, or of lists with one of these.
+        row_group (`int`), row (`int`): The row, counted from the start of its row group.
+    """
+
+    key: str
+    path: Path
+    column: str
+    row_group: int
+    row: int
+
+    def load(self) -> bytes:
+        """Return the image's bytes as stored in the file.
+
+        Raises:
+            `ValueError`: if the row has only the path of the image.
+        """
+        value = _group(self.path, self.column, self.row_group).value(self.row)
+        value = value[0] if isinstance(value, list) else value
+        content = value["bytes"] if isinstance(value, dict) else value
+        if content is None:
+            raise ValueError(
+                f"{self.path}, row group {self.row_group}, row {self.row} has no image bytes, only a path."
+            )
+        return content
+
+
+class _Group:
+    """A column of a row group. Rows should be read in ascending order, because large groups are read in batches."""
+
+    def __init__(self, path: Path, column: str, row_group: int):
+        self._path, self._column, self._row_group = path, column, row_group
+        metadata = pq.read_metadata(path).row_group(row_group)
+        leaves = (metadata.column(index) for index in range(metadata.num_columns))
+        num_bytes = sum(leaf.total_uncompressed_size for leaf in leaves if leaf.path_in_schema.split(".")[0] == column)
+        self._batch_rows = _BATCH_ROWS if num_bytes > _GROUP_BYTES else max(1, metadata.num_rows)
+        self._start()
+
+    def value(self, row: int) -> Any:
+        if row < self._first:
+            self._start()
+        while row >= self._first + len(self._values):
+            self._first += len(self._values)
+            self._values = next(self._batches)
+        return self._values[row - self._first].as_py()
+
+    def _start(self) -> None:
+        self._first, self._values = 0, pa.array([])
+        self._batches = self._read()
+
+    def _read(self) -> Iterator[pa.Array]:
+        # Page by page. By default Arrow reads whole row groups, and their images may not fit into memory
+        with pq.ParquetFile(self._path, pre_buffer=False, buffer_size=2**20) as file:
+            for batch in file.iter_batches(self._batch_rows, row_groups=[self._row_group], columns=[self._column]):
+                yield batch.column(self._column)
+
+
+# Rows are requested in order, so keeping the last row group is enough
+@lru_cache(maxsize=1)
+def _group(path: Path, column: str, row_group: int) -> _Group:
+    return _Group(path, column, row_group)
