@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tqdm.auto import tqdm
 
+from ..data.pixels import Window
 from ..files import file_sha256, write_atomic
 from .inputs import Inputs, Listing
 from .readers.files import RootFolder
@@ -88,6 +89,8 @@ class Work:
         raw (`Path`, *optional*): The download's folder. Names in `sources` are relative to it.
         counts ([`RowCounts`]): Row counts per rule.
         sources (`dict[str, str]`): SHA-256 of each file that rows were read from, by name. They become public.
+        window ([`~fedvlm_hf.data.pixels.Window`], *optional*): The range of values to show of images with more than 8
+            bits; by default that of each image. Images are compared by what is stored, so reading needs it too.
         facts (`dict[StoredImage, ImageFacts | None]`): The images that were inspected, see `building.inspection`.
         start_after (`float`): Seconds for which work is done in this process before worker processes are started.
             Starting them takes about as long, so small datasets are finished sooner without them.
@@ -98,6 +101,7 @@ class Work:
     raw: Path | None = None
     counts: RowCounts = field(default_factory=RowCounts)
     sources: dict[str, str] = field(default_factory=dict)
+    window: Window | None = None
     facts: "dict[StoredImage, ImageFacts | None]" = field(default_factory=dict, repr=False)
     start_after: float = 1.0
     _inputs: Inputs = field(default_factory=Inputs, repr=False)

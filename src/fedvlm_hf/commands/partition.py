@@ -101,6 +101,8 @@ def _from_dataset(argv: Sequence[str]) -> None:
         formatter_class=HelpFormatter,
     )
     folder, builder, options = parser.parse_into_dataclasses(argv)
-    out = build_dataset(builder, builder.dataset, folder.out, options, folder.rebuild, notify=print)
+    path = Path(builder.dataset)
+    raw = path.parent if path.is_file() else path
+    out = build_dataset(builder, raw, folder.out, options, folder.rebuild, notify=print)
     add_partition_reports(out)
     print(summary(builder, json.loads((out / "manifest.json").read_text(encoding="utf-8")), out))

@@ -1,16 +1,21 @@
 """Each defect that a folder can have is planted in a clean one, and is found by one check, with file, row and id."""
 
+import io
 import json
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
+from PIL import Image
 
+from deep_images import encoded, png_16, radiograph
 from federated_folder import clean_configs, clean_files, png, row, write_folder
 from fedvlm_hf.building.checking.check import check_federation
 from fedvlm_hf.building.checking.findings import Check, Location, failed
 from fedvlm_hf.building.dataset import from_splits, read_folder
+from fedvlm_hf.building.images import image_digest
 from fedvlm_hf.building.pieces import DatasetPiece, ParquetPiece
 from fedvlm_hf.building.work import Work
 
@@ -367,6 +372,28 @@ def test_replaced_images_are_noted(tmp_path):
     assert checks_of(tmp_path)["images"].notes == [
         "3 images were missing in the download and are replaced by grey pictures"
     ]
+
+
+def test_deep_images_are_noted(tmp_path):
+    """Two rows have the same radiograph, one has another, and one has 16-bit colours. Their digests are right."""
+    contents = [encoded(radiograph(), "PNG")] * 2 + [
+        encoded(radiograph(1, mode="F")),
+        png_16(np.full((3, 2, 3), 4095)),
+    ]
+
+    def change(files):
+        rows = [own for rows in files.values() for own in rows][:4]
+        for own, content in zip(rows, contents, strict=True):
+            own["images"] = [{"bytes": content, "path": None}]
+            own["image_digest"] = image_digest(Image.open(io.BytesIO(content)))
+
+    checks = checks_of(written(tmp_path, change))
+    assert failed(checks.values()) == []
+    assert [note.split(".")[0] for note in checks["images"].notes] == [
+        "images with more than 8 bits: 2",
+        "images with 16 bits per colour: 1",
+    ]
+    assert "Training and evaluation convert each by its own range of values" in checks["images"].notes[0]
 
 
 def test_the_result_does_not_depend_on_the_number_of_processes(tmp_path):

@@ -14,11 +14,17 @@ import pytest
 from datasets import Image, List, load_dataset
 from PIL import Image as PILImage
 
+from deep_images import radiograph
+from fedvlm_hf.building.checking.check import check_federation
+from fedvlm_hf.building.checking.findings import failed
+from fedvlm_hf.building.dataset import read_folder
 from fedvlm_hf.building.images import image_digest
 from fedvlm_hf.building.writing.build import build_dataset
+from fedvlm_hf.building.writing.card import summary
 from fedvlm_hf.building.writing.manifest import partition_hash
 from fedvlm_hf.building.writing.options import WriteOptions
 from fedvlm_hf.data.clients import check_content, client_datasets, evaluation_datasets
+from fedvlm_hf.data.pixels import Window, in_8_bits
 from toy_builder import OwnLayout, ToyBuilder, toy_rows, write_toy
 
 
@@ -294,6 +300,36 @@ def test_missing_images_are_reported(tmp_path, caplog):
     assert (picture.size, picture.mode) == ((224, 224), "L")
     again = build(tmp_path, name="again", allow_missing_images=True)
     assert contents(again) == contents(out)
+
+
+@pytest.mark.parametrize(
+    ("window", "said"),
+    [
+        (None, "converted to 8 bits by the range of values of each image"),
+        ("2501,1000", "converted to 8 bits by the window 2501,1000, so that 2001 becomes 0 and 3000 becomes 255"),
+    ],
+)
+def test_deep_images_are_stored_in_8_bits(tmp_path, window, said):
+    """Six of the eight images become radiographs: they are counted, and every trainer sees the same pixels."""
+    write_toy(tmp_path / "raw")
+    for number in range(6):
+        radiograph(number, 64).save(tmp_path / "raw" / "images" / f"{number}.png")
+    out = build(tmp_path, window=window)
+    assert manifest_of(out)["options"]["window"] == window
+    line = {"step": "note", "what": "images with more than 8 bits", "count": 6, "why": said}
+    assert line in manifest_of(out)["tally"]
+    assert all(text in (out / "README.md").read_text() for text in (line["what"], said))
+    assert f"6  images with more than 8 bits  ({said})" in summary(ToyBuilder(), manifest_of(out), out)
+    rows = load(out, "turns", tmp_path)["client_00"]
+    for row in rows:
+        number = int(row["id"].split("-")[1])
+        expected = in_8_bits(radiograph(number, 64), None if window is None else Window.parse(window))
+        assert row["images"][0].tobytes() == expected.tobytes()
+        assert row["image_digest"] == image_digest(expected)
+    assert not failed(check_federation(read_folder(out)))
+    assert build(tmp_path, window=window) == out
+    with pytest.raises(ValueError, match=r"is another build: window: .* now. Nothing is overwritten"):
+        build(tmp_path, window="1,2")
 
 
 def test_bytes_of_a_jpeg_are_unchanged(tmp_path):

@@ -1,6 +1,7 @@
 """What the two builders of own data share: options for text and images, rows to examples, and held-out images."""
 
-from collections.abc import Callable, Iterable, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, NamedTuple
@@ -171,6 +172,7 @@ def group_images(
             Returns the name of a group from its first image and the facts about it.
     """
     facts = inspect_images(images_of(examples), work)
+    _record_outside(examples, facts, work)
     first: dict[str, StoredImage] = {}
     group: dict[str, str] = {}
     names = []
@@ -181,6 +183,19 @@ def group_images(
             examples[place] = replace(example, image=kept)
         names.append(group.setdefault(image.key if known is None else f"pixels {known.digest}", name_of(image, known)))
     return ImageGroups(names, len(facts), len(first))
+
+
+def _record_outside(examples: Sequence[Example], facts: Mapping[str, ImageFacts | None], work: Work) -> None:
+    """Record a checksum of the images that are not under `raw`, which [`Work`] does not compare by itself."""
+    outside = {
+        example.image.key: facts[example.image.key]
+        for example in examples
+        if example.image.file is not None and work.raw is not None
+        if not example.image.file.is_relative_to(work.raw)
+    }
+    if outside:
+        lines = [f"{key} {known and known.file_content}" for key, known in sorted(outside.items())]
+        work.sources["image_folder"] = hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def hold_out_images(

@@ -98,9 +98,25 @@ def check_images(rows: Rows, images: Check) -> list[Check]:
     missing = (rows.federation.manifest or {}).get("missing_images")
     if missing:
         images.notes.append(f"{missing:,} images were missing in the download and are replaced by grey pictures")
+    _note_deep_images(rows, images)
     if not num_named:
         digests.skipped = "no row has an `image_digest` to compare with"
     return [digests]
+
+
+def _note_deep_images(rows: Rows, images: Check) -> None:
+    num_grey = sum(pixels.is_deep for pixels in rows.pixels.values())
+    if num_grey:
+        images.notes.append(
+            f"images with more than 8 bits: {num_grey:,}. Training and evaluation convert each by its own range of "
+            "values; stock trainers clip the values at 255, which makes such images nearly white"
+        )
+    num_colour = sum(pixels.has_deep_colours for pixels in rows.pixels.values())
+    if num_colour:
+        images.notes.append(
+            f"images with 16 bits per colour: {num_colour:,}. Pillow reads the upper 8 bits, so they are dark if they "
+            "use only the lower ones"
+        )
 
 
 def check_ids(rows: Rows) -> list[Check]:

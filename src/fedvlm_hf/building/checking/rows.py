@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from ...data.boxes import BOX_TASKS, box_problem
 from ...data.spec import value_problem
-from ..images import image_digest, open_image
+from ..images import convert_deep, has_deep_colours, image_digest, open_image
 from ..pieces import Piece, image_content
 from .findings import Check, Location
 
@@ -42,10 +42,14 @@ class Pixels(NamedTuple):
     Attributes:
         digest (`str`, *optional*): Digest of the pixels, if the image could be decoded.
         error (`str`): Why it could not be decoded.
+        is_deep (`bool`): Whether it has more than 8 bits, in greyscale.
+        has_deep_colours (`bool`): See `building.images.has_deep_colours`.
     """
 
     digest: str | None
     error: str = ""
+    is_deep: bool = False
+    has_deep_colours: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,10 +94,16 @@ def decode(decoding: Decoding) -> dict[tuple[int, int], Pixels]:
             image = values["images"][place]
             where = f"the image {image['path'] or ''}".rstrip()
             try:
-                found[row, place] = Pixels(image_digest(open_image(image_content(image), where)))
+                found[row, place] = _pixels(image_content(image), where)
             except (ValueError, OSError) as error:
                 found[row, place] = Pixels(None, str(error))
     return found
+
+
+def _pixels(content: bytes, where: str) -> Pixels:
+    stored = open_image(content, where)
+    shown = convert_deep(stored, where)
+    return Pixels(image_digest(shown), is_deep=shown is not stored, has_deep_colours=has_deep_colours(content))
 
 
 def _rows(piece: Piece) -> Iterator[dict[str, Any]]:

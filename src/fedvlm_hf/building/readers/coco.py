@@ -12,6 +12,7 @@ from typing import Any
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from ...data.pixels import decoding_problem
 from ..images import StoredImage, encode
 from .files import find_folder
 from .json_stream import array_elements
@@ -226,7 +227,7 @@ class Photograph(StoredImage):
             is_turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
             turned = encode(image) if is_turned else None
         except (UnidentifiedImageError, OSError, SyntaxError) as error:
-            raise ValueError(f"{self.path} cannot be read as an image ({type(error).__name__}: {error}).") from error
+            raise ValueError(f"{self.path} cannot be read as an image ({decoding_problem(error)}).") from error
         if image.size != (self.width, self.height):
             raise ValueError(
                 f"{self.path} has {image.width} x {image.height} pixels, but its annotations expect {self.width} x "

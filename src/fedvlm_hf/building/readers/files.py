@@ -187,3 +187,8 @@ def _neighbours(raw: Path) -> Iterator[Path]:
 def _some(raw: Path, most: int = 8) -> str:
     names = sorted(child.name + "/" * child.is_dir() for child in raw.iterdir())
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "") or "nothing"
+
+
+def count_of(number: int, noun: str) -> str:
+    """Return a number with its noun in the singular or plural: `"1 row"`, `"2,000 rows"`."""
+    return f"{number:,} {noun}" + "s" * (number != 1)

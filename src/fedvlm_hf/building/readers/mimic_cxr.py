@@ -5,19 +5,18 @@ Scientific Data 2019 (https://doi.org/10.1038/s41597-019-0322-0), and "MIMIC-CXR
 (https://huggingface.co/papers/1901.07042).
 
 We had neither of them, since both need a signed agreement with PhysioNet. File names and columns are from memory, and
-agree with what public code reads. Section headings follow the rules of the database's own parser
-(github.com/MIT-LCP/mimic-cxr, txt/section_parser.py, read in copies): the last non-empty section of a name is used.
+agree with what public code reads.
 """
 
 import csv
 import gzip
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..images import ImageFile
 from .files import find_folder, read_text
+from .mimic_cxr_sections import sections
 
 
 LAYOUT = """\
@@ -35,10 +34,6 @@ FRONTAL_VIEWS = ("PA", "AP")
 _SPLIT_FILE, _METADATA_FILE = "mimic-cxr-2.0.0-split.csv", "mimic-cxr-2.0.0-metadata.csv"
 _SPLIT_COLUMNS = ("dicom_id", "study_id", "subject_id", "split")
 _METADATA_COLUMNS = ("dicom_id", "study_id", "subject_id", "ViewPosition")
-
-_HEADING = re.compile(r"^[ \t]*([A-Z][A-Z ()/,-]*):(?=\s)", re.MULTILINE)
-# If a heading has two of these words, as in FINDINGS AND IMPRESSION, the first one here is used
-_SECTIONS = {"IMPRESSION": "impression", "CONCLUSION": "impression", "FINDING": "findings"}
 
 
 @dataclass(frozen=True)
@@ -132,41 +127,7 @@ def read_report(raw: str | Path, study: Study) -> dict[str, str]:
     """
     apart = Path(raw) / "mimic-cxr-reports" / "files"
     folder = apart if apart.is_dir() else Path(raw) / "files"
-    return sections(read_text(folder / f"{study.folder}.txt", LAYOUT))
-
-
-def sections(report: str) -> dict[str, str]:
-    """Extract the findings and the impression from a report.
-
-    A section extends from its heading (capitals and a colon at the start of a line) to the next heading. A heading
-    with IMPRESSION or CONCLUSION starts the impression, and any other heading with FINDING starts the findings.
-
-    Args:
-        report (`str`):
-            The text of a report's file.
-
-    Returns:
-        `dict[str, str]`: texts under `"findings"` and `"impression"`, in this order, with single spaces. Missing and
-            empty sections are left out. The underscores in place of removed names and dates are kept.
-
-    Example:
-
-    ```python
-    >>> from fedvlm_hf.building.readers.mimic_cxr import sections
-
-    >>> sections(" FINDINGS:  The lungs are\\n clear.\\n \\n IMPRESSION: \\n \\n No change since ___.")
-    {'findings': 'The lungs are clear.', 'impression': 'No change since ___.'}
-    ```
-    """
-    headings = list(_HEADING.finditer(report))
-    ends = [*(heading.start() for heading in headings[1:]), len(report)]
-    found: dict[str, str] = {}
-    for heading, end in zip(headings, ends, strict=False):  # a report without headings still has one end
-        name = next((name for word, name in _SECTIONS.items() if word in heading[1]), None)
-        text = " ".join(report[heading.end() : end].split())
-        if name and text:
-            found[name] = text
-    return {name: found[name] for name in ("findings", "impression") if name in found}
+    return sections(read_text(folder / f"{study.folder}.txt", LAYOUT), study.study_id)
 
 
 def _preference(study: Study) -> tuple[int, str]:

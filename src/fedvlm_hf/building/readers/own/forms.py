@@ -184,7 +184,7 @@ def _class_folders(folder: Path, images: Mapping[str, list[Path]], data: DataFol
     def rows() -> Iterator[OwnRow]:
         for name, paths in images.items():
             for path in paths:
-                values = {"answer": name, "task": "classification"}
+                values = {"answer": name, "label": name, "task": "classification"}
                 image = ImageFile(data.key_of(path), path)
                 yield OwnRow(f"{name}/{path.name}", data.label_of(path), values, image)
 
