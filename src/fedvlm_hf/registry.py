@@ -76,6 +76,10 @@ class Registry(Generic[T]):
             self._discover()
         return self._classes.get(name)
 
+    def name_of(self, cls: type) -> str | None:
+        """Return the name of a class that is registered, or `None`."""
+        return next((name for name, known in self._classes.items() if known is cls), None)
+
     def _has_module(self, name: str) -> bool:
         return any(
             module.name == name for module in pkgutil.iter_modules(importlib.import_module(self.package).__path__)

@@ -78,7 +78,6 @@ def _build(name: str, builder_class: "type[Builder]", argv: Sequence[str]) -> No
     from ..building.writing.build import build_dataset
     from ..building.writing.card import summary
     from ..building.writing.options import WriteOptions
-    from ..building.writing.push import files_to_push, push_dataset
 
     parser = OptionParser(
         FolderArguments,
@@ -97,6 +96,8 @@ def _build(name: str, builder_class: "type[Builder]", argv: Sequence[str]) -> No
     print(summary(builder, json.loads((out / "manifest.json").read_text(encoding="utf-8")), out))
     if folders.push is None:
         return
+    from ..building.writing.push import files_to_push, push_dataset
+
     pushed = files_to_push(out, builder)
     url = push_dataset(pushed, folders.push)
     restricted = [source.name for source in builder.used_sources if source.is_restricted]

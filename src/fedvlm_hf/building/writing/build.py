@@ -1,13 +1,9 @@
 """Build a federated dataset from a download, in one call."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-import pyarrow as pa
-from datasets import Features, Value
-
-from ...data.spec import FEATURES
 from ...files import write_atomic
 from ..builders.base import Builder, Example
 from ..inputs import Changes, Inputs, changes, option_changes
@@ -18,6 +14,7 @@ from .checks import FIXED_COLUMNS, check_examples, check_partition, select_confi
 from .layout import lay_out
 from .manifest import as_json, build_plan, make_manifest, row_values
 from .options import WriteOptions
+from .schema import row_schema
 from .shards import write_rows_file, write_shards
 from .staging import note_deep_images, stage_images
 from .workspace import CARD, INPUTS, MANIFEST, Workspace
@@ -140,7 +137,7 @@ def _build(builder: Builder, raw: Path, options: WriteOptions, space: Workspace)
     layout = lay_out(partitions, [image.content for image in images], [image.num_bytes for image in images])
     # This finds leaks, so it comes before anything large is written
     manifest = make_manifest(builder, options, work, examples, images, len(missing), partitions, layout)
-    schema = _schema(examples)
+    schema = row_schema([*FIXED_COLUMNS, *examples[0].columns])
     rows_file = space.folder / "rows.arrow"
     write_rows_file(rows_file, schema, map(row_values, examples, images), images)
     manifest["files"] = write_shards(layout.shards, images, space.result, rows_file, schema, work)
@@ -158,10 +155,3 @@ def _read(builder: Builder, raw: Path, options: WriteOptions, space: Workspace) 
         if space.accept_annotations(work.inputs):
             break
     return examples, work
-
-
-def _schema(examples: Sequence[Example]) -> pa.Schema:
-    """Return all columns in order, with the features that `load_dataset` will give them."""
-    own = {name: Value("string") for name in examples[0].columns}
-    types = {**FEATURES, "client_id": Value("string"), "image_digest": Value("string")}
-    return Features({**{name: types[name] for name in FIXED_COLUMNS}, **own}).arrow_schema
