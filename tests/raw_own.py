@@ -269,6 +269,15 @@ def encrypted_zip() -> bytes:
     return bytes(content)
 
 
+def huge_zip() -> bytes:
+    """Return a zip of a few bytes whose directory promises a petabyte."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("table.csv", csv_text(line(10)))
+        archive.infolist()[0].file_size = 10**15
+    return buffer.getvalue()
+
+
 def huge_png(width: int = 60_000, height: int = 60_000) -> bytes:
     """Return a PNG of a few bytes whose header promises billions of pixels."""
 

@@ -9,6 +9,11 @@ import logging
 import os
 import re
 import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +42,7 @@ from raw_own import (
     files,
     good_zip,
     huge_png,
+    huge_zip,
     image,
     json_lines,
     json_row,
@@ -59,9 +65,7 @@ from raw_own import (
 
 
 CUSTOM = "build custom --raw raw --out out --num_workers 1 --validation_share 0 --configs noniid"
-FROM = "partition --from raw --out out --num_workers 1 --iid --num_clients 2"
 TABLE = "partition --from raw/north.csv --out out --num_workers 1"
-CHECK = "check built --num_workers 1"
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,8 @@ CSV = [
          r"south\.csv.*image"),
     Case("no column with answers", file("south.csv", csv_text("images/10.png,Why?", header="image,question")),
          r"south\.csv.*answer"),
-    Case("comment above the header", file("south.csv", "# exported\n" + csv_text(line(10))), r"south\.csv.*image.*# exported"),
+    Case("comment above the header", file("south.csv", "# exported\n" + csv_text(line(10))),
+         r"south\.csv.*image.*# exported"),
     Case("no image", csv_line(",Why?,no"), r"south\.csv, line 7: .*image"),
     Case("no answer", csv_line("images/10.png,Why?,"), r"south\.csv, line 7: .*answer"),
     Case("answer of spaces", csv_line("images/10.png,Why?,  "), r"south\.csv, line 7: .*answer"),
@@ -251,7 +256,7 @@ CLIENTS = [
          r"10  rows kept"),
     Case("image in training and test", file("test.csv", csv_text(line(0))), r"images/0\.png|held out"),
     Case("pixels in training and test", both(file("images/x.bmp", encoded(0, "BMP")),
-         file("test.csv", csv_text(line(0).replace("0.png", "x.bmp")))), r"held out"),
+         file("test.csv", csv_text(line(0).replace("0.png", "x.bmp")))), r"equal pixels.*remove"),
     Case("test rows of an unknown client", file("test.csv", csv_text(f"{line(10)},west",
          header=f"{HEADER},client_id")),
          r"test\.csv, line 2.*client_id.*'west'"),
@@ -267,8 +272,8 @@ FOLDERS = [
     accepted("text beside the images of a class", classes({"cat/notes.txt": b"?"}), r"ignored.*south/cat/notes\.txt"),
     accepted("empty class", both(classes(), lambda raw: (raw / "south" / "bird").mkdir()), r"10  rows kept"),
     Case("class image is text", classes({"cat/99.png": b"text"}), r"cat/99\.png.*cannot be read"),
-    accepted("folder in a class", classes({"cat/more/99.png": encoded(99)}), r"south/cat/more|11  rows"),
-    accepted("image above the classes", classes({"99.png": encoded(99)}), r"ignored.*south/99\.png|11  rows"),
+    accepted("folder in a class", classes({"cat/more/99.png": encoded(99)}), r"ignored.*south/cat/more/"),
+    accepted("image above the classes", classes({"99.png": encoded(99)}), r"6  images without a row"),
     Case("link to an image outside", link("south/cat/99.png", "../../../outside/99.png", classes()),
          r"99\.png.*(link|outside)"),
     Case("metadata names a missing file", metadata(*(f"{number}.png,Why?,no" for number in [*range(10, 14), 99])),
@@ -278,12 +283,13 @@ FOLDERS = [
     Case("metadata with a file name of other case", metadata(*(f"{number}.PNG,Why?,no" for number in range(10, 15))),
          r"south/10\.PNG.*allow_missing_images"),
     accepted("metadata leaves images out", metadata(*(f"{number}.png,Why?,no" for number in range(10, 13))),
-             r"2 .*(not|no row|unused)|ignored.*south/13\.png"),
+             r"7  images without a row"),
     accepted("two rows of an image", metadata(*(f"{number}.png,Why?,no" for number in [*range(10, 15), 10])),
              r"11  rows kept"),
     Case("empty metadata", metadata(), r"metadata\.csv.*no rows"),
-    Case("metadata in both forms", both(metadata(*(f"{number}.png,Why?,no" for number in range(10, 15))),
-         metadata('{"file_name": "10.png"}', header="", name="metadata.jsonl")), r"metadata\.csv.*metadata\.jsonl"),
+    accepted("metadata in both forms", both(metadata(*(f"{number}.png,Why?,no" for number in range(10, 15))),
+             metadata('{"file_name": "10.png"}', header="", name="metadata.jsonl")),
+         r"ignored.*south/metadata\.jsonl"),
 ]  # fmt: skip
 
 CHATS = [
@@ -331,15 +337,17 @@ COCO = [
     Case("no categories", coco(drop="categories"), r"south\.json.*(categor|COCO)"),
     Case("no images", coco(drop="images"), r"south\.json"),
     accepted("crowd", coco([box(10, iscrowd=1)]), r"1 .*crowd"),
-    Case("box without area", coco([box(11, category_id=2, bbox=[1, 1, 0, 3])]), r"south\.json.*(box|bbox)"),
+    accepted("box without area", coco([box(11, category_id=2, bbox=[1, 1, 0, 3])]), r"1  boxes without area in south"),
     Case("box outside of the image", coco([box(11, category_id=2, bbox=[6, 1, 9, 3])]), r"south\.json.*(box|bbox)"),
     Case("box of three numbers", coco([box(11, category_id=2, bbox=[6, 1, 9])]), r"south\.json.*(box|bbox)"),
     accepted("several boxes of a category", coco([box(11, bbox=[2, 2, 3, 3])]), r"(several|more than one|2) "),
     accepted("image without annotations", coco(annotations=(), images=[
              {"id": number, "file_name": f"images/{number}.png", "width": 8, "height": 6} for number in range(10, 15)
-             ] + [{"id": 99, "file_name": "images/1.png", "width": 8, "height": 6}]), r"1 .*(no|without) annotation"),
+             ] + [{"id": 99, "file_name": "images/1.png", "width": 8, "height": 6}]),
+         r"1  images without annotations in south\.json"),
     Case("missing image file", coco([box(99)], images=[
-         {"id": number, "file_name": f"images/{number}.png", "width": 8, "height": 6} for number in [*range(10, 15), 99]
+         {"id": number, "file_name": f"images/{number}.png", "width": 8, "height": 6} for number in [*range(10, 15),
+         99]
          ]), r"images/99\.png"),
     Case("id of two images", coco(images=[
          {"id": 10, "file_name": f"images/{number}.png", "width": 8, "height": 6} for number in (10, 11)
@@ -381,7 +389,7 @@ ARCHIVES = [
     Case("encrypted zip", file("south.zip", encrypted_zip()), r"south\.zip.*(encrypt|password)"),
     Case("damaged zip", zipped(good_zip(), damage=True), r"south\.zip"),
     Case("zip in a zip", zipped({"inner.zip": b"PK"}), r"south\.zip"),
-    Case("zip bomb", zipped({"table.json": "[" + " " * 200_000_000 + "]"}), r"south\.zip.*(large|bytes|expand)"),
+    Case("zip of a petabyte", file("south.zip", huge_zip()), r"south\.zip.*GB"),
 ]  # fmt: skip
 
 DIVIDING = [
@@ -444,6 +452,94 @@ OPTIONS = [
     Case("side of 0", north, r"max_side", f"{CUSTOM} --max_side 0"),
     Case("no workers", north, r"num_workers", CUSTOM.replace("_workers 1", "_workers 0")),
 ]  # fmt: skip
+
+
+def damage(name: str, change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
+    """Change a file of a built dataset; the first one that matches."""
+
+    def write(out: Path) -> None:
+        path = sorted(out.glob(name))[0]
+        path.write_bytes(change(path.read_bytes()))
+
+    return write
+
+
+def edit_rows(change: Callable[[list[dict]], list[dict]]) -> Callable[[Path], None]:
+    """Change the rows of the first client of a built dataset."""
+
+    def write(out: Path) -> None:
+        path = sorted(out.glob("data/**/client_north*.parquet"))[0]
+        stored = pq.read_table(path)
+        pq.write_table(pa.Table.from_pylist(change(stored.to_pylist()), schema=stored.schema), path)
+
+    return write
+
+
+def edit_manifest(**values: object) -> Callable[[Path], None]:
+    return damage("manifest.json", lambda content: json.dumps({**json.loads(content), **values}).encode())
+
+
+BUILT = {
+    "no card": (lambda out: (out / "README.md").unlink(), r"README\.md"),
+    "empty card": (damage("README.md", lambda content: b""), r"README\.md.*configs"),
+    "card without YAML": (damage("README.md", lambda content: b"# Data"), r"README\.md.*configs"),
+    "broken YAML": (damage("README.md", lambda content: b"---\na: [\n---\n"), r"README\.md.*YAML"),
+    "missing file": (lambda out: sorted(out.glob("data/**/*.parquet"))[0].unlink(), r"no such file"),
+    "file cut off": (damage("data/**/*.parquet", lambda content: content[:500]), r"not a complete Parquet"),
+    "file is text": (damage("data/**/*.parquet", lambda content: b"text"), r"not a complete Parquet"),
+    "unlisted file": (lambda out: (out / "data" / "more.parquet").write_bytes(
+        sorted(out.glob("data/**/*.parquet"))[0].read_bytes()), r"data/more\.parquet"),
+    "manifest is text": (damage("manifest.json", lambda content: b"text"), r"manifest\.json.*JSON"),
+    "manifest is a list": (damage("manifest.json", lambda content: b"[]"), r"manifest\.json.*list"),
+    "wrong total": (edit_manifest(num_rows=7), r"manifest.*7"),
+    "row left out": (edit_rows(lambda rows: rows[1:]), r"manifest"),
+    "row twice": (edit_rows(lambda rows: [*rows, rows[0]]), r"north-2"),
+    "other answer": (edit_rows(lambda rows: [{**rows[0], "references": ["no"]}, *rows[1:]]), r"manifest|digest"),
+    "no answer": (edit_rows(lambda rows: [{**rows[0], "references": []}, *rows[1:]]), r"reference"),
+    "unknown task": (edit_rows(lambda rows: [{**rows[0], "task": "poetry"}, *rows[1:]]), r"poetry"),
+    "image is text": (edit_rows(lambda rows: [{**rows[0], "images": [{"bytes": b"text", "path": None}]}, *rows[1:]]),
+                      r"image"),
+    "no image": (edit_rows(lambda rows: [{**rows[0], "images": []}, *rows[1:]]), r"image"),
+    "message of an unknown role": (edit_rows(lambda rows: [
+        {**rows[0], "prompt": [{"role": "human", "content": "x"}]}, *rows[1:]]), r"human"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("built")
+    north(folder / "raw")
+    argv = CUSTOM.replace("--raw raw --out out", f"--raw {folder}/raw --out {folder}/out")
+    assert main(shlex.split(argv)) == 0
+    return folder / "out"
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_damaged_datasets(name, built, tmp_path, monkeypatch, capsys, caplog):
+    """`fedvlm check` names what is wrong, and changes nothing."""
+    change, expected = BUILT[name]
+    shutil.copytree(built, tmp_path / "built")
+    monkeypatch.chdir(tmp_path)
+    change(tmp_path / "built")
+    before = snapshot(tmp_path)
+    run(Case(name, north, expected, "check built --num_workers 1"), tmp_path, capsys, caplog)
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("command", ["check", "partition --iid --num_clients 2 --out out --from"])
+def test_a_hub_that_does_not_answer_ends_at_once(command, tmp_path):
+    """The endpoint is a port that nothing listens to: no retries for half a minute."""
+    environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path)}
+    start = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "fedvlm_hf.cli", *shlex.split(command), "no-group/no-dataset"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "no-group/no-dataset" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert time.monotonic() - start < 25
+    assert not (tmp_path / "out").exists()
 
 
 def snapshot(folder: Path) -> dict[str, object]:

@@ -150,6 +150,15 @@ def check_rows(dataset: "Dataset", where: str, columns: tuple[str, ...], seen: s
         yield batch.num_rows
 
 
+def text_problem(text: str) -> str | None:
+    """What makes a text unusable, in words, or `None`: characters that are in damaged files, but in no text."""
+    if "\0" in text:
+        return "text with a NUL character. Is the file damaged, or in UTF-16 without a byte order mark?"
+    if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+        return "text with half of a surrogate pair, which is not valid Unicode. Repair the text in the source."
+    return None
+
+
 def value_problem(column: str, value: Any) -> str | None:
     """What is wrong with a value of `prompt`, `completion`, `task` or `references`, in words, or `None`."""
     return _CHECKS[column](value)
@@ -167,6 +176,9 @@ def _check_messages(messages: Any) -> str | None:
             return f"a message has the role {message.get('role')!r}; roles are {list(ROLES)}."
         if not isinstance(message.get("content"), str):
             return "a message's `content` is not a string; images go in the column `images`, not in the message."
+        problem = text_problem(message["content"])
+        if problem:
+            return f"a message has {problem}"
         placeholder = PLACEHOLDER.search(message["content"])
         if placeholder:
             return (

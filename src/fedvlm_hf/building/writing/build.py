@@ -1,7 +1,9 @@
 """Build a federated dataset from a download, in one call."""
 
 import logging
+import shutil
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 
 from ...files import write_atomic
@@ -75,7 +77,7 @@ def build_dataset(
     space = Workspace(Path(out).absolute(), build_plan(builder, options))
     try:
         message = _update(builder, Path(raw), options, space, rebuild)
-    except ValueError:
+    except (ValueError, OSError):
         space.leave_if_empty()
         raise
     space.finish()
@@ -152,6 +154,21 @@ def _read(builder: Builder, raw: Path, options: WriteOptions, space: Workspace) 
     for _ in range(2):
         work = Work(space.read, options.processes, raw, window=options.shown_values)
         examples = builder.read(raw, work)
+        _refuse_listed(space, raw, work.inputs)
         if space.accept_annotations(work.inputs):
             break
     return examples, work
+
+
+def _refuse_listed(space: Workspace, raw: Path, inputs: Inputs) -> None:
+    """Refuse to write into a folder whose contents are read, or the next build would find the dataset among them."""
+    for listing in inputs.listings:
+        folder = (raw / listing.folder).absolute()
+        if space.out != folder and space.out.is_relative_to(folder):
+            name = space.out.relative_to(folder).parts[0]
+            if fnmatch(name, listing.pattern.split("/")[0]):
+                shutil.rmtree(space.read)
+                raise ValueError(
+                    f"`out`: {space.out} is in {folder}, and everything in that folder is data to build from. Choose a "
+                    "folder outside of it."
+                )
