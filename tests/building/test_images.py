@@ -35,7 +35,7 @@ def test_large_images_are_reduced_and_small_ones_kept():
 
 
 def test_what_is_not_an_image_is_named():
-    with pytest.raises(ValueError, match=r"x\.jpg cannot be read as an image \(Pillow knows no image format of this"):
+    with pytest.raises(ValueError, match=r"x\.jpg cannot be read as an image \(Pillow does not recognize its format"):
         open_image(b"not an image", "x.jpg")
 
 

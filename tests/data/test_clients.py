@@ -159,7 +159,7 @@ def test_an_evaluation_set_needs_what_scoring_needs(column):
         (
             "images",
             [{"bytes": b"GIF89a?", "path": "scan.gif"}],
-            r"the image scan\.gif does not decode \(Pillow knows no",
+            r"the image scan\.gif does not decode \(Pillow does not",
         ),
         ("images", [{"bytes": None, "path": "/nowhere/scan.png"}], r"the image /nowhere/scan\.png does not decode \("),
     ],

@@ -147,6 +147,6 @@ def test_scaling_is_the_same_for_16_bits_looked_up():
 def test_problems_have_no_addresses():
     with pytest.raises(PILImage.UnidentifiedImageError, match="at 0x") as caught:
         PILImage.open(io.BytesIO(b"no image"))
-    assert decoding_problem(caught.value) == "Pillow knows no image format of this content"
+    assert decoding_problem(caught.value) == "Pillow does not recognize its format"
     assert decoding_problem(OSError("in <_io.BytesIO object at 0x7f12ab>: cut")) == "OSError: in: cut"
     assert decoding_problem(OSError("3 < 4 > 2")) == "OSError: 3 < 4 > 2"

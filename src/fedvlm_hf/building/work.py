@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -90,6 +91,8 @@ class Work:
         window ([`~fedvlm_hf.data.pixels.Window`], *optional*): The range of values to show of images with more than 8
             bits; by default that of each image. Images are compared by what is stored, so reading needs it too.
         facts (`dict[StoredImage, ImageFacts | None]`): The images that were inspected, see `building.inspection`.
+        start_after (`float`): Seconds for which work is done in this process before worker processes are started.
+            Starting them takes about as long, so small datasets are finished sooner without them.
     """
 
     folder: Path | None = None
@@ -99,6 +102,7 @@ class Work:
     sources: dict[str, str] = field(default_factory=dict)
     window: Window | None = None
     facts: "dict[StoredImage, ImageFacts | None]" = field(default_factory=dict, repr=False)
+    start_after: float = 1.0
     _inputs: Inputs = field(default_factory=Inputs, repr=False)
 
     @property
@@ -259,15 +263,19 @@ class Work:
     def _results(
         self, name: str, function: Callable[[T], Any], todo: Mapping[str, T], is_long: bool, in_threads: bool
     ) -> Iterator[tuple[str, Any]]:
-        if self.num_workers == 1 or len(todo) < (2 if is_long else 2 * self.num_workers):
-            yield from zip(todo, map(function, todo.values()), strict=True)
+        keys, fewest = deque(todo), 2 if is_long else 2 * self.num_workers
+        stop = time.monotonic() + (0 if in_threads else self.start_after)
+        while keys and (self.num_workers == 1 or len(keys) < fewest or time.monotonic() < stop):
+            key = keys.popleft()
+            yield key, function(todo[key])
+        if not keys:
             return
-        chunk = 1 if is_long else max(1, min(32, len(todo) // (4 * self.num_workers)))
-        num_workers = min(self.num_workers, len(todo))
+        chunk = 1 if is_long else max(1, min(32, len(keys) // (4 * self.num_workers)))
+        num_workers = min(self.num_workers, len(keys))
         try:
             with ThreadPoolExecutor(num_workers) if in_threads else _process_pool(num_workers) as pool:
-                results = _in_order(pool, function, todo.values(), chunk, 4 * num_workers)
-                yield from zip(todo, results, strict=True)
+                results = _in_order(pool, function, (todo[key] for key in keys), chunk, 4 * num_workers)
+                yield from zip(keys, results, strict=True)
         except BrokenProcessPool as error:
             raise ValueError(
                 f"A worker process was killed during {name!r}, probably because memory ran out. Run the same command "

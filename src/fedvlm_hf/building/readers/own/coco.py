@@ -50,15 +50,16 @@ def coco_rows(path: Path, label: str, form: str, images: ImagePaths, work: Work)
         `ValueError`: naming file and entry, if a field is missing or has another type, an id is unknown or occurs
             twice, or a box is outside of its image.
     """
-    file = _CocoFile(path, label, images)
+    file = _CocoFile(path, label, images, work)
     yield from _ROWS[form](file, work)
 
 
 class _CocoFile:
     """The images and categories of a file. Its annotations are not kept in memory."""
 
-    def __init__(self, path: Path, label: str, paths: ImagePaths):
+    def __init__(self, path: Path, label: str, paths: ImagePaths, work: Work):
         self.path, self.label, self.paths = path, label, paths
+        self._work = work
         self.images: dict[Any, tuple[str, dict[str, Any]]] = {}
         self.categories: dict[Any, str] = {}
         for where, entry in self._entries("images"):
@@ -68,9 +69,14 @@ class _CocoFile:
 
     def annotations(self) -> Iterator[tuple[int, str, dict[str, Any]]]:
         """Yield the index of each annotation, its name in messages, and its content."""
+        annotated = set()
         for index, (where, entry) in enumerate(self._entries("annotations")):
-            self._check(entry, "image_id", self.images, where)
+            annotated.add(self._check(entry, "image_id", self.images, where))
             yield index, where, entry
+        if len(annotated) < len(self.images):
+            self._work.counts.note(
+                f"images without annotations in {self.path.name}", len(self.images) - len(annotated)
+            )
 
     def category(self, entry: dict[str, Any], where: str) -> Any:
         """Return the id of an annotation's category."""

@@ -139,6 +139,7 @@ def open_folder(folder: Path, data: DataFolder, depth: int = 0) -> Found:
     elif images := _images_by_class(folders, data):
         found = _class_folders(folder, images, data)
         found.ignored.extend(f"{path.name}/" for path in folders if path.name not in images)
+        found.ignored.extend(_not_images([path for path in folders if path.name in images], data))
     else:
         raise UnknownFormError(_unknown(folder, files, data))
     unread = [path.name for path in files if path not in tables and not _is_image(path)]
@@ -180,6 +181,14 @@ def _images_by_class(folders: list[Path], data: DataFolder) -> dict[str, list[Pa
     return {name: paths for name, paths in images.items() if paths}
 
 
+def _not_images(folders: list[Path], data: DataFolder) -> Iterator[str]:
+    """Yield the names of what class folders have besides images."""
+    for folder in folders:
+        for path in data.entries(folder):
+            if not _is_image(path):
+                yield f"{folder.name}/{path.name}{'/' if path.is_dir() else ''}"
+
+
 def _class_folders(folder: Path, images: Mapping[str, list[Path]], data: DataFolder) -> Found:
     def rows() -> Iterator[OwnRow]:
         for name, paths in images.items():
@@ -207,7 +216,8 @@ def _unknown(folder: Path, files: list[Path], data: DataFolder) -> str:
         )
     if any(path.suffix.lower() in (".dcm", ".dicom") for path in files):
         return f"{label} has DICOM files, which are not read. Convert them to PNG, and add metadata.csv."
-    return f"{label} has no table ({', '.join(_OPEN)}) and no subfolders of images by class ({', '.join(IMAGE_SUFFIXES)})."
+    tables, images = ", ".join(_OPEN), ", ".join(IMAGE_SUFFIXES)
+    return f"{label} has no table ({tables}) and no subfolders of images by class ({images})."
 
 
 def _is_image(path: Path) -> bool:
