@@ -45,8 +45,8 @@ def test_json_keeps_types_and_drops_nulls(tmp_path):
         ("a.csv", "", r"a\.csv has no rows"),
         ("a.jsonl", '{"image": "1.png"}\n{"image', r"a\.jsonl, line 2: not JSON"),
         ("a.jsonl", "[1]\n", r"a\.jsonl, line 1: a row must be an object .* a list"),
-        ("a.json", '[{"image": "1.png"}', r"a\.json is not complete JSON"),
-        ("a.json", '{"image": "1.png"}', r"a\.json contains a dict, not a list"),
+        ("a.json", '[{"image": "1.png"}', r"a\.json, line 1, column 20: not complete JSON"),
+        ("a.json", '{"image": "1.png"}', r"a\.json contains an object, not a list"),
         ("a.json", '["1.png"]', r"a\.json, row 0: a row must be an object .* a str"),
     ],
 )
@@ -57,5 +57,5 @@ def test_what_is_not_a_table_is_named(tmp_path, name, text, problem):
 
 def test_other_encodings_are_named(tmp_path):
     (tmp_path / "a.csv").write_bytes("image,answer\n1.png,größer\n".encode("latin-1"))
-    with pytest.raises(ValueError, match=r"a\.csv is not text in UTF-8"):
+    with pytest.raises(ValueError, match=r"a\.csv, line 2: not text in UTF-8"):
         read_table(tmp_path / "a.csv")
