@@ -12,8 +12,9 @@ from peft import PeftModel
 from transformers import BatchFeature, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 from trl.data_utils import apply_chat_template, prepare_multimodal_messages
 
+from .data.boxes import BOX_TASKS
 from .data.frames import frame_rule
-from .data.framing import BOX_TASKS, in_model_frame, in_stored_frame, row_frames
+from .data.framing import in_model_frame, in_stored_frame, row_frames
 from .metrics import TASK_METRICS, check_references, score_examples
 from .types import EvalResult, Generation
 

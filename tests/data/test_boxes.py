@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from fedvlm_hf.data.boxes import (
     BOX_TEXT,
     Box,
+    box_problem,
     box_text,
     format_box,
     from_corners,
@@ -158,3 +159,19 @@ def test_box_of_a_mask_runs_along_the_outer_edges_of_its_pixels():
 def test_a_mask_without_a_box(mask, message):
     with pytest.raises(ValueError, match=message):
         from_mask(mask)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[0.1, 0.2, 0.3, 0.4]", None),
+        ("[0.1, 0.2, 0.3, 0.4] and [0.5, 0.6, 0.7, 0.8]", r"has 2 boxes, but a row has one"),
+        ("[[0.1, 0.2, 0.3, 0.4], [0.5, 0.6, 0.7, 0.8]]", r"has 2 boxes"),
+        ("on the left", "'on the left' is not a box"),
+        ("[0.3, 0.2, 0.1, 0.4]", "is not a box"),
+        ("[0.1, 0.2, 0.3, 1.4]", "is not inside its image"),
+    ],
+)
+def test_the_problem_of_an_answer_with_a_box(text, problem):
+    found = box_problem(text)
+    assert found is problem or problem in found

@@ -84,6 +84,8 @@ def _from_dataset(argv: Sequence[str]) -> None:
         "one is complete.",
     )
     builder, options, rest = parser.parse_args_into_dataclasses(list(argv))
-    out = build_dataset(builder, builder.dataset, rest.out, options, rest.rebuild, notify=print)
+    path = Path(builder.dataset)
+    raw = path.parent if path.is_file() else path
+    out = build_dataset(builder, raw, rest.out, options, rest.rebuild, notify=print)
     add_partition_reports(out)
     print(summary(builder, json.loads((out / "manifest.json").read_text(encoding="utf-8")), out))

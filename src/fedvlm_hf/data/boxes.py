@@ -11,6 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 
+BOX_TASKS = ("grounding", "detection")
+"""Tasks whose answers are boxes."""
+
 _NUMBER = r"\s*([-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?)\s*"
 ANY_BOX = re.compile(r"\[" + ",".join([_NUMBER] * 4) + r"\]")
 """A list of four numbers, in any form that models may write."""
@@ -80,6 +83,22 @@ def parse_box(text: str) -> Box | None:
     box = Box(*map(float, match.groups()))
     # A number such as 1e999 is well-formed, but infinite.
     return box if all(map(isfinite, box)) and box.x1 < box.x2 and box.y1 < box.y2 else None
+
+
+def box_problem(text: str) -> str | None:
+    """Return why a text is not the answer of a row with a box, in words, or `None` if it is one."""
+    num_boxes = len(ANY_BOX.findall(text))
+    if num_boxes > 1:
+        return (
+            f"{text!r} has {num_boxes} boxes, but a row has one: only the first would be scored. Make a row for each "
+            "box, with a prompt that names the object"
+        )
+    box = parse_box(text)
+    if box is None:
+        return f"{text!r} is not a box [x1, y1, x2, y2] with x1 < x2 and y1 < y2"
+    if min(box) < 0 or max(box) > 1:
+        return f"the box {text!r} is not inside its image: edges are fractions of the image, from 0 to 1"
+    return None
 
 
 def from_corners(x1: float, y1: float, x2: float, y2: float, image_width: int, image_height: int) -> Box:

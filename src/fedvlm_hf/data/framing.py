@@ -18,9 +18,6 @@ from .frames import Frame, FrameRule, frame_rule
 from .spec import ANSWER_COLUMNS, text_columns
 
 
-BOX_TASKS = ("grounding", "detection")
-"""Tasks whose answers are boxes."""
-
 Messages = Sequence[Mapping[str, str]]
 # Rows whose encoded images are in memory together
 _BATCH_ROWS = 32

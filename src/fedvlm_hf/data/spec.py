@@ -17,6 +17,7 @@ or crops, stock SFTTrainer does not.
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +41,14 @@ FEATURES = Features(
 )
 """Types of the columns that every row of ours has; builders add their own columns."""
 _FEATURES = {**FEATURES, "chosen": FEATURES["completion"], "rejected": FEATURES["completion"]}
+
+IMAGE_PLACEHOLDERS = (
+    "<image>", "<|image|>", "<|image_pad|>", "<|IMG_PATCH|>", "<|media_pad|>", "<IMG_CONTEXT>", "<start_of_image>",
+    "<image_soft_token>", "<image_placeholder>", "[IMG]",
+)  # fmt: skip
+"""What the processors of the known model families replace by an image: LLaVA, Idefics and others, GLM and Gemma 4,
+Qwen, Cohere and Aya, Kimi, InternVL, Gemma 3, DeepSeek and Janus, Pixtral and Mistral."""
+PLACEHOLDER = re.compile("|".join(map(re.escape, IMAGE_PLACEHOLDERS)))
 
 # Rows looked at together: enough to make Arrow's overhead small, few enough that large images do not pile up.
 _BATCH_ROWS = 32
@@ -161,6 +170,13 @@ def _check_messages(messages: Any) -> str | None:
             return f"a message has the role {message.get('role')!r}; roles are {list(ROLES)}."
         if not isinstance(message.get("content"), str):
             return "a message's `content` is not a string; images go in the column `images`, not in the message."
+        placeholder = PLACEHOLDER.search(message["content"])
+        if placeholder:
+            return (
+                f"the text {message['content'][:80]!r} has the image placeholder {placeholder.group()!r}. Image and "
+                "text are combined in training: the image is placed before the first user message, and a processor "
+                "would look for another image. Remove the placeholder from the text."
+            )
     return None
 
 

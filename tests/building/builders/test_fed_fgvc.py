@@ -5,7 +5,6 @@ from collections import Counter
 
 import pytest
 
-from fedvlm_hf.building.builders import fed_fgvc
 from fedvlm_hf.building.builders.base import BUILDERS, column
 from fedvlm_hf.building.builders.fed_fgvc import FedFGVC
 from fedvlm_hf.building.partitions.dirichlet import dirichlet
@@ -152,6 +151,7 @@ def test_a_draw_with_an_empty_client_is_repeated(built):
     draw, seed = map(int, found.groups())
     assert draw > 1
     assert seed == (draw - 1) * 1_000_003
+    assert partitions["dirichlet-0.05"].draw == {"seed": seed, "num_draws": draw}
     assert partitions["dirichlet-1"].rule.endswith("draw 1, with seed 0.")
     labels = [example.columns["manufacturer"] for example in examples if example.split == "train"]
     for earlier in range(draw - 1):
@@ -173,8 +173,6 @@ def test_the_seed_chooses(tmp_path, built):
 
 
 def test_only_draws_with_an_empty_client_are_an_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(fed_fgvc, "_MAX_DRAWS", 1)
-    with pytest.raises(
-        ValueError, match=r"dirichlet-0.05: each of 1 draws starting with `seed=0` .* 56 training rows"
-    ):
+    monkeypatch.setattr("fedvlm_hf.building.partitions.dirichlet.MAX_DRAWS", 1)
+    with pytest.raises(ValueError, match=r"each of 1 draws from `seed=0` .* fewer than 1 of the 56 rows"):
         build(write_raw(tmp_path))

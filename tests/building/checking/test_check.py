@@ -81,6 +81,14 @@ MESSAGE = [{"role": "assistant", "content": " "}]
             set_value(A, 2, completion=[{"role": "assistant", "content": "[-0.1, 0.2, 0.5, 0.9]"}]), "boxes",
             (2, "a2"), "is not inside",
         ),
+        (
+            set_value(A, 2, references=["[0.1, 0.2, 0.3, 0.4], [0.5, 0.6, 0.7, 0.8]"]), "boxes", (2, "a2"),
+            "has 2 boxes, but a row has one",
+        ),
+        (
+            set_value(A, 1, prompt=[{"role": "user", "content": "<image> Why?"}]), "row format", (1, "a1"),
+            "has the image placeholder '<image>'",
+        ),
         (set_value(A, 1, images=[]), "images", (1, "a1"), "there is no image"),
         (set_value(A, 1, images=[{"bytes": png(1)[:40], "path": None}]), "images", (1, "a1"), "cannot be read as an"),
         (set_value(A, 1, images=[{"bytes": png(40), "path": None}]), "image digests", (1, "a1"), "the pixels have"),

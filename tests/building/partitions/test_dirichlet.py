@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedvlm_hf.building.partitions.dirichlet import dirichlet
+from fedvlm_hf.building.partitions.dirichlet import MAX_DRAWS, dirichlet, draw_dirichlet
 from fedvlm_hf.building.report.numbers import label_counts, pool, total_variation
 
 
@@ -76,3 +76,42 @@ def test_min_rows_can_ask_for_more():
 def test_more_clients_than_rows_are_refused():
     with pytest.raises(ValueError, match="`num_clients=3` is more than the 2 rows of the dataset"):
         dirichlet(["a", "b"], 3, alpha=1.0)
+
+
+@pytest.mark.parametrize(("num_clients", "alpha"), [(10, 0.1), (5, 0.05)])
+def test_draws_are_repeated_until_no_client_is_empty(num_clients, alpha):
+    """Three labels with 40 rows each, as in a table with a column `diagnosis`.
+
+    A draw that leaves no client empty is kept; otherwise the next one has the seed plus 1,000,003. A single draw
+    would refuse 15 or more of these 20 seeds, and none is refused now.
+    """
+    labels = ["effusion", "nodule", "none"] * 40
+    refused = 0
+    for seed in range(20):
+        draw = draw_dirichlet(labels, num_clients, alpha, seed)
+        assert all(draw.clients)
+        assert draw.seed == seed + (draw.num_draws - 1) * 1_000_003
+        assert draw.clients == dirichlet(labels, num_clients, alpha, draw.seed)
+        for earlier in range(draw.num_draws - 1):
+            with pytest.raises(ValueError, match="with 0 of 120 rows"):
+                dirichlet(labels, num_clients, alpha, seed + earlier * 1_000_003)
+        refused += draw.num_draws > 1
+    assert refused >= 15, "a single draw would be enough, so that this test shows nothing"
+
+
+def test_a_draw_with_a_minimum_of_rows():
+    """The first draw leaves client 0 with 1 of 10 rows."""
+    draw = draw_dirichlet(["a", "b"] * 5, 3, alpha=0.5, min_rows=2)
+    assert draw.num_draws > 1
+    assert min(map(len, draw.clients)) >= 2
+
+
+def test_draws_come_to_an_end():
+    """One label at alpha 0.001: a single client has nearly all of it, in every draw."""
+    message = (
+        rf"`alpha=0.001`: each of {MAX_DRAWS:,} draws from `seed=0` leaves a client with fewer than 1 of the 50 rows"
+    )
+    with pytest.raises(ValueError, match=message):
+        draw_dirichlet(["a"] * 50, 4, alpha=0.001)
+    with pytest.raises(ValueError, match=r"`num_clients=3` clients with at least 4 rows each need 12 rows, .* are 10"):
+        draw_dirichlet(["a"] * 10, 3, alpha=1.0, min_rows=4)

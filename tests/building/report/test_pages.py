@@ -1,5 +1,7 @@
 """A partition's numbers, worked out by hand on two clients, and what is written of them."""
 
+import json
+
 import pytest
 from PIL import Image
 
@@ -207,8 +209,28 @@ def test_reports_of_all_configurations_and_their_section(folder):
         [cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines() if line.startswith("| [")
     ]
     assert rows == [
-        ["[noniid](report/partition-noniid.md)", "validation 2, test 4", "2", "8", "3 to 5", "0.500", "0.625", "0"],
-        ["[iid](report/partition-iid.md)", "validation 2, test 4", "2", "8", "3 to 5", "0.033", "0.042", "0"],
+        [
+            "[noniid](report/partition-noniid.md)",
+            "validation 2, test 4",
+            "`modality`",
+            "2",
+            "8",
+            "3 to 5",
+            "0.500",
+            "0.625",
+            "0",
+        ],
+        [
+            "[iid](report/partition-iid.md)",
+            "validation 2, test 4",
+            "`modality`",
+            "2",
+            "8",
+            "3 to 5",
+            "0.033",
+            "0.042",
+            "0",
+        ],
     ]
     assert section.endswith("![Contents of each client of noniid](report/partition-noniid.png)\n")
 
@@ -254,3 +276,15 @@ def test_a_missing_file_is_an_error(folder):
 def test_without_a_manifest_clients_are_compared_by_task(folder):
     (folder / "manifest.json").unlink()
     assert read_report(read_folder(folder), "iid").histograms[0].column == "task"
+
+
+def test_a_configuration_is_compared_by_the_column_that_divided_it(folder):
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["configs"]["iid"]["compare_by"] = "task"
+    path.write_text(json.dumps(manifest))
+    reports = [read_report(read_folder(folder), config) for config in ("noniid", "iid")]
+    assert [report.histograms[0].column for report in reports] == ["modality", "task"]
+    assert read_report(read_folder(folder), "iid", "modality").histograms[0].column == "modality"
+    lines = card_section(reports).splitlines()
+    assert ["`modality`" in lines[4], "`task`" in lines[5]] == [True, True]

@@ -68,11 +68,23 @@ def test_the_summary_has_the_same_content(built):
         "=        16  rows kept, 7 different images",
         "         16  of task vqa, Table 2 of FedVLMBench has 1,234",
         "labels: 2 clients, validation 2, test 2",
-        "    rows per client: 6 6",
+        "    rows per client: client_00 (cat) 6, client_01 (dog) 6",
         "    1 held-out images are also in training: The source has it so.",
         f'    load_dataset("{built[0]}", "labels")',
     ):
         assert expected in lines
+
+
+def test_the_summary_names_a_hundred_clients(built):
+    """In lines of readable length; a readable name is shown where the split does not already have it."""
+    manifest = {**built[1], "configs": {"noniid": dict(built[1]["configs"]["labels"])}}
+    counts = {f"client_site_{number}": number + 1 for number in range(100)}
+    manifest["configs"]["noniid"] |= {"counts": counts, "client_names": {"client_site_0": "site_0"}}
+    lines = summary(Leaky(), manifest, built[0]).splitlines()
+    first = next(place for place, line in enumerate(lines) if "rows per client: client_site_0 1, client" in line)
+    named = ", ".join(line.strip() for line in lines[first:]).replace(",,", ",")
+    assert all(f"client_site_{number} {number + 1}," in named for number in range(100))
+    assert max(len(line) for line in lines[first : first + 20]) <= 111
 
 
 def test_without_a_build_there_are_no_counts():

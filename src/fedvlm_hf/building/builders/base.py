@@ -16,7 +16,7 @@ from ..images import StoredImage
 from ..work import Work
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Example:
     """One row of a dataset, before its image is read.
 
@@ -55,6 +55,10 @@ class Partition:
         client_names (`Mapping[str, str]`): Readable names of clients, if they have any: `{"client_00": "CT"}`.
         known_leak (`str`, *optional*): Why clients have images of `test`, if the official split already has this leak.
             Without this text, such an image is an error.
+        compare_by (`str`, *optional*): The column by which the report compares clients, which is the one that the
+            rows were divided by. By default the builder's `partition_column`.
+        draw (`Mapping[str, int]`): `seed` and `num_draws` of a random partition that is drawn until no client is too
+            small; otherwise empty.
     """
 
     name: str
@@ -63,6 +67,8 @@ class Partition:
     client_ids: tuple[str | None, ...]
     client_names: Mapping[str, str] = field(default_factory=dict)
     known_leak: str | None = None
+    compare_by: str | None = None
+    draw: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -121,7 +127,7 @@ class Builder(ABC):
     configs: ClassVar[Mapping[str, int]] = {}
     """Configurations and their numbers of clients for the complete download, for a card without a build."""
     partition_column: ClassVar[str]
-    """The column for which the report shows histograms, total variation and earth mover's distance."""
+    """The column by which the report compares clients, unless a partition has its own in `Partition.compare_by`."""
     public_columns: ClassVar[tuple[str, ...]] = ()
     """Additional columns that `--push` may upload even if a source is restricted, such as study ids; never text."""
     version: ClassVar[str] = "1"

@@ -1,57 +1,36 @@
-"""Federated datasets from the user's own data: one table or one folder of images per client."""
+"""Federated datasets from the user's own data: each file or folder is a client."""
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
 from ...data.naming import CLIENT_PREFIX, HELD_OUT
-from ..images import ImageFile
-from ..inspection import inspect_images
 from ..partitions.assemble import assemble, to_example_indices, train_rows
 from ..partitions.by_file import by_file
-from ..partitions.holdout import hold_out_groups
 from ..partitions.iid import iid
-from ..readers.files import RootFolder
-from ..readers.own_data import answer_values, choice_values, image_path, read_sources, text_value
-from ..readers.tables import TableRow
-from ..templates import chat, choices_text
+from ..readers.own.rows import OwnRow
+from ..readers.own.rows import Source as OwnSource
+from ..readers.own.sources import find_sources
+from ..readers.own.text import RowText, as_text, text_value
 from ..work import Work
-from .base import BUILDERS, Builder, Example, Partition, Source, column
+from .base import BUILDERS, Example, Partition, Source, column
+from .own import Conversion, OwnDataBuilder, Place, group_images, hold_out_images, read_columns, same_columns
 
 
 SPLITS = ("train", *HELD_OUT)
 
-_TEMPLATE_FIELDS = {
-    "vqa": ("question",),
-    "classification": ("attribute", "subject"),
-    "caption": (),
-    "report": ("study",),
-    "grounding": ("expression",),
-    "detection": ("target", "study"),
-}
-"""The placeholders of each task's templates. Their values are columns of the row, or options of the builder."""
+_OF_ROWS = {"image", "id", "subset", "split", "client_id", "label"}
+"""Columns with a fixed meaning, besides those of the text."""
 
-_OF_ROWS = {
-    "image",
-    "question",
-    "prompt",
-    "answer",
-    "task",
-    "id",
-    "references",
-    "choices",
-    "subset",
-    "split",
-    "client_id",
-    "label",
-}
-_TAKEN = {"images", "completion", "image_digest", "site"}
+_TAKEN = {"images", "prompt", "completion", "image_digest", "site"}
 
 
 @BUILDERS.register("custom")
 @dataclass(frozen=True)
-class Custom(Builder):
+class Custom(OwnDataBuilder):
     """A federated dataset from your own data: each file or subfolder is a client."""
 
     test_share: float = field(
@@ -61,11 +40,6 @@ class Custom(Builder):
         default=0.1,
         metadata={"help": "Share of each client's images held out as validation, if no validation rows are given."},
     )
-    attribute: str = field(default="class", metadata={"help": "Attribute named in classification instructions."})
-    subject: str = field(
-        default="main object", metadata={"help": "Subject of the attribute in classification instructions."}
-    )
-    study: str = field(default="image", metadata={"help": "Word for an image in report and detection instructions."})
 
     title: ClassVar[str] = "Own data"
     summary: ClassVar[str] = "A federated dataset from your own data, one file or folder per client."
@@ -77,11 +51,16 @@ One file or subfolder per client, in any of these forms:
                    the answer becomes a letter), subset (scored separately), label (counted in the report), split
                    (train, validation or test), client_id (if one file has several clients). Grounding needs
                    expression, detection needs target, and their answers are boxes [x1, y1, x2, y2] with values from
-                   0 to 1. Further columns are kept.
-  site_b.jsonl     the same as JSON Lines, with a list of references
-  site_c.json      the same as one list of objects
-  site_d/<class>/  images by class
-  site_e/          images with metadata.csv or metadata.jsonl, whose column file_name is the image
+                   0 to 1. Further columns are kept. Also .tsv, and CSV with semicolons
+  site_b.jsonl     the same as JSON Lines, with lists of references and choices. Instead of question and answer, rows
+                   may have messages (role, content), prompt and completion, or LLaVA's conversations (from, value);
+                   each answer of a conversation becomes a row
+  site_c.json      the same as one list of objects; or COCO's annotations, captions or detection
+  site_d.parquet   the same, with the images inside or their paths
+  site_e.tar       WebDataset: 0001.jpg with 0001.json, 0001.txt or 0001.cls
+  site_f.zip       any of these forms in one archive
+  site_g/<class>/  images by class
+  site_h/          images with metadata.csv, metadata.jsonl or metadata.parquet, whose column file_name is the image
   test.csv         optional held-out rows for all clients, in any of these forms; rows with a client_id belong to that
                    client. Likewise validation.csv
   images/          a folder is not a client if a table uses its images
@@ -90,24 +69,24 @@ For example own/north.csv, own/south.csv and own/images/, where north.csv is
   image,question,answer
   images/0001.jpg,Is the heart enlarged?,yes
 Its clients are client_north and client_south:
-  fedvlm build custom --raw own --out data/fed-own"""
+  fedvlm build custom --raw own --out data/fed-own
+Columns with other names, and captions instead of questions:
+  fedvlm build custom --raw own --image file --answer report --task report --out data/fed-reports"""
     sources: ClassVar[tuple[Source, ...]] = ()
-    licence: ClassVar[str] = "unknown"
     rules: ClassVar[tuple[str, ...]] = (
         "`noniid`: one client per file or folder, with its name. `iid`: the training rows of all clients, distributed "
         "at random over the same number of clients.",
         "If no test rows are given, a share of each client's images is held out as test in a seeded order; likewise "
-        "for validation. Files with equal bytes are the same image. Images of several clients are not held out.",
+        "for validation. Images with equal pixels are the same image. Images of several clients are not held out.",
         "The task of a row without `task` is vqa if it has a question or prompt, and caption otherwise; images by "
         "class have the task classification.",
+        "Each answer of a conversation is a row, and all turns before it are its prompt.",
         "A held-out row of a shared file without client_id belongs to no client in `noniid`.",
     )
     limits: ClassVar[tuple[str, ...]] = (
-        "Held-out images are distinguished by file content: other images of the same patient, scene or object may be "
+        "Held-out images are distinguished by their pixels: other images of the same patient, scene or object may be "
         "in training.",
     )
-    templates: ClassVar[tuple[str, ...]] = ()
-    paper_counts: ClassVar[dict[str, int]] = {}
     partition_column: ClassVar[str] = "label"
 
     def __post_init__(self) -> None:
@@ -120,88 +99,68 @@ Its clients are client_north and client_south:
 
     def read(self, raw: Path, work: Work) -> list[Example]:
         """Return the rows by source in the order of their names, and within a source in the order of the file."""
-        raw = Path(raw)
-        sources = read_sources(raw, self.layout, work)
-        for path in sources.tables:
-            work.source(path)
-        for name, rows in sources.rows.items():
-            work.counts.read(f"rows of {name}", len(rows))
-        if sources.ignored:
-            work.counts.note("ignored files", len(sources.ignored), ", ".join(sources.ignored))
-        rows = [(name, row) for name, found in sources.rows.items() for row in found]
-        images = _images(raw, [row for _, row in rows], work)
-        own_columns = _own_columns(row for _, row in rows)
-        examples: dict[str, Example] = {}
-        for name, row in rows:
-            try:
-                example = self._example(name, row, images[row.where], own_columns)
-                if example.id in examples:
-                    raise ValueError(f"the `id` {example.id!r} is not unique.")
-            except ValueError as error:
-                raise ValueError(f"{row.where}: {error}") from error
-            examples[example.id] = example
-        _check_clients(rows, list(examples.values()))
-        return self._held_out(list(examples.values()))
+        found = find_sources(Path(raw), work, self.image, self.images_at)
+        conversion = Conversion(self.text_options, work)
+        nested: set[str] = set()
+        clients: set[str] = set()
+        named: list[tuple[str, str]] = []
+        for source in found.sources:
+            owners = _Clients(source)
+            added = conversion.add(source.name, source.rows(), partial(self._place, source, owners, nested))
+            sites = dict.fromkeys(column(added, "site"))
+            if source.split in HELD_OUT:
+                named += [(site, owners.first_of[site]) for site in sites if site is not None]
+            else:
+                clients |= {site for site in sites if site is not None}
+        if found.ignored:
+            work.counts.note("ignored files and folders", len(found.ignored), ", ".join(found.ignored))
+        if nested:
+            work.counts.note(
+                "columns left out", len(nested), f"they have lists or objects: {', '.join(sorted(nested))}"
+            )
+        _check_clients(clients, named, [source.name for source in found.sources])
+        examples, names = conversion.examples, ("site", "label", "subset")
+        same_columns(examples, (*names, *sorted({name for own in examples for name in own.columns}.difference(names))))
+        self._hold_out(examples, work)
+        _check_training(examples)
+        return examples
 
-    def _example(self, source: str, row: TableRow, image: ImageFile, own_columns: Sequence[str]) -> Example:
-        task = text_value(row, "task") or ("vqa" if {"question", "prompt"} & set(row.values) else "caption")
-        if task not in _TEMPLATE_FIELDS:
-            raise ValueError(f"`task` {task!r} is unknown; tasks are {list(_TEMPLATE_FIELDS)}.")
-        split = source if source in HELD_OUT else text_value(row, "split") or "train"
+    def _place(
+        self, source: OwnSource, clients: "_Clients", nested: set[str], index: int, row: OwnRow, text: RowText
+    ) -> Place:
+        values = row.values
+        split = source.split if source.split in HELD_OUT else text_value(values, "split") or "train"
         if split not in SPLITS:
             raise ValueError(f"`split` {split!r} is not one of {list(SPLITS)}.")
-        answers = answer_values(row, task)
-        return Example(
-            id=text_value(row, "id") or f"{source}-{row.name}",
-            image=image,
-            split=split,
-            **self._messages(row, task, answers[0]),
-            task=task,
-            references=answers,
-            columns={
-                "site": _client(source, row),
-                "label": text_value(row, "label") or (answers[0] if task == "classification" else task),
-                "subset": text_value(row, "subset"),
-                **{name: text_value(row, name) for name in own_columns},
-            },
-        )
+        further = set(values) - _OF_ROWS - read_columns(row, self.text_options)
+        taken = sorted(_TAKEN & further)
+        if taken:
+            raise ValueError(f"the build adds a column `{taken[0]}`; rename the column in your data.")
+        left_out = {name for name in further if isinstance(values[name], list | dict)}
+        nested |= left_out
+        is_class = text.task == "classification"
+        columns = {
+            "site": clients.of_row(row, split),
+            "label": text_value(values, "label") or (text.references[0] if is_class else text.task),
+            "subset": text_value(values, "subset"),
+            **{name: as_text(values[name]) for name in further - left_out},
+        }
+        return Place(text_value(values, "id") or f"{source.name}-{row.name}", split, columns)
 
-    def _messages(self, row: TableRow, task: str, answer: str) -> dict[str, list[dict[str, str]]]:
-        prompt = text_value(row, "prompt")
-        if prompt and "question" in row.values:
-            raise ValueError("there is a `question` and a `prompt`; a row must have only one of them.")
-        if prompt:
-            return {
-                "prompt": [{"role": "user", "content": prompt}],
-                "completion": [{"role": "assistant", "content": answer}],
-            }
-        fields = {name: text_value(row, name) or getattr(self, name, None) for name in _TEMPLATE_FIELDS[task]}
-        missing = [name for name, value in fields.items() if not value]
-        if missing:
-            raise ValueError(f"{task!r} needs the column `{missing[0]}`, or a `prompt`; it has {list(row.values)}.")
-        if choices := choice_values(row):
-            return chat("choice", answer, self.wording, **fields, choices=choices_text(choices))
-        return chat(task, answer, self.wording, **fields)
-
-    def _held_out(self, examples: list[Example]) -> list[Example]:
+    def _hold_out(self, examples: list[Example], work: Work) -> None:
         """Hold out images for the splits for which no rows are given."""
         given = set(column(examples, "split"))
         wanted = {"test": self.test_share, "validation": self.validation_share}
         shares = {split: share for split, share in wanted.items() if share and split not in given}
-        owners: dict[str, set[tuple[str | None, str]]] = {}
-        for example in examples:
-            owners.setdefault(example.image.key, set()).add((example.columns["site"], example.split))
-        rows = [row for row in train_rows(examples) if len(owners[examples[row].image.key]) == 1]
-        keys, sites = [examples[row].image.key for row in rows], [examples[row].columns["site"] for row in rows]
+        groups = group_images(examples, work, lambda image, facts: image.key)
+        work.counts.note("images", groups.num_images, f"in {groups.num_files} files")
         try:
-            parts = hold_out_groups(keys, sites, shares, self.seed)
+            hold_out_images(examples, groups.names, column(examples, "site"), shares, self.seed)
         except ValueError as error:
             raise ValueError(
                 f"{error} Here strata are clients, and groups are their images; the shares are `test_share` and "
                 "`validation_share`. Alternatively, provide held-out rows in test.csv and validation.csv."
             ) from error
-        split_of = {rows[position]: split for split, positions in parts.items() for position in positions}
-        return [replace(example, split=split_of.get(row, example.split)) for row, example in enumerate(examples)]
 
     def partitions(self, examples: Sequence[Example]) -> list[Partition]:
         """Return `noniid`, with one client per file or folder, and `iid`, with the same number of clients."""
@@ -220,42 +179,62 @@ Its clients are client_north and client_south:
         ]
 
 
-def _images(raw: Path, rows: Sequence[TableRow], work: Work) -> dict[str, ImageFile]:
-    """Return the image of each row by the row's location. Of files with equal bytes, the first one is used."""
-    root = RootFolder(raw)
-    paths = {row.where: image_path(row, root, work) for row in rows}
-    files = {path: ImageFile(path.relative_to(raw).as_posix(), path) for path in paths.values()}
-    facts = inspect_images(((files[path], where) for where, path in paths.items()), work)
-    first: dict[str, ImageFile] = {}
-    image_of = {path: first.setdefault(facts[image.key].content, image) for path, image in files.items()}
-    work.counts.note("images", len(first), f"in {len(files)} files")
-    return {where: image_of[path] for where, path in paths.items()}
+class _Clients:
+    """The clients of the rows of a source.
+
+    Attributes:
+        first_of (`dict[str, str]`): For each client the first of its rows, as error messages name it.
+    """
+
+    def __init__(self, source: OwnSource):
+        self.first_of: dict[str, str] = {}
+        self._source = source
+        self._has_clients: bool | None = None
+
+    def of_row(self, row: OwnRow, split: str) -> str | None:
+        """Return the client of a row; `client_north` and `north` are the same client."""
+        named = text_value(row.values, "client_id")
+        if split == "train":
+            self._check_named(named is not None)
+        name = named or self._source.client
+        if name is None:
+            return None
+        name = name.removeprefix(CLIENT_PREFIX)
+        self.first_of.setdefault(name, row.where)
+        return name
+
+    def _check_named(self, is_named: bool) -> None:
+        if not is_named and self._source.client is None:
+            raise ValueError(
+                f"training rows need a client, but {self._source.path.name} is named like a split of a dataset, and "
+                "there is no `client_id`. Add a column `client_id`, rename the file or folder if it is a client, or "
+                "divide the rows with `fedvlm partition --from`."
+            )
+        if self._has_clients is None:
+            self._has_clients = is_named
+        if self._has_clients != is_named:
+            raise ValueError(
+                f"only some training rows of {self._source.path.name} have a `client_id`, so that it is unclear which "
+                "client the others belong to. Fill in all of them."
+            )
 
 
-def _own_columns(rows: Iterable[TableRow]) -> list[str]:
-    names: set[str] = set()
-    for row in rows:
-        taken = sorted(_TAKEN & set(row.values))
-        if taken:
-            raise ValueError(f"{row.where}: the build adds a column `{taken[0]}`; rename the column in your data.")
-        names |= set(row.values)
-    return sorted(names - _OF_ROWS)
-
-
-def _client(source: str, row: TableRow) -> str | None:
-    """Return the client of a row; `client_north` and `north` are the same client."""
-    name = text_value(row, "client_id") or (None if source in HELD_OUT else source)
-    return name and name.removeprefix(CLIENT_PREFIX)
-
-
-def _check_clients(rows: Sequence[tuple[str, TableRow]], examples: Sequence[Example]) -> None:
-    """Check that the clients of shared held-out rows exist."""
-    sites = column(examples, "site")
-    clients = {site for (name, _), site in zip(rows, sites, strict=True) if name not in HELD_OUT}
+def _check_clients(clients: set[str], named: Sequence[tuple[str, str]], sources: Sequence[str]) -> None:
+    """Check that there are clients, and that the clients of shared held-out rows exist."""
     if not clients:
+        raise ValueError(f"`raw` has no client, only {sorted(set(sources))}. Expected is:\n{Custom.layout}")
+    for site, where in named:
+        if site not in clients:
+            raise ValueError(f"{where}: `client_id` {site!r} is not one of {sorted(clients)}.")
+
+
+def _check_training(examples: Sequence[Example]) -> None:
+    """Check that every client has rows to train on."""
+    held_out = Counter(site for site in column(examples, "site") if site is not None)
+    for row in train_rows(examples):
+        held_out.pop(examples[row].columns["site"], None)
+    for site, count in held_out.items():
         raise ValueError(
-            f"`raw` has no client, only {sorted({name for name, _ in rows})}. Expected is:\n{Custom.layout}"
+            f"All {count} rows of the client {site!r} are held out, so it has nothing to train on. Give it rows whose "
+            "`split` is train, or move its rows to test.csv without a `client_id`."
         )
-    for (_, row), site in zip(rows, sites, strict=True):
-        if site not in {*clients, None}:
-            raise ValueError(f"{row.where}: `client_id` {site!r} is not one of {sorted(clients)}.")

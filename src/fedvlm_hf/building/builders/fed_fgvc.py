@@ -1,7 +1,7 @@
 """Fed-FGVC: classify aircraft by manufacturer, with one client per manufacturer."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 from typing import ClassVar
@@ -9,7 +9,7 @@ from typing import ClassVar
 from ..leaks import without_shared_images
 from ..partitions.assemble import assemble, to_example_indices, train_rows
 from ..partitions.by_column import by_column
-from ..partitions.dirichlet import dirichlet
+from ..partitions.dirichlet import draw_dirichlet
 from ..partitions.iid import iid_by_label
 from ..readers import fgvc
 from ..templates import chat
@@ -27,8 +27,6 @@ _EVEN = {"iid": 1, "iid-10": 3}
 """For each even configuration, the number of manufacturers divided by the number of clients."""
 
 _DIRICHLET = "rows of each manufacturer divided by shares from a Dirichlet distribution with alpha "
-
-_MAX_DRAWS, _NEXT_SEED = 1000, 1_000_003
 
 
 @BUILDERS.register("fed_fgvc")
@@ -145,21 +143,8 @@ fgvc-aircraft-2013b/               --raw is this folder, or its data/
             rule = f"{len(clients)} clients; the rows of every manufacturer are spread evenly."
             found.append(make(name, rule, clients))
         for alpha in ALPHAS:
-            clients, draw = _drawn(labels, num_names, alpha, self.seed)
-            found.append(make(f"dirichlet-{alpha}", f"{len(clients)} clients, {_DIRICHLET}{alpha}; {draw}.", clients))
+            draw = draw_dirichlet(labels, num_names, alpha, self.seed)
+            rule = f"{num_names} clients, {_DIRICHLET}{alpha}; draw {draw.num_draws}, with seed {draw.seed}."
+            partition = make(f"dirichlet-{alpha}", rule, draw.clients)
+            found.append(replace(partition, draw={"seed": draw.seed, "num_draws": draw.num_draws}))
         return found
-
-
-def _drawn(labels: Sequence[str], num_clients: int, alpha: float, seed: int) -> tuple[list[list[int]], str]:
-    """Return the first draw that leaves no client without rows, and a description of it."""
-    for draw in range(_MAX_DRAWS):
-        drawn_with = seed + draw * _NEXT_SEED
-        try:
-            return dirichlet(labels, num_clients, alpha, drawn_with), f"draw {draw + 1}, with seed {drawn_with}"
-        except ValueError as error:
-            last = error
-    raise ValueError(
-        f"dirichlet-{alpha}: each of {_MAX_DRAWS} draws starting with `seed={seed}` leaves a client without rows; "
-        f"there are {len(labels)} training rows for {num_clients} clients. Is the download complete? Or try another "
-        "`seed`."
-    ) from last

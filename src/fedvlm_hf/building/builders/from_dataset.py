@@ -2,30 +2,35 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 from datasets import Dataset
 
 from ...data.naming import HELD_OUT
+from ..dataset import read_folder
 from ..partitions.assemble import assemble, to_example_indices, train_rows
 from ..partitions.by_column import by_column
-from ..partitions.dirichlet import dirichlet
-from ..partitions.holdout import hold_out_groups
+from ..partitions.dirichlet import draw_dirichlet
 from ..partitions.iid import iid
-from ..readers.hub import RowImage, image_column, load_splits, pixel_digests, records, text_columns
-from ..readers.messages import Asking, row_text, text_columns_of
+from ..readers.own.loaded import load_splits, loaded_rows
+from ..readers.own.rows import OwnRow
+from ..readers.own.rows import Source as OwnSource
+from ..readers.own.sources import open_source
+from ..readers.own.text import RowText, as_text
 from ..work import Work
-from .base import Builder, Example, Partition, Source, column
+from .base import Example, Partition, Source, column
+from .own import Conversion, OwnDataBuilder, Place, group_images, hold_out_images, read_columns, same_columns
 
 
 _RESERVED = ("id", "images", "prompt", "completion", "task", "references", "client_id", "image_digest")
 
 
 @dataclass(frozen=True)
-class FromDataset(Builder):
+class FromDataset(OwnDataBuilder):
     """Makes a federated dataset from a dataset without clients.
 
     Args:
@@ -55,28 +60,19 @@ class FromDataset(Builder):
     num_clients: int | None = field(
         default=None, metadata={"help": "Number of clients. Optional with only --by: one client per value."}
     )
-    image: str | None = field(default=None, metadata={"help": "Column with the images, if there are several."})
-    question: str | None = field(default=None, metadata={"help": "Column with the questions; question by default."})
-    answer: str | None = field(default=None, metadata={"help": "Column with the answers; answer by default."})
-    instruction: str | None = field(
-        default=None, metadata={"help": "The prompt of every row, if no column has questions."}
-    )
-    task: str = field(
+    task: str | None = field(
         default="vqa", metadata={"help": "Task of the rows, if there is no column 'task'; decides the metrics."}
     )
 
     title: ClassVar[str] = "Federated dataset"
     summary: ClassVar[str] = "A dataset from the Hub, divided into clients."
     layout: ClassVar[str] = "A dataset that load_dataset reads, with images, questions and answers."
-    licence: ClassVar[str] = "unknown"
     rules: ClassVar[tuple[str, ...]] = (
         "[ours] The splits `test` and `validation` of the source are kept. If it has no `test`, a share of the "
         "images, `test_share`, is held out with all rows that have them.",
         "[ours] Training rows whose image is held out are left out. Images are compared by their pixels.",
     )
     limits: ClassVar[tuple[str, ...]] = ("Images that differ in one pixel count as different.",)
-    templates: ClassVar[tuple[str, ...]] = ()
-    paper_counts: ClassVar[Mapping[str, int]] = {}
 
     def __post_init__(self) -> None:
         """Check that the options define clients.
@@ -106,23 +102,94 @@ class FromDataset(Builder):
     @property
     def partition_column(self) -> str:
         """The column by which clients are divided."""
-        return _own_name(self.by or self.label or "task")
+        return own_name(self.by or self.label or "task")
 
     def read(self, raw: Path, work: Work) -> list[Example]:
         """Return the rows of the split and of the source's `validation` and `test` in order. `raw` is not used."""
-        splits = load_splits(self.dataset, self.dataset_config, self.revision)
-        if self.split not in splits:
-            raise ValueError(f"`split={self.split!r}` is not a split of {self.dataset}: {list(splits)}.")
-        self._check_options(splits[self.split])
-        examples = []
-        for name, split in {self.split: "train", **{name: name for name in HELD_OUT if name in splits}}.items():
-            examples += self._examples(splits[name], name, split, work)
-            work.counts.read(f"rows of {name}", splits[name].num_rows)
-        if "test" not in splits:
-            examples = self._hold_out(examples)
-        kept = _without_leaks(examples)
+        opened = self._open(work)
+        if self.split not in opened.rows:
+            raise ValueError(f"`split={self.split!r}` is not a split of {self.dataset}: {list(opened.rows)}.")
+        conversion, columns = Conversion(self.text_options, work), _Columns(self)
+        held_out = [name for name in HELD_OUT if name in opened.rows and name != self.split]
+        num_examples = {}
+        for name in (self.split, *held_out):
+            place = partial(_place, name, "train" if name == self.split else name, columns)
+            num_examples[name] = len(conversion.add(name, opened.rows[name](), place))
+            if name == self.split:
+                columns.check_options()
+        examples = conversion.examples
+        for name in sorted(opened.rows.keys() - {self.split, *held_out}):
+            why = "they are not used; --split chooses the split that is divided among the clients"
+            work.counts.note(f"rows of the split {name}", opened.num_rows(name), why)
+        if columns.nested:
+            names = ", ".join(columns.nested)
+            work.counts.note("columns left out", len(columns.nested), f"they have lists or objects: {names}")
+        same_columns(examples, list(columns.own))
+        groups = group_images(examples, work, lambda image, facts: image.key if facts is None else facts.digest)
+        start = 0
+        for name, count in num_examples.items():
+            opened.record(name, groups.names[start : start + count], work)
+            start += count
+        return self._without_leaks(examples, groups.names, work)
+
+    def _without_leaks(self, examples: list[Example], images: Sequence[str], work: Work) -> list[Example]:
+        """Hold out images if the source has no split `test`, and leave out rows whose image is held out."""
+        before = self._clients(examples)
+        if not any(example.split == "test" for example in examples):
+            strata = ["all"] * len(examples)
+            hold_out_images(examples, images, strata, {"test": self.test_share}, self.seed)
+        sides: dict[str, set[str]] = {split: set() for split in ("train", *HELD_OUT)}
+        for example, image in zip(examples, images, strict=True):
+            sides[example.split].add(image)
+        later = {"train": sides["validation"] | sides["test"], "validation": sides["test"], "test": set()}
+        kept = [own for own, image in zip(examples, images, strict=True) if image not in later[own.split]]
         work.counts.exclude("rows", len(examples) - len(kept), "their image is held out")
+        lost = sorted(before - self._clients(kept))
+        if lost:
+            raise ValueError(
+                f"`by={self.by!r}`: all rows of the value {lost[0]!r} are held out, because other rows of `test` or "
+                "`validation` show their images, or because it has few images. Use another `seed` or a smaller "
+                "`test_share`, or leave the value out of the source."
+            )
         return kept
+
+    def _clients(self, examples: Sequence[Example]) -> set[str]:
+        """Return the values of the column `by` among the training rows."""
+        if self.by is None:
+            return set()
+        values = column(examples, own_name(self.by))
+        return {values[row] for row in train_rows(examples) if values[row] is not None}
+
+    def _open(self, work: Work) -> "_Opened":
+        """Open the dataset: a folder or file of own data, a folder in the Hub's layout, or a dataset on the Hub."""
+        path = Path(self.dataset)
+        if path.exists():
+            found = open_source(path, work, self.image, self.images_at)
+            if found is not None:
+                return _from_sources(found.sources, self.split)
+            if (path / "README.md").is_file():
+                return self._from_card(path, work)
+        opened = _Opened()
+        for name, dataset in load_splits(self.dataset, self.dataset_config, self.revision).items():
+            opened.add_loaded(name, dataset, f"{self.dataset}, split {name}", self.image)
+        return opened
+
+    def _from_card(self, folder: Path, work: Work) -> "_Opened":
+        """Open the Parquet files that the card of a folder lists."""
+        federation = read_folder(folder)
+        config = self.dataset_config or next(iter(federation.configs))
+        if config not in federation.configs:
+            raise ValueError(
+                f"`dataset_config={config!r}` is not a configuration of {self.dataset}: {list(federation.configs)}."
+            )
+        sources = []
+        for split, files in federation.configs[config].items():
+            if not files:
+                raise ValueError(f"`dataset`: {self.dataset} has no file for the split {split!r} of its card.")
+            for file in files:
+                found = open_source(folder / file, work, self.image, self.images_at)
+                sources += [replace(source, name=split, split=split) for source in found.sources]
+        return _from_sources(sources, self.split)
 
     def partitions(self, examples: Sequence[Example]) -> list[Partition]:
         """Return the requested configurations: `noniid`, `dirichlet-ALPHA`, `iid`."""
@@ -132,17 +199,21 @@ class FromDataset(Builder):
             found.append(self._by_column(examples))
         if self.dirichlet is not None:
             labels = self._values(examples, "label", self.label)
-            clients = dirichlet([labels[row] for row in train], self.num_clients, self.dirichlet, self.seed)
-            name = f"dirichlet-{self.dirichlet:g}"
+            draw = draw_dirichlet([labels[row] for row in train], self.num_clients, self.dirichlet, self.seed)
             rule = (
-                f"[ours] Rows of each `{self.label}` are divided by shares drawn from Dirichlet({self.dirichlet:g})."
+                f"[ours] Rows of each `{self.label}` are divided by shares drawn from Dirichlet({self.dirichlet:g}): "
+                f"draw {draw.num_draws}, with seed {draw.seed}, is the first one that leaves no client without rows."
             )
-            found.append(assemble(name, rule, splits, to_example_indices(clients, train), labels))
+            clients = to_example_indices(draw.clients, train)
+            partition = assemble(f"dirichlet-{self.dirichlet:g}", rule, splits, clients, labels)
+            chosen = {"seed": draw.seed, "num_draws": draw.num_draws}
+            found.append(replace(partition, compare_by=own_name(self.label), draw=chosen))
         if self.iid:
             clients = to_example_indices(iid(len(train), self.num_clients, self.seed), train)
             labels = column(examples, self.partition_column)
             rule = "[ours] Rows are distributed over the clients at random."
-            found.append(assemble("iid", rule, splits, clients, labels))
+            compare_by = own_name(self.label) if self.label else self.partition_column
+            found.append(replace(assemble("iid", rule, splits, clients, labels), compare_by=compare_by))
         return found
 
     def _by_column(self, examples: Sequence[Example]) -> Partition:
@@ -152,76 +223,122 @@ class FromDataset(Builder):
         if len(clients) < sum(map(len, groups)):
             rule = f"[ours] The sorted values of `{self.by}` in {len(clients)} groups."
         names = [", ".join(group) for group in groups]
-        return assemble("noniid", rule, column(examples, "split"), to_example_indices(clients, train), values, names)
-
-    def _check_options(self, dataset: Dataset) -> None:
-        """Check the columns by which clients are divided, before any image is read."""
-        known = ["task", *(name for name in text_columns(dataset.features) if name != "task")]
-        for option, name in {"by": self.by, "label": self.label}.items():
-            if name is not None and name not in known:
-                raise ValueError(
-                    f"`{option}={name!r}` is not a column of {self.dataset} with one value per row; these are {known}."
-                )
+        owned = to_example_indices(clients, train)
+        partition = assemble("noniid", rule, column(examples, "split"), owned, values, names)
+        return replace(partition, compare_by=own_name(self.by))
 
     def _values(self, examples: Sequence[Example], option: str, name: str) -> list[str]:
         """Return a column of all examples by its name in the source."""
-        values = column(examples, _own_name(name))
+        values = column(examples, own_name(name))
         for example, value in zip(examples, values, strict=True):
             if value is None and example.split == "train":
-                raise ValueError(f"`{option}={name!r}`: row {example.id!r} has no value, so it has no client.")
+                raise ValueError(
+                    f"`{option}={name!r}`: row {example.id!r} has no value, so it has no client. Fill in a value, or "
+                    "leave the row out."
+                )
         return values
 
-    def _examples(self, dataset: Dataset, name: str, split: str, work: Work) -> list[Example]:
-        asking = Asking(self.question, self.answer, self.instruction, self.task, self.wording)
-        where = f"{self.dataset}, split {name}"
-        image = image_column(dataset.features, self.image)
-        texts = text_columns_of(dataset.column_names, asking)
-        own = [
-            name for name in text_columns(dataset.features)
-            if name != "task" and (name not in texts or name in (self.by, self.label))
-        ]  # fmt: skip
-        digests = pixel_digests(dataset, image, where, work)
-        rows = records(dataset, list(dict.fromkeys([*texts, *own])))
+
+class _Opened:
+    """The splits of a dataset.
+
+    Attributes:
+        rows (`dict[str, Callable[[], Iterator[OwnRow]]]`): Reads the rows of each split.
+    """
+
+    def __init__(self) -> None:
+        self.rows: dict[str, Callable[[], Iterator[OwnRow]]] = {}
+        self._sizes: dict[str, int] = {}
+        self._checksums: dict[str, Any] = {}
+
+    def add_loaded(self, name: str, dataset: Dataset, where: str, image: str | None) -> None:
+        """Add a split of a loaded dataset."""
         # A hash of the content, since `datasets` hashes times and paths of files, which differ between machines
-        content = json.dumps([digests, rows], sort_keys=True, default=str)
-        work.sources[f"split {name}"] = hashlib.sha256(content.encode()).hexdigest()
-        examples = []
-        for row, values in enumerate(rows):
-            try:
-                text = row_text(values, texts, asking)
-            except ValueError as error:
-                raise ValueError(f"{where}, row {row}: {error}") from error
-            examples.append(
-                Example(
-                    id=f"{name}-{row:07d}",
-                    image=RowImage(digests[row], dataset, image, row),
-                    split=split,
-                    **vars(text),
-                    columns={_own_name(key): _own_value(values[key]) for key in own},
+        checksum = self._checksums[name] = hashlib.sha256()
+
+        def rows() -> Iterator[OwnRow]:
+            for row in loaded_rows(dataset, name, where, image):
+                checksum.update(json.dumps(row.values, sort_keys=True, default=str).encode())
+                yield row
+
+        self.rows[name] = rows
+        self._sizes[name] = dataset.num_rows
+
+    def num_rows(self, name: str) -> int:
+        """Return the number of rows of a split."""
+        return self._sizes[name] if name in self._sizes else sum(1 for _ in self.rows[name]())
+
+    def record(self, name: str, images: Iterable[str], work: Work) -> None:
+        """Record the checksum of a split that was read and is not a file: of its rows, and their images."""
+        checksum = self._checksums.get(name)
+        if checksum is not None:
+            for image in images:
+                checksum.update(image.encode())
+            work.sources[f"split {name}"] = checksum.hexdigest()
+
+
+class _Columns:
+    """The columns of a dataset, as far as its rows have shown them.
+
+    Attributes:
+        own (`dict[str, None]`): The additional columns of the examples, in the order of the source.
+        nested (`dict[str, None]`): Columns with lists or objects, which are left out.
+    """
+
+    def __init__(self, builder: FromDataset):
+        self.own: dict[str, None] = {}
+        self.nested: dict[str, None] = {}
+        self._builder = builder
+        self._options = builder.text_options
+        self._seen: dict[str, None] = {"task": None}
+
+    def of_row(self, row: OwnRow) -> dict[str, str | None]:
+        """Return the additional columns of a row."""
+        read = read_columns(row, self._options) - {self._builder.by, self._builder.label} | {"task"}
+        own: dict[str, str | None] = {}
+        for name, value in row.values.items():
+            if isinstance(value, dict | list | bytes):
+                if name not in read:
+                    self.nested[name] = None
+                continue
+            self._seen[name] = None
+            if name not in read:
+                own[own_name(name)] = as_text(value)
+                self.own[own_name(name)] = None
+        return own
+
+    def check_options(self) -> None:
+        """Check the columns by which clients are divided, before any image is read."""
+        for option, name in {"by": self._builder.by, "label": self._builder.label}.items():
+            if name is not None and name not in self._seen:
+                raise ValueError(
+                    f"`{option}={name!r}` is not a column of {self._builder.dataset} with one value per row; these "
+                    f"are {list(self._seen)}."
                 )
-            )
-        return examples
-
-    def _hold_out(self, examples: list[Example]) -> list[Example]:
-        """Hold out a share of the training images as test."""
-        train = train_rows(examples)
-        images = [examples[row].image.key for row in train]
-        rows = hold_out_groups(images, ["all"] * len(train), {"test": self.test_share}, self.seed)["test"]
-        test = {train[position] for position in rows}
-        return [replace(own, split="test") if row in test else own for row, own in enumerate(examples)]
 
 
-def _without_leaks(examples: list[Example]) -> list[Example]:
-    """Leave out training rows whose image is held out, and validation rows whose image is in the test split."""
-    sides = {split: {own.image.key for own in examples if own.split == split} for split in HELD_OUT}
-    later = {"train": sides["validation"] | sides["test"], "validation": sides["test"], "test": set()}
-    return [example for example in examples if example.image.key not in later[example.split]]
+def _place(name: str, split: str, columns: _Columns, index: int, row: OwnRow, text: RowText) -> Place:
+    return Place(f"{name}-{index:07d}", split, columns.of_row(row))
 
 
-def _own_name(name: str) -> str:
+def _from_sources(sources: Sequence[OwnSource], wanted: str) -> _Opened:
+    """Return the splits of pooled sources. Sources without a split are the training rows if none are called so."""
+    by_name: dict[str, list[OwnSource]] = {}
+    has_train = any(source.split == "train" for source in sources)
+    for source in sources:
+        is_pool = source.split is None and wanted == "train" and not has_train
+        by_name.setdefault("train" if is_pool else source.split or source.name, []).append(source)
+    opened = _Opened()
+    for name, found in by_name.items():
+        opened.rows[name] = partial(_all_rows, found)
+    return opened
+
+
+def _all_rows(sources: Sequence[OwnSource]) -> Iterator[OwnRow]:
+    for source in sources:
+        yield from source.rows()
+
+
+def own_name(name: str) -> str:
     """Rename columns of the source that conflict with ours, such as `id`. `task` has the same meaning in both."""
     return f"source_{name}" if name in _RESERVED and name != "task" else name
-
-
-def _own_value(value: Any) -> str | None:
-    return None if value is None else str(value)

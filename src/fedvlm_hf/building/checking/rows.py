@@ -8,14 +8,13 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from ...data.boxes import parse_box
+from ...data.boxes import BOX_TASKS, box_problem
 from ...data.spec import value_problem
 from ..images import image_digest, open_image
 from ..pieces import Piece, image_content
 from .findings import Check, Location
 
 
-BOX_TASKS = ("grounding", "detection")
 ROW_CHECKS = ("row format", "answers", "boxes", "images")
 
 _CHECK_OF = {"prompt": "row format", "task": "row format", "completion": "answers", "references": "answers"}
@@ -111,7 +110,7 @@ def _look(values: dict[str, Any], location: Location, checks: dict[str, Check]) 
         checks["images"].add(location, "there is no image")
     if values.get("task") in BOX_TASKS:
         for text in _box_texts(values):
-            problem = _box_problem(text)
+            problem = box_problem(text) if isinstance(text, str) else f"{text!r} is not a box"
             if problem:
                 checks["boxes"].add(location, problem)
                 break
@@ -120,15 +119,6 @@ def _look(values: dict[str, Any], location: Location, checks: dict[str, Check]) 
 def _box_texts(values: dict[str, Any]) -> list[Any]:
     messages = values.get("completion") or ()
     return [*(values.get("references") or ()), *(message["content"] for message in messages)]
-
-
-def _box_problem(text: Any) -> str | None:
-    box = parse_box(text) if isinstance(text, str) else None
-    if box is None:
-        return f"{text!r} is not a box [x1, y1, x2, y2] with x1 < x2 and y1 < y2"
-    if min(box) < 0 or max(box) > 1:
-        return f"the box {text!r} is not inside its image, which extends from 0 to 1"
-    return None
 
 
 def _content_hash(image: dict[str, Any] | None) -> bytes | None:

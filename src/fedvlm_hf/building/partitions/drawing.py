@@ -42,9 +42,15 @@ def split_by_shares(rows: Sequence[int], shares: Sequence[float] | np.ndarray) -
 
     Every row is in exactly one piece, and the length of a piece differs from `share * len(rows)` by at most 1.
     """
-    ends = np.rint(np.cumsum(shares) * len(rows)).astype(int).tolist()
-    ends[-1] = len(rows)  # the sum of the shares may differ from 1 by rounding errors
+    ends = share_ends(shares, len(rows)).tolist()
     return [list(rows[start:end]) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+
+
+def share_ends(shares: Sequence[float] | np.ndarray, num_rows: int) -> np.ndarray:
+    """Return where the pieces of [`split_by_shares`] end: int64 of shape `(len(shares),)`, the last one `num_rows`."""
+    ends = np.rint(np.cumsum(shares) * num_rows).astype(int)
+    ends[-1] = num_rows  # the sum of the shares may differ from 1 by rounding errors
+    return ends
 
 
 def check_num_clients(num_clients: int, limit: int, what: str) -> None:

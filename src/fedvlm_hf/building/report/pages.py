@@ -62,7 +62,8 @@ def read_report(federation: FederatedDataset, config: str, by: str | None = None
         config (`str`):
             The configuration.
         by (`str`, *optional*):
-            The column that clients are compared by. By default the one given in the manifest, or `task`.
+            The column that clients are compared by. By default the one that the manifest gives for this
+            configuration, or `task`.
 
     Raises:
         `ValueError`: if there is no such configuration or column, or a file of the dataset is missing or damaged.
@@ -73,11 +74,11 @@ def read_report(federation: FederatedDataset, config: str, by: str | None = None
         raise ValueError(
             f"`config={config!r}` is not a configuration of {federation.name}: {', '.join(federation.configs)}."
         )
-    by = by or (federation.manifest or {}).get("partition_column", "task")
+    entry = federation.entry(config)
+    by = by or entry.get("compare_by") or (federation.manifest or {}).get("partition_column", "task")
     known = [name for name in federation.column_names(config) if name not in _NO_LABELS]
     if by not in known:
         raise ValueError(f"`by={by!r}` is not a column of {federation.name}; its columns are {', '.join(known)}.")
-    entry = federation.entry(config)
     columns = federation.columns(config, report_columns(by))
     return partition_report(columns, config, by, entry.get("client_names"), entry.get("rule", ""))
 
@@ -111,20 +112,21 @@ def card_section(reports: list[PartitionReport]) -> str:
         distances = [report.histograms[0].total_variation(client) for client in report.clients]
         held_out = ", ".join(f"{split} {report.sizes[split]:,}" for split in report.held_out)
         rows.append([
-            f"[{report.config}](report/partition-{report.config}.md)", held_out or MISSING, f"{len(sizes)}",
-            f"{sum(sizes):,}", f"{min(sizes):,} to {max(sizes):,}", number(sum(distances) / len(distances)),
+            f"[{report.config}](report/partition-{report.config}.md)", held_out or MISSING,
+            f"`{report.histograms[0].column}`", f"{len(sizes)}", f"{sum(sizes):,}",
+            f"{min(sizes):,} to {max(sizes):,}", number(sum(distances) / len(distances)),
             number(max(distances)), MISSING if report.images is None else f"{report.num_shared:,}",
         ])  # fmt: skip
     header = [
-        "configuration", "held out", "clients", "training rows", "rows per client", "mean TV", "largest TV",
-        "shared images",
+        "configuration", "held out", "compared by", "clients", "training rows", "rows per client", "mean TV",
+        "largest TV", "shared images",
     ]  # fmt: skip
     first = reports[0]
-    by = ", ".join(dict.fromkeys(report.histograms[0].column for report in reports))
     return (
-        f"## Partitions\n\n{markdown_table(header, rows, num_labels=2)}\n"
-        f"TV is the total variation distance between a client's shares of `{by}` and those of all clients together, "
-        "from 0 (equal) to 1. Shared images are those that several clients have.\n\n"
+        f"## Partitions\n\n{markdown_table(header, rows, num_labels=3)}\n"
+        "TV is the total variation distance between a client's shares of the values of the column in `compared by` "
+        "and those of all clients together, from 0 (equal) to 1. Shared images are those that several clients "
+        "have.\n\n"
         f"![Contents of each client of {first.config}](report/partition-{first.config}.png)\n"
     )
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from huggingface_hub import DatasetCardData
 
-from ...data.naming import is_client
+from ...data.naming import CLIENT_PREFIX, is_client
 from ...data.spec import TASKS
 from ...markdown import markdown_table
 from ..builders.base import Builder
@@ -196,6 +196,9 @@ def _command_name(manifest: Mapping[str, Any]) -> str:
     return manifest["builder"].replace("_", "-")
 
 
+_LINE = 110
+"""Characters in a line of the summary."""
+
 _SIGNS = {"read": "+", "excluded": "-", "note": " "}
 
 
@@ -231,14 +234,36 @@ def summary(builder: Builder, manifest: Mapping[str, Any], folder: Path) -> str:
     return "\n".join([*lines, "", f"The dataset is in {folder}", f'    load_dataset("{folder}", "{first}")'])
 
 
+def _client_label(split: str, names: Mapping[str, str]) -> str:
+    """Return the name of a client's split, with its readable name if that says more."""
+    name = names.get(split)
+    return split if name is None or f"{CLIENT_PREFIX}{name}" == split else f"{split} ({name})"
+
+
+def _in_lines(title: str, texts: Iterable[str]) -> list[str]:
+    """Return texts separated by commas, in indented lines of at most `_LINE` characters, none of them cut."""
+    lines = [f"    {title}"]
+    for place, text in enumerate(texts):
+        if place and len(lines[-1]) + len(text) + 3 > _LINE:
+            lines[-1] += ","
+            lines.append(f"        {text}")
+        else:
+            lines[-1] += f", {text}" if place else text
+    return lines
+
+
 def _configuration_lines(manifest: Mapping[str, Any]) -> list[str]:
     lines = []
     for name, config in manifest["configs"].items():
         counts = config["counts"]
-        clients = [count for split, count in counts.items() if is_client(split)]
+        clients = [
+            f"{_client_label(split, config['client_names'])} {count:,}"
+            for split, count in counts.items()
+            if is_client(split)
+        ]
         held_out = [f"{split} {count:,}" for split, count in counts.items() if not is_client(split)]
         lines.append(f"{name}: {len(clients)} clients, " + ", ".join(held_out or ["nothing held out"]))
-        lines.append("    rows per client: " + " ".join(map(str, clients)))
+        lines += _in_lines("rows per client: ", clients)
         if config["leaked_images"]:
             lines.append(
                 f"    {config['leaked_images']:,} held-out images are also in training: {config['known_leak']}"

@@ -94,7 +94,7 @@ def make_manifest(
         "shares_clients": layout.shares_clients,
         "configs": {
             partition.name: {
-                **_config(partition, examples, images),
+                **_config(partition, examples, images, builder.partition_column),
                 "contents": contents_digests(zip(partition.splits, digests, strict=True)),
                 "data_files": dict(layout.data_files[partition.name]),
             }
@@ -159,7 +159,9 @@ def as_json(manifest: Mapping[str, Any]) -> str:
     return json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
 
 
-def _config(partition: Partition, examples: Sequence[Example], images: Sequence[StagedImage]) -> dict[str, Any]:
+def _config(
+    partition: Partition, examples: Sequence[Example], images: Sequence[StagedImage], partition_column: str
+) -> dict[str, Any]:
     leaks = find_leaks(partition, examples, [image.digest for image in images])
     shown: dict[str, set[str]] = {}
     for split, image in zip(partition.splits, images, strict=True):
@@ -170,6 +172,8 @@ def _config(partition: Partition, examples: Sequence[Example], images: Sequence[
         "rule": partition.rule,
         "client_names": dict(partition.client_names),
         "known_leak": partition.known_leak,
+        "compare_by": partition.compare_by or partition_column,
+        **({"draw": dict(partition.draw)} if partition.draw else {}),
         "leaked_images": len(leaks),
         "counts": {split: counts[split] for split in splits_of(partition)},
         "images": {split: len(shown[split]) for split in splits_of(partition)},

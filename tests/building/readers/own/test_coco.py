@@ -89,12 +89,12 @@ def test_boxes_need_an_image_of_the_size_that_the_file_says(tmp_path):
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (lambda c: c["annotations"][0].update(image_id=9), r"annotations\[0\]: `image_id` 9 does not exist"),
+        (lambda c: c["annotations"][0].update(image_id=9), r"annotations\[0\]: `image_id` 9 is not one of the 2 ids"),
         (
             lambda c: c["annotations"][0].update(image_id=None),
             r"annotations\[0\]: `image_id` must be of type int",
         ),
-        (lambda c: c["annotations"][0].update(category_id=9), r"annotations\[0\]: `category_id` 9 does not exist"),
+        (lambda c: c["annotations"][0].update(category_id=9), r"annotations\[0\]: `category_id` 9 is not one of the 2 ids"),
         (
             lambda c: c["annotations"][0].pop("category_id"),
             r"annotations\[0\]: `category_id` must be of type int",
@@ -109,6 +109,7 @@ def test_boxes_need_an_image_of_the_size_that_the_file_says(tmp_path):
         (lambda c: c["images"][0].pop("file_name"), r"images\[0\]: `file_name` must be of type str"),
         (lambda c: c["images"][0].update(file_name="../1.png"), r"images\[0\]: `file_name`: '\.\./1\.png' must be"),
         (lambda c: c["categories"].append(c["categories"][0]), r"categories\[2\]: the id 3 already occurred"),
+        (lambda c: c.pop("categories"), r"annotations\[0\]: `category_id` 90 is not one of the 0 ids"),
         (lambda c: c["categories"][0].pop("name"), r"categories\[0\]: `name` must be of type str"),
     ],
 )

@@ -78,7 +78,7 @@ def test_images_by_class(tmp_path):
     found = find(tmp_path)
     rows = list(found.sources[0].rows())
     assert [row.name for row in rows] == ["cat/1.png", "cat/2.png", "dog/1.JPG"]
-    assert rows[0].values == {"answer": "cat", "task": "classification"}
+    assert rows[0].values == {"answer": "cat", "label": "cat", "task": "classification"}
     assert (rows[2].image.key, rows[2].image.path) == ("site/dog/1.JPG", tmp_path / "site" / "dog" / "1.JPG")
     assert rows[2].where == str(tmp_path / "site" / "dog" / "1.JPG")
     assert found.ignored == ["site/cat/*.txt", "site/empty/"]

@@ -186,7 +186,7 @@ def _class_folders(folder: Path, classes: Mapping[str, list[Path]], data: DataFo
     def rows() -> Iterator[OwnRow]:
         for name, paths in classes.items():
             for path in filter(_is_image, paths):
-                values = {"answer": name, "task": "classification"}
+                values = {"answer": name, "label": name, "task": "classification"}
                 image = ImageFile(data.key_of(path), path)
                 yield OwnRow(f"{name}/{path.name}", data.label_of(path), values, image)
 
