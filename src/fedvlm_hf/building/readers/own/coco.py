@@ -11,7 +11,7 @@ from ..coco import Photograph, box_edges, value
 from ..json_stream import JsonStream
 from .image_paths import ImagePaths
 from .rows import OwnRow
-from .tables import without_missing
+from .text import present
 
 
 _ID = (int, str)
@@ -50,28 +50,36 @@ def coco_rows(path: Path, label: str, form: str, images: ImagePaths, work: Work)
         `ValueError`: naming file and entry, if a field is missing or has another type, an id is unknown or occurs
             twice, or a box is outside of its image.
     """
-    file = _CocoFile(path, label, images)
+    file = _CocoFile(path, label, images, work)
     yield from _ROWS[form](file, work)
 
 
 class _CocoFile:
     """The images and categories of a file. Its annotations are not kept in memory."""
 
-    def __init__(self, path: Path, label: str, paths: ImagePaths):
+    def __init__(self, path: Path, label: str, paths: ImagePaths, work: Work):
         self.path, self.label, self.paths = path, label, paths
+        self._work = work
         self.images: dict[Any, tuple[str, dict[str, Any]]] = {}
         self.categories: dict[Any, str] = {}
         for array, where, entry in self._entries("images", "categories"):
             if array == "images":
-                self._add(self.images, entry, where, (where, {name: entry.get(name) for name in _OF_IMAGES}))
+                self._add(
+                    self.images, entry, where, (where, {name: entry[name] for name in _OF_IMAGES if name in entry})
+                )
             else:
                 self._add(self.categories, entry, where, value(entry, "name", (str,), where))
 
     def annotations(self) -> Iterator[tuple[int, str, dict[str, Any]]]:
         """Yield the index of each annotation, its name in messages, and its content."""
+        annotated = set()
         for index, (_, where, entry) in enumerate(self._entries("annotations")):
-            self._check(entry, "image_id", self.images, where)
+            annotated.add(self._check(entry, "image_id", self.images, where))
             yield index, where, entry
+        if len(annotated) < len(self.images):
+            self._work.counts.note(
+                f"images without annotations in {self.path.name}", len(self.images) - len(annotated)
+            )
 
     def category(self, entry: dict[str, Any], where: str) -> Any:
         """Return the id of an annotation's category."""
@@ -80,8 +88,9 @@ class _CocoFile:
     def image(self, key: Any) -> ImageFile:
         """Return the file of an image."""
         where, entry = self.images[key]
+        name = value(entry, "file_name", (str,), where)
         try:
-            return self.paths.find(value(entry, "file_name", (str,), where))
+            return self.paths.find(name)
         except (OSError, ValueError) as error:
             raise ValueError(f"{where}: `file_name`: {error}") from error
 
@@ -125,7 +134,7 @@ class _CocoFile:
 def _captions(file: _CocoFile, work: Work) -> Iterator[OwnRow]:
     for index, where, entry in file.annotations():
         values = {"answer": value(entry, "caption", (str,), where), "task": "caption"}
-        yield OwnRow(str(index), where, without_missing(values), file.image(entry["image_id"]))
+        yield OwnRow(str(index), where, present(values), file.image(entry["image_id"]))
 
 
 def _detections(file: _CocoFile, work: Work) -> Iterator[OwnRow]:
