@@ -11,7 +11,7 @@ from ..coco import Photograph, box_edges, value
 from ..json_stream import JsonStream
 from .image_paths import ImagePaths
 from .rows import OwnRow
-from .text import present
+from .tables import without_missing
 
 
 _ID = (int, str)
@@ -134,7 +134,7 @@ class _CocoFile:
 def _captions(file: _CocoFile, work: Work) -> Iterator[OwnRow]:
     for index, where, entry in file.annotations():
         values = {"answer": value(entry, "caption", (str,), where), "task": "caption"}
-        yield OwnRow(str(index), where, present(values), file.image(entry["image_id"]))
+        yield OwnRow(str(index), where, without_missing(values), file.image(entry["image_id"]))
 
 
 def _detections(file: _CocoFile, work: Work) -> Iterator[OwnRow]:

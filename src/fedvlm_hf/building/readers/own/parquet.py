@@ -13,8 +13,7 @@ import pyarrow.parquet as pq
 from ..parquet import ParquetImage
 from .image_paths import IMAGE_COLUMNS, ImagePaths
 from .rows import OwnRow
-from .tables import Record, table_rows
-from .text import present
+from .tables import Record, table_rows, without_missing
 
 
 _BATCH_ROWS = 1000
@@ -82,7 +81,7 @@ def _rows(file: pq.ParquetFile, path: Path, label: str, key: str, column: _Colum
             rows = batch.select(texts).to_pylist() if texts else [{} for _ in range(batch.num_rows)]
             for values, number in zip(rows, _num_images(found, column), strict=True):
                 image = ParquetImage(f"{key}/{index}", path, column.name, group, row) if number == 1 else None
-                values = present(_with_class_names(values, names))
+                values = without_missing(_with_class_names(values, names))
                 yield OwnRow(str(index), f"{label}, row {index}", values, image, number)
                 index, row = index + 1, row + 1
 

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ from ..json_stream import JsonStream, parse_json
 from ..text import encoding_error, open_text
 from .image_paths import ImagePaths, image_column
 from .rows import OwnRow
-from .text import present
 
 
 # Rows that decide which column has the images: in mixed data, some rows have none
@@ -167,11 +167,22 @@ def table_rows(records: Iterable[Record], label: str, images: ImagePaths, image:
     yield from (_row(_checked(record), column, images) for record in records)
 
 
+def without_missing(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values that are not missing: neither null, nor NaN, nor text without characters."""
+    return {name: value for name, value in values.items() if not _is_missing(value)}
+
+
+def _is_missing(value: Any) -> bool:
+    if isinstance(value, str):
+        return not value or value.isspace()
+    return value is None or (isinstance(value, float) and isnan(value))
+
+
 def _checked(record: Record) -> Record:
     if not isinstance(record.values, dict):
         kind = type(record.values).__name__
         raise ValueError(f"{record.where}: a row must be an object with columns as keys, but this is a {kind}.")
-    return Record(record.name, record.where, present(record.values))
+    return Record(record.name, record.where, without_missing(record.values))
 
 
 def _row(record: Record, column: str, images: ImagePaths) -> OwnRow:

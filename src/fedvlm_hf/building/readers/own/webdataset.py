@@ -11,7 +11,7 @@ from ...work import Work
 from ..json_stream import MAX_VALUE_CHARACTERS, parse_json
 from .image_paths import IMAGE_SUFFIXES
 from .rows import OwnRow
-from .text import present
+from .tables import without_missing
 
 
 _TEXT_SUFFIXES = (".json", ".txt", ".cls")
@@ -95,7 +95,7 @@ def _row(sample: str, members: dict[str, tarfile.TarInfo], path: Path, label: st
     values: Any = parse_json(texts[".json"], f"{label}, {members['.json'].name}") if ".json" in texts else {}
     if not isinstance(values, dict):
         raise ValueError(f"{label}, {members['.json'].name}: expected is an object, got a {type(values).__name__}.")
-    return OwnRow(sample, where, present(_with_texts(values, texts)), image, len(images))
+    return OwnRow(sample, where, without_missing(_with_texts(values, texts)), image, len(images))
 
 
 def _with_texts(values: dict[str, Any], texts: dict[str, str]) -> dict[str, Any]:
