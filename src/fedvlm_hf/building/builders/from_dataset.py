@@ -6,9 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
-
-from datasets import Dataset
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...data.naming import HELD_OUT
 from ..dataset import read_folder
@@ -16,7 +14,6 @@ from ..partitions.assemble import assemble, to_example_indices, train_rows
 from ..partitions.by_column import by_column
 from ..partitions.dirichlet import draw_dirichlet
 from ..partitions.iid import iid
-from ..readers.own.loaded import load_splits, loaded_rows
 from ..readers.own.rows import OwnRow
 from ..readers.own.rows import Source as OwnSource
 from ..readers.own.sources import open_source
@@ -25,6 +22,9 @@ from ..work import Work
 from .base import Example, Partition, Source, column
 from .own import Conversion, OwnDataBuilder, Place, group_images, hold_out_images, read_columns, same_columns
 
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 _RESERVED = ("id", "images", "prompt", "completion", "task", "references", "client_id", "image_digest")
 
@@ -169,6 +169,9 @@ class FromDataset(OwnDataBuilder):
                 return _from_sources(found.sources, self.split)
             if (path / "README.md").is_file():
                 return self._from_card(path, work)
+        # Imported here, since own files are read without `datasets` and transformers, which take seconds to import
+        from ..readers.own.loaded import load_splits
+
         opened = _Opened()
         for name, dataset in load_splits(self.dataset, self.dataset_config, self.revision).items():
             opened.add_loaded(name, dataset, f"{self.dataset}, split {name}", self.image)
@@ -205,7 +208,7 @@ class FromDataset(OwnDataBuilder):
                 f"draw {draw.num_draws}, with seed {draw.seed}, is the first one that leaves no client without rows."
             )
             clients = to_example_indices(draw.clients, train)
-            partition = assemble(f"dirichlet-{self.dirichlet:g}", rule, splits, clients, labels)
+            partition = assemble(f"dirichlet-{self.dirichlet:g}".replace("+", ""), rule, splits, clients, labels)
             chosen = {"seed": draw.seed, "num_draws": draw.num_draws}
             found.append(replace(partition, compare_by=own_name(self.label), draw=chosen))
         if self.iid:
@@ -251,8 +254,10 @@ class _Opened:
         self._sizes: dict[str, int] = {}
         self._checksums: dict[str, Any] = {}
 
-    def add_loaded(self, name: str, dataset: Dataset, where: str, image: str | None) -> None:
+    def add_loaded(self, name: str, dataset: "Dataset", where: str, image: str | None) -> None:
         """Add a split of a loaded dataset."""
+        from ..readers.own.loaded import loaded_rows
+
         # A hash of the content, since `datasets` hashes times and paths of files, which differ between machines
         checksum = self._checksums[name] = hashlib.sha256()
 
