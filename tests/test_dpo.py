@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, set_seed
 from trl import DPOConfig, DPOTrainer
 
+from deep_images import deep_rows, in_8_bit_files
 from federation import LOCAL, weights
 from fedvlm_hf import FederatedDPOConfig, FederatedDPOTrainer
 from fedvlm_hf.checkpoint import round_folder
@@ -17,8 +18,8 @@ from fedvlm_hf.data.spec import FEATURES
 from tiny import save_tiny, tiny_llava, tiny_rows
 
 
-def preferences(num_rows, seed=0):
-    """Rows in which the right colour is preferred to a wrong one."""
+def preferences(num_rows, seed=0, source=None):
+    """Rows in which the right colour is preferred to a wrong one, or the answers of `source` to a wrong one."""
     rows = [
         {
             "images": row["images"],
@@ -26,7 +27,7 @@ def preferences(num_rows, seed=0):
             "chosen": row["completion"],
             "rejected": [{"role": "assistant", "content": "purple"}],
         }
-        for row in tiny_rows(num_rows, seed)
+        for row in source or tiny_rows(num_rows, seed)
     ]
     message = FEATURES["completion"]
     features = Features({"images": FEATURES["images"], "prompt": message, "chosen": message, "rejected": message})
@@ -139,6 +140,14 @@ def test_an_empty_answer_is_refused_with_its_row(tmp_path):
     rows = preferences(4).map(empty, with_indices=True)
     with pytest.raises(ValueError, match="client 'client_00', row 2, column `chosen`: the answer is empty"):
         federated_dpo(tmp_path, {"client_00": rows})
+
+
+def test_deep_images_train_as_their_8_bit_copies_to_the_bit(tmp_path):
+    deep = deep_rows(4)
+    trainer = federated_dpo(tmp_path / "fed", {"client_00": preferences(4, source=deep)})
+    trainer.train()
+    plain = plain_dpo(tmp_path / "plain", preferences(4, source=in_8_bit_files(deep)), "joint")
+    assert weights(trainer.local.adapter) == weights(plain)
 
 
 def test_a_length_that_cuts_an_answer_is_refused(tmp_path):

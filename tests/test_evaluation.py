@@ -6,11 +6,13 @@ import pytest
 import torch
 from datasets import Dataset, concatenate_datasets
 from peft import LoraConfig
+from PIL import Image
 from transformers import GenerationConfig
 from trl import SFTConfig, SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
 import tiny
+from deep_images import deep_rows, in_8_bit_files
 from fedvlm_hf.evaluation import PreparedEvaluation, prompt_inputs
 
 
@@ -71,6 +73,16 @@ def test_prompts_are_those_of_training_token_by_token(model_and_processor, rows)
     assert torch.equal(inputs["pixel_values"], training["pixel_values"])
     assert inputs["attention_mask"][:, -1].all(), "padding belongs on the left"
     assert not inputs["attention_mask"].all(), "the test needs rows that are padded"
+
+
+def test_deep_images_are_answered_as_their_8_bit_copies(model_and_processor):
+    model, processor = model_and_processor
+    rows = deep_rows(6)
+    given, expected, white = (answers(evaluate_rows(model, processor, own)) for own in (
+        rows, in_8_bit_files(rows), rows.map(lambda row: {"images": [Image.new("L", (16, 16), 255)]})
+    ))  # fmt: skip
+    assert given == expected
+    assert given != white, "the test needs a model that looks at the image"
 
 
 def test_prompts_without_completion_or_image(model_and_processor):

@@ -10,6 +10,7 @@ from datasets import DatasetDict, concatenate_datasets
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import TrainerCallback
 
+from deep_images import MODES, deep_rows, in_8_bit_files
 from federation import config, federated, plain_sft, weights
 from fedvlm_hf import FederatedTrainer, RoundCallback
 from fedvlm_hf.checkpoint import round_folder
@@ -56,6 +57,16 @@ def test_it_is_so_whatever_the_local_arguments(tmp_path, local):
     trainer = federated(tmp_path / "fed", data, num_rounds=1, **local)
     trainer.train()
     assert weights(trainer.local.adapter) == weights(plain_sft(tmp_path, data["client_00"], **local))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_deep_images_train_as_their_8_bit_copies_to_the_bit(tmp_path, mode):
+    """Plain SFTTrainer on the deep images ends elsewhere: it trains on white pictures."""
+    rows = deep_rows(5, mode)
+    trainer = federated(tmp_path / "fed", {"client_00": rows}, num_rounds=1)
+    trainer.train()
+    assert weights(trainer.local.adapter) == weights(plain_sft(tmp_path, in_8_bit_files(rows), max_steps=3))
+    assert weights(trainer.local.adapter) != weights(plain_sft(tmp_path, rows, max_steps=3))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from trl.data_utils import apply_chat_template, prepare_multimodal_messages
 
 from .data.boxes import BOX_TASKS
 from .data.frames import frame_rule
-from .data.framing import in_model_frame, in_stored_frame, row_frames
+from .data.framing import in_stored_frame, prepare_row, row_frames
 from .metrics import TASK_METRICS, check_references, score_examples
 from .types import EvalResult, Generation
 
@@ -231,7 +231,8 @@ def flat_scores(evaluations: Mapping[str, EvalResult]) -> dict[str, float]:
 def prompt_inputs(processor: ProcessorMixin, rows: Iterable[Mapping]) -> BatchFeature:
     """Render, tokenize and left-pad the prompts of some rows as TRL's `DataCollatorForVisionLanguageModeling` does.
 
-    Boxes are first mapped to the part of the image that the processor shows, as in a [`FederatedTrainer`].
+    As in a [`FederatedTrainer`], images with more than 8 bits are first converted, and boxes are mapped to the part of
+    the image that the processor shows.
 
     Args:
         processor ([`~transformers.ProcessorMixin`]):
@@ -246,7 +247,7 @@ def prompt_inputs(processor: ProcessorMixin, rows: Iterable[Mapping]) -> BatchFe
     """
     images, prompts = [], []
     rule = frame_rule(processor)
-    for row in rows if rule is None else (in_model_frame(row, rule) for row in rows):
+    for row in (prepare_row(row, rule) for row in rows):
         example = {"prompt": prepare_multimodal_messages(row["prompt"], images=row["images"])}
         if row.get("completion") is not None:
             example["completion"] = prepare_multimodal_messages(row["completion"])

@@ -3,7 +3,18 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from fedvlm_hf.building.images import image_digest, open_image, pad_square, shrink, to_rgb
+from deep_images import MODES, encoded, png_16, radiograph
+from fedvlm_hf.building.images import (
+    convert_deep,
+    encode_grey,
+    has_deep_colours,
+    image_digest,
+    open_image,
+    pad_square,
+    shrink,
+    to_rgb,
+)
+from fedvlm_hf.data.pixels import Window, in_8_bits
 
 
 @pytest.mark.parametrize("size", [(40, 20), (20, 40)])
@@ -24,8 +35,25 @@ def test_large_images_are_reduced_and_small_ones_kept():
 
 
 def test_what_is_not_an_image_is_named():
-    with pytest.raises(ValueError, match=r"x\.jpg cannot be read as an image"):
+    with pytest.raises(ValueError, match=r"x\.jpg cannot be read as an image \(Pillow does not recognize its format"):
         open_image(b"not an image", "x.jpg")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "GIF", "BMP", "WEBP", "PPM"])
+def test_damaged_files_are_described_without_addresses(kind):
+    """Cut after each quarter, empty, with zeros in the middle, and with a flipped byte in the header."""
+    picture = Image.effect_noise((40, 30), 60)
+    whole = encoded(picture, kind)
+    damaged = [b"", *(whole[: len(whole) * part // 4] for part in (1, 2, 3)), whole[:10] + b"\0" * len(whole)]
+    refused = 0
+    for content in [*damaged, bytes([whole[0] ^ 255]) + whole[1:]]:
+        try:
+            open_image(content, "scans/x.file")
+        except ValueError as error:
+            assert str(error).startswith("scans/x.file cannot be read as an image (")
+            assert " at 0x" not in str(error)
+            refused += 1
+    assert refused >= 3
 
 
 def deep(values, dtype=np.uint16):
@@ -34,10 +62,10 @@ def deep(values, dtype=np.uint16):
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
 def test_deep_images_are_scaled(dtype):
-    """100 to 4,000 becomes 0 to 255: 2,050 is in the middle, (2050 - 100) / 3900 x 255 = 127.5."""
+    """100 to 4,000 becomes 0 to 255: 2,050 is in the middle, (2050 - 100) / 3900 x 255 = 127.5, rounded to 128."""
     image = to_rgb(deep([100, 4000, 2050], dtype))
-    assert [image.getpixel((x, 0)) for x in range(3)] == [(0, 0, 0), (255, 255, 255), (127, 127, 127)]
-    assert to_rgb(deep([7, 7], dtype)).getpixel((1, 0)) == (0, 0, 0)
+    assert [image.getpixel((x, 0)) for x in range(3)] == [(0, 0, 0), (255, 255, 255), (128, 128, 128)]
+    assert to_rgb(deep([700, 700], dtype)).getpixel((1, 0)) == (0, 0, 0)
 
 
 def test_different_deep_images_have_different_digests():
@@ -51,6 +79,46 @@ def test_a_digest_is_of_pixels_and_not_of_files():
     assert image_digest(image) == image_digest(image.convert("RGB")) == image_digest(image.convert("P"))
     assert image_digest(image) != image_digest(Image.new("L", (4, 6), 90))
     assert image_digest(image) != image_digest(Image.new("L", (6, 4), 91))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_digest_of_a_deep_image_is_that_of_its_converted_copy(mode):
+    image = radiograph(mode=mode)
+    assert image_digest(image) == image_digest(in_8_bits(image)) == image_digest(radiograph())
+    assert image_digest(open_image(encode_grey(in_8_bits(image)), "x")) == image_digest(image)
+
+
+def test_digests_of_8_bit_images_stay_as_they_were():
+    """Datasets that exist name them: the hash of "2x1" and the RGB bytes."""
+    image = Image.new("RGB", (2, 1), (1, 2, 3))
+    assert image_digest(image) == "163413dca9689721b30ff48e87e3fa37"
+
+
+def test_an_image_that_cannot_be_converted_is_named():
+    image = Image.fromarray(np.full((2, 2), np.nan, np.float32))
+    with pytest.raises(ValueError, match=r"x\.tif cannot be converted to 8 bits: no value of the image is"):
+        convert_deep(image, "x.tif", Window(40, 400))
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_colours_of_16_bits_are_read_with_their_upper_8(channels):
+    """By Pillow, which does not say so: 4,095 becomes 15, and 255 becomes 0."""
+    content = png_16(np.full((3, 2, channels), 4095))
+    picture = open_image(content, "x")
+    assert has_deep_colours(content)
+    assert picture.mode == ("RGB" if channels == 3 else "RGBA")
+    assert set(picture.convert("RGB").tobytes()) == {15}
+    assert set(open_image(png_16(np.full((3, 2, channels), 255)), "x").convert("RGB").tobytes()) == {0}
+
+
+def test_other_images_have_no_deep_colours():
+    for mode in ("1", "L", "P", "LA", "RGB", "RGBA", "I;16"):
+        assert not has_deep_colours(encoded(Image.new(mode, (17, 16)), "PNG"))
+    for mode in ("L", "RGB", "CMYK", *MODES):
+        assert not has_deep_colours(encoded(Image.new(mode, (17, 16)), "TIFF"))
+        assert not has_deep_colours(encoded(Image.new(mode, (16, 16)), "TIFF", compression="tiff_deflate"))
+    assert not has_deep_colours(encoded(Image.new("RGB", (16, 16)), "JPEG"))
+    assert not has_deep_colours(png_16(np.full((3, 2, 1), 4095)))
 
 
 def test_an_image_is_rotated_as_datasets_does(tmp_path):

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from deep_images import encoded, radiograph
 from fedvlm_hf.building.builders.base import Example
 from fedvlm_hf.building.images import ImageBytes, ImageFile
 from fedvlm_hf.building.leaks import without_shared_images
 from fedvlm_hf.building.work import Work
+from fedvlm_hf.data.pixels import Window, in_8_bits
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,26 @@ def test_missing_images_are_compared_by_name():
     assert [e.id for e in without_shared_images(examples, work)] == ["0", "2"]
     assert excluded(work) == [1, 0]
     assert work.counts.lines[0] | {"step": "note", "count": 2} == work.counts.lines[0]
+
+
+def deep(seed=0):
+    return encoded(radiograph(seed), "PNG")
+
+
+def test_a_deep_image_is_the_same_as_its_converted_copy():
+    """Both are stored with the same pixels. The copy has another range than the window, with which it differs."""
+    copy = encoded(in_8_bits(radiograph()), "PNG")
+    examples = [example("0", "train", Drawn("0", deep())), example("1", "train", Drawn("1", deep(1)))]
+    examples.append(example("2", "test", Drawn("2", copy)))
+    assert [e.id for e in without_shared_images(examples, Work())] == ["1", "2"]
+    assert without_shared_images(examples, Work(window=Window(2000, 100))) == examples
+
+
+def test_images_that_a_window_makes_equal_are_the_same():
+    """All values are above 299, so a window below makes them white."""
+    examples = [example("0", "train", Drawn("0", deep())), example("1", "test", Drawn("1", deep(1)))]
+    assert without_shared_images(examples, Work()) == examples
+    assert [e.id for e in without_shared_images(examples, Work(window=Window(0, 100)))] == ["1"]
 
 
 def test_without_leaks_nothing_is_left_out():

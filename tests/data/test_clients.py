@@ -4,10 +4,13 @@ import sys
 from pathlib import Path
 
 import datasets
+import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict, Features, Image, List, Value
+from PIL import Image as PILImage
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
+from deep_images import deep_rows, encoded
 from fedvlm_hf.data.clients import (
     check_content,
     check_max_length,
@@ -153,7 +156,11 @@ def test_an_evaluation_set_needs_what_scoring_needs(column):
         ("task", "poetry", "unknown task 'poetry'"),
         ("images", [], "there is no image"),
         ("images", [None], "an image is missing"),
-        ("images", [{"bytes": b"GIF89a?", "path": "scan.gif"}], r"the image scan\.gif does not decode \("),
+        (
+            "images",
+            [{"bytes": b"GIF89a?", "path": "scan.gif"}],
+            r"the image scan\.gif does not decode \(Pillow does not",
+        ),
         ("images", [{"bytes": None, "path": "/nowhere/scan.png"}], r"the image /nowhere/scan\.png does not decode \("),
     ],
 )
@@ -192,6 +199,19 @@ def test_a_truncated_image_is_found():
     cut = {"bytes": image["bytes"][: len(image["bytes"]) // 2], "path": None}
     with pytest.raises(ValueError, match="client 'a', row 1, column `images`: the image"):
         check_content(client_datasets({"a": with_value(rows, 1, "images", [cut])}), {})
+
+
+def test_deep_images_that_cannot_be_converted_are_named():
+    """A column of type Image(mode="RGB") is converted by `datasets`, which clips; NaN has no range."""
+    rows = deep_rows(3)
+    clipped = rows.cast_column("images", List(Image(mode="RGB")))
+    check_content(client_datasets({"a": rows}), {})
+    with pytest.raises(ValueError, match="row 0, column `images`: the image has more than 8 bits, and the column has"):
+        check_content(client_datasets({"a": clipped}), {})
+    check_content(client_datasets({"a": tiny_rows(3).cast_column("images", List(Image(mode="L")))}), {})
+    empty = encoded(PILImage.fromarray(np.full((3, 3), np.nan, np.float32)))
+    with pytest.raises(ValueError, match=r"row 1, .*the image cannot be converted to 8 bits: no value of the image"):
+        check_content(client_datasets({"a": with_value(rows, 1, "images", [{"bytes": empty, "path": None}])}), {})
 
 
 def test_good_rows_pass_and_equal_images_are_decoded_once(monkeypatch):

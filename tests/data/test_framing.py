@@ -10,14 +10,16 @@ from transformers import CLIPImageProcessorPil, LlavaImageProcessorPil
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
 import tiny
+from deep_images import MODES, deep_rows, in_8_bit_files
 from fedvlm_hf import FederatedConfig, FederatedTrainer
 from fedvlm_hf.data.boxes import box_text, parse_box
 from fedvlm_hf.data.frames import Frame, frame_rule
 from fedvlm_hf.data.framing import (
-    FramedCollator,
+    PreparingCollator,
     check_visible,
     in_model_frame,
     in_stored_frame,
+    prepare_row,
     row_frames,
     wrap_collator,
 )
@@ -85,7 +87,7 @@ def test_boxes_in_questions_and_labels_are_those_that_the_model_sees(step, size)
     question = "Is {box} as large as {box}, and not [0.3, 0.2, 0.6, 0.8] or [x1, y1, x2, y2]?"
     rows = grounding_rows([size], question=question)
     collator = DataCollatorForVisionLanguageModeling(processor, completion_only_loss=True)
-    batch = FramedCollator(collator, frame_rule(processor))([dict(rows[0])])
+    batch = PreparingCollator(collator, frame_rule(processor))([dict(rows[0])])
     expected = MAPPED[step, size]
     assert labels_of(batch, processor) == [expected]
     asked = f"user: {question.format(box=expected)}\nassistant: "
@@ -103,13 +105,32 @@ def test_the_mapped_box_is_where_the_model_sees_the_object():
 
 
 def test_nothing_happens_where_the_whole_is_seen():
-    """No rule, so the same collator; and with a rule a square picture's row is the same object."""
-    collator = DataCollatorForVisionLanguageModeling(processor_that("stretches"), completion_only_loss=True)
-    assert wrap_collator(collator, processor_that("stretches"), {"a": grounding_rows([LANDSCAPE])}) is collator
-    row = grounding_rows([(30, 30)])[0]
+    """Without a rule, and with a rule and a square picture, the collator gets the very same rows."""
+    rows = [grounding_rows([LANDSCAPE])[0], grounding_rows([(30, 30)])[0]]
+    collator = wrap_collator(list, processor_that("stretches"), {"a": grounding_rows([LANDSCAPE])})
+    assert all(given is row for given, row in zip(collator(rows), rows, strict=True))
+    row = rows[1]
+    assert prepare_row(row, frame_rule(CROPS)) is row
     assert in_model_frame(row, frame_rule(CROPS)) is row
     imageless = {"images": [], "prompt": row["prompt"]}
     assert in_model_frame(imageless, frame_rule(CROPS)) is imageless
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_deep_images_reach_the_model_with_their_content(mode):
+    """Without the preparation, every value of a radiograph becomes that of white, (1 - 0.5) / 0.5 = 1."""
+    processor = tiny.tiny_processor(SIDE)
+    half = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    processor.image_processor = CLIPImageProcessorPil(size=SQUARE, do_center_crop=False, **half)
+    collator = DataCollatorForVisionLanguageModeling(processor, completion_only_loss=True)
+    rows = deep_rows(3, mode)
+    assert (collator([*rows])["pixel_values"] == 1).all()
+    batch = wrap_collator(collator, processor, {"a": rows})([*rows])
+    expected = collator([*in_8_bit_files(rows)])
+    assert batch.keys() == expected.keys()
+    assert all(torch.equal(batch[name], expected[name]) for name in expected)
+    assert batch["pixel_values"].std() > 0.3
+    assert torch.equal(prompt_inputs(processor, rows)["pixel_values"], expected["pixel_values"])
 
 
 def test_rows_are_left_as_they_are():
@@ -125,8 +146,8 @@ def test_a_box_out_of_sight_is_mapped_to_the_nearest_that_is_seen():
     assert in_model_frame(row, frame_rule(CROPS))["completion"][0]["content"] == "[0.000, 0.200, 0.001, 0.800]"
 
 
-def test_the_framed_collator_reaches_worker_processes():
-    collator = FramedCollator(list, frame_rule(CROPS))
+def test_the_collator_reaches_worker_processes():
+    collator = PreparingCollator(list, frame_rule(CROPS))
     (row,) = pickle.loads(pickle.dumps(collator))([grounding_rows([LANDSCAPE])[0]])
     assert row["completion"][0]["content"] == MAPPED["crops", LANDSCAPE]
 
@@ -259,5 +280,5 @@ def test_a_model_that_learnt_its_rows_by_heart_scores_one(step):
     inputs = prompt_inputs(processor, rows)
     tokens = model.generate(**inputs, max_new_tokens=40)[:, inputs["input_ids"].shape[1] :]
     said = processor.tokenizer.batch_decode(tokens, skip_special_tokens=True)
-    assert said == labels_of(FramedCollator(plain, frame_rule(processor))([*rows]), processor)
+    assert said == labels_of(PreparingCollator(plain, frame_rule(processor))([*rows]), processor)
     assert said[0] == MAPPED[step, LANDSCAPE] != STORED

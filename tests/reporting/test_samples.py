@@ -70,6 +70,17 @@ def test_large_and_narrow_images(tmp_path):
     assert pixels(tmp_path / "sheet.png").shape[1] == 1605
 
 
+def test_deep_images_are_shown_with_their_content(tmp_path):
+    """A ramp from 1,000 to 4,000: black on the left and white on the right, as in training."""
+    ramp = np.tile(np.linspace(1000, 4000, 64).astype(np.uint16), (64, 1))
+    rows = [{"images": [Image.fromarray(ramp)], "prompt": ROWS[0]["prompt"]}]
+    sample_sheet([Generation(0, "vqa", "yes", ["no"])], rows, tmp_path / "sheet.png", "title")
+    line = pixels(tmp_path / "sheet.png")[330, 50:385, 0]  # see `test_boxes_lie_where_they_should`
+    assert line[0] < 20
+    assert line[-1] > 235
+    assert 110 < line[len(line) // 2] < 145
+
+
 def test_no_sheet_without_answers(tmp_path):
     sample_sheet([], ROWS, tmp_path / "sheet.png", "title")
     assert not (tmp_path / "sheet.png").exists()

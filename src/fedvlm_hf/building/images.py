@@ -9,6 +9,8 @@ from typing import ClassVar
 
 from PIL import ExifTags, Image, ImageOps
 
+from ..data.pixels import Window, decoding_problem, in_8_bits
+
 
 class StoredImage(ABC):
     """How to load one image of a download. Instances are small and picklable, and equal if their keys are equal."""
@@ -72,10 +74,6 @@ class ImageBytes(StoredImage):
         return self.content
 
 
-# Modes with more than 8 bits: `convert("RGB")` clips their values, which would turn radiographs into white images
-_DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
-
-
 def open_image(content: bytes, where: str) -> Image.Image:
     """Decode an image completely, and rotate it according to its EXIF data, as `datasets` does.
 
@@ -97,8 +95,44 @@ def open_image(content: bytes, where: str) -> Image.Image:
         if image.getexif().get(ExifTags.Base.Orientation) is not None:
             image = ImageOps.exif_transpose(image)
     except Exception as error:  # Pillow: OSError, SyntaxError, ValueError, struct.error, ... by image format
-        raise ValueError(f"{where} cannot be read as an image ({type(error).__name__}: {error}).") from error
+        raise ValueError(f"{where} cannot be read as an image ({decoding_problem(error)}).") from error
     return image
+
+
+def has_deep_colours(content: bytes) -> bool:
+    """Return whether an image file stores colours, or grey with transparency, in 16 bits per channel.
+
+    Pillow reads only the upper 8 bits of each channel, in every library that uses it, so that values below 256 are
+    black. Only the file tells; PNG and TIFF can have such images.
+    """
+    if not content.startswith((b"\x89PNG", b"II*\0", b"MM\0*")):
+        return False
+    with Image.open(io.BytesIO(content)) as image:  # reads only the header
+        layouts = [tile.args if isinstance(tile.args, str) else tile.args[0] for tile in image.tile]
+        return image.mode.startswith(("RGB", "CMYK")) and any(";16" in layout for layout in layouts)
+
+
+def convert_deep(image: Image.Image, where: str, window: Window | None = None) -> Image.Image:
+    """Convert an image that has more than 8 bits, see [`~fedvlm_hf.data.pixels.in_8_bits`].
+
+    Args:
+        image (`PIL.Image.Image`):
+            The decoded image.
+        where (`str`):
+            Name of the image in the error message.
+        window ([`~fedvlm_hf.data.pixels.Window`], *optional*):
+            The range of values to show; by default the image's own.
+
+    Returns:
+        `PIL.Image.Image`: a new image, or the same object if it has 8 bits.
+
+    Raises:
+        `ValueError`: if it has no finite value.
+    """
+    try:
+        return in_8_bits(image, window)
+    except ValueError as error:
+        raise ValueError(f"{where} cannot be converted to 8 bits: {error}.") from error
 
 
 def content_hash(content: bytes) -> str:
@@ -117,35 +151,35 @@ def image_digest(image: Image.Image) -> str:
 
     Args:
         image (`PIL.Image.Image`):
-            The decoded image.
+            The decoded image. If it has more than 8 bits, it is converted by its own range of values, so that its
+            digest is that of its converted copy.
 
     Returns:
-        `str`: 32 hexadecimal digits, over 8-bit RGB, or over the original values if they have more than 8 bits.
+        `str`: 32 hexadecimal digits, over 8-bit RGB.
     """
-    pixels = image if image.mode in (*_DEEP_MODES, "RGB") else image.convert("RGB")
-    kind = f"{image.mode} " if image.mode in _DEEP_MODES else ""
-    digest = hashlib.blake2b(f"{kind}{pixels.width}x{pixels.height}".encode(), digest_size=16)
+    pixels = in_8_bits(image)
+    pixels = pixels if pixels.mode == "RGB" else pixels.convert("RGB")
+    digest = hashlib.blake2b(f"{pixels.width}x{pixels.height}".encode(), digest_size=16)
     digest.update(pixels.tobytes())
     return digest.hexdigest()
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Return a new 8-bit RGB image.
-
-    Values of more than 8 bits are scaled so that the smallest becomes 0 and the largest 255: 12-bit radiographs are
-    stored in 16-bit files, and dividing by 256 would turn them black.
-    """
-    if image.mode not in _DEEP_MODES:
-        return image.convert("RGB") if image.mode != "RGB" else image.copy()
-    low, high = image.getextrema()
-    scale = 255 / ((high - low) or 1)
-    return image.convert("F").point(lambda value: value * scale - low * scale).convert("L").convert("RGB")
+    """Return a new 8-bit RGB image. Images with more than 8 bits are converted by their own range of values."""
+    return image.copy() if image.mode == "RGB" else in_8_bits(image).convert("RGB")
 
 
 def encode(image: Image.Image) -> bytes:
     """Encode an image whose pixels had to change: RGB JPEG of quality 95 without chroma subsampling."""
     buffer = io.BytesIO()
     to_rgb(image).save(buffer, format="JPEG", quality=95, subsampling=0)
+    return buffer.getvalue()
+
+
+def encode_grey(image: Image.Image) -> bytes:
+    """Encode a greyscale image, in any mode of 8 bits, without a loss: PNG in mode `L`."""
+    buffer = io.BytesIO()
+    image.convert("L").save(buffer, format="PNG")
     return buffer.getvalue()
 
 

@@ -7,8 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..data.pixels import Window
 from .builders.base import Example
-from .images import ImageFile, StoredImage, content_hash, file_hash, image_digest, open_image
+from .images import (
+    ImageFile,
+    StoredImage,
+    content_hash,
+    convert_deep,
+    file_hash,
+    has_deep_colours,
+    image_digest,
+    open_image,
+)
 from .work import Work
 
 
@@ -19,9 +29,10 @@ class ImageFacts:
     Attributes:
         content (`str`): Hash of the encoded bytes, see `building.images.content_hash`.
         num_bytes (`int`): Number of these bytes.
-        digest (`str`): Digest of the pixels, see `building.images.image_digest`.
+        digest (`str`): Digest of the pixels, in 8 bits, see `building.images.image_digest`.
         width, height (`int`): Size in pixels, as shown, with its EXIF rotation.
-        mode (`str`): Pillow's mode of the pixels, such as `"L"`, `"RGB"` or `"I;16"`.
+        is_deep (`bool`): Whether it is greyscale with more than 8 bits, see `data.pixels.is_deep`.
+        has_deep_colours (`bool`): See `building.images.has_deep_colours`.
         file_content (`str`, *optional*): Hash of the bytes of `StoredImage.file`, if there is one.
         kept (`str`, *optional*): File with the encoded bytes in the folder of the work, if they were made.
     """
@@ -31,7 +42,8 @@ class ImageFacts:
     digest: str
     width: int
     height: int
-    mode: str
+    is_deep: bool
+    has_deep_colours: bool
     file_content: str | None = None
     kept: str | None = None
 
@@ -41,6 +53,7 @@ class _Job:
     image: StoredImage
     row: str
     folder: Path | None
+    window: Window | None
 
 
 def inspect_images(images: Iterable[tuple[StoredImage, str]], work: Work) -> dict[str, ImageFacts | None]:
@@ -63,11 +76,11 @@ def inspect_images(images: Iterable[tuple[StoredImage, str]], work: Work) -> dic
         first.setdefault(image.key, (image, row))
     # The version is part of the key, because a file may change between an interrupted build and its continuation
     jobs = {
-        f"{key} {image.version}": _Job(image, row, work.folder)
+        f"{key} {image.version}": _Job(image, row, work.folder, work.window)
         for key, (image, row) in first.items()
         if image not in work.facts
     }
-    found = work.map("images", _inspect, jobs, "reading images", is_current=_is_current)
+    found = work.map("images", _inspect, jobs, "reading images", in_threads=True, is_current=_is_current)
     for job, result in zip(jobs.values(), found.values(), strict=True):
         facts = work.facts[job.image] = None if result is None else ImageFacts(*result)
         if job.image.file is not None:
@@ -92,9 +105,11 @@ def _inspect(job: _Job) -> list[Any] | None:
     except ValueError as error:
         raise ValueError(f"{where} cannot be used: {error}") from error
     picture = open_image(content, where)
+    shown = convert_deep(picture, where, job.window)
     kept = _keep(job, content) if job.image.is_made else None
     return [
-        content_hash(content), len(content), image_digest(picture), *picture.size, picture.mode, file_content, kept
+        content_hash(content), len(content), image_digest(shown), *picture.size, shown is not picture,
+        has_deep_colours(content), file_content, kept,
     ]  # fmt: skip
 
 

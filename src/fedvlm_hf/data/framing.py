@@ -1,8 +1,10 @@
-"""Rows' boxes on their way to a model that sees another frame than the stored image, and its answers' way back.
+"""Prepare rows for the model's processor, in training and in evaluation alike: images in 8 bits, boxes in its frame.
 
-Rows keep boxes in the frame of the stored image. Where the processor shows the model the whole of it, nothing here
-does anything. Where it pads or crops, box texts in prompts and completions are mapped when rows are collated, and
-boxes in answers are mapped back before they are scored and shown. A row's boxes are of its first image.
+Images with more than 8 bits are converted by `fedvlm_hf.data.pixels`, because processors would clip their values.
+
+Rows keep boxes in the frame of the stored image. If the processor shows the model the whole image, boxes stay as they
+are. If it pads or crops, box texts in prompts and completions are mapped when rows are collated, and boxes in answers
+are mapped back before they are scored and shown. A row's boxes refer to its first image.
 """
 
 import io
@@ -15,6 +17,7 @@ from datasets import Dataset, Image
 
 from .boxes import ANY_BOX, BOX_TEXT, format_box, parse_box
 from .frames import Frame, FrameRule, frame_rule
+from .pixels import row_in_8_bits
 from .spec import ANSWER_COLUMNS, text_columns
 
 
@@ -25,27 +28,27 @@ _BATCH_ROWS = 32
 _ON_ITS_SIDE = (5, 6, 7, 8)
 
 
-class FramedCollator:
-    """A data collator before which the boxes of rows are mapped to the model's frame.
+class PreparingCollator:
+    """A data collator that first prepares each row for the model, see [`prepare_row`].
 
     Args:
         collator (`Callable`):
             Takes a list of rows with decoded `images`, `prompt` and `completion`.
-        rule ([`~fedvlm_hf.data.frames.FrameRule`]):
-            What the model's processor does to the frame.
+        rule ([`~fedvlm_hf.data.frames.FrameRule`], *optional*):
+            What the model's processor does to the frame; `None` if it shows the whole image.
     """
 
-    def __init__(self, collator: Callable[[list[dict[str, Any]]], Any], rule: FrameRule):
+    def __init__(self, collator: Callable[[list[dict[str, Any]]], Any], rule: FrameRule | None = None):
         self.collator = collator
         self.rule = rule
 
     def __call__(self, examples: list[dict[str, Any]]) -> Any:
-        """The batch that the collator makes of the mapped rows."""
-        return self.collator([in_model_frame(example, self.rule) for example in examples])
+        """Return the collator's batch of the prepared rows."""
+        return self.collator([prepare_row(example, self.rule) for example in examples])
 
 
 def wrap_collator(collator: Callable, processor: Any, clients: Mapping[str, Dataset]) -> Callable:
-    """A collator that accounts for what the processor does to the frame; the same one where it does nothing.
+    """Wrap a trainer's collator so that it prepares rows for the model.
 
     Args:
         collator (`Callable`):
@@ -56,16 +59,31 @@ def wrap_collator(collator: Callable, processor: Any, clients: Mapping[str, Data
             The rows to be trained on.
 
     Returns:
-        `Callable`: a [`FramedCollator`], or `collator` itself.
+        `Callable`: a [`PreparingCollator`].
 
     Raises:
         `ValueError`: if a box of a row is wholly cropped away, naming the first such row.
     """
     rule = frame_rule(processor)
-    if rule is None:
-        return collator
-    check_visible(clients, rule)
-    return FramedCollator(collator, rule)
+    if rule is not None:
+        check_visible(clients, rule)
+    return PreparingCollator(collator, rule)
+
+
+def prepare_row(row: Mapping[str, Any], rule: FrameRule | None) -> Mapping[str, Any]:
+    """Convert images with more than 8 bits, and map boxes to the model's frame.
+
+    Args:
+        row (`Mapping[str, Any]`):
+            With decoded `images`, `prompt` and perhaps `completion`.
+        rule ([`~fedvlm_hf.data.frames.FrameRule`], *optional*):
+            What the model's processor does to the frame; `None` if it shows the whole image.
+
+    Returns:
+        `Mapping[str, Any]`: the row itself if nothing changes; else a copy.
+    """
+    row = row_in_8_bits(row)
+    return row if rule is None else in_model_frame(row, rule)
 
 
 def in_model_frame(row: Mapping[str, Any], rule: FrameRule) -> Mapping[str, Any]:

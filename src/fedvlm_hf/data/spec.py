@@ -25,6 +25,8 @@ from typing import Any
 import PIL.Image
 from datasets import Dataset, Features, Image, LargeList, List, Value
 
+from .pixels import decoding_problem, in_8_bits, is_deep
+
 
 TASKS = ("vqa", "classification", "caption", "report", "grounding", "detection")
 ROLES = ("system", "user", "assistant", "tool")
@@ -217,8 +219,10 @@ _CHECKS = {
 
 
 def _image_check(dataset: Dataset, seen: set[bytes]) -> Callable[[Any], str | None]:
-    """Decodes with the dataset's own feature, as training will, unless an equal image was decoded before."""
+    """Return a check that decodes each distinct image with the dataset's own feature, as training will."""
     feature = dataset.features["images"].feature
+    # With `Image(mode="RGB")`, `datasets` itself converts an image, and clips its values if it has more than 8 bits
+    as_stored = Image() if feature.mode else feature
 
     def check(images: Any) -> str | None:
         if not images:
@@ -226,15 +230,33 @@ def _image_check(dataset: Dataset, seen: set[bytes]) -> Callable[[Any], str | No
         for image in images:
             if image is None:
                 return "an image is missing (null)."
+            name = f"the image {image['path'] or ''}".rstrip()
             content = image["bytes"] if image["bytes"] is not None else str(image["path"]).encode()
             digest = hashlib.blake2b(content, digest_size=16).digest()
             if digest in seen:
                 continue
             try:
-                feature.decode_example(image)
+                picture = as_stored.decode_example(image)
             except Exception as error:  # Pillow: OSError, SyntaxError, ValueError, struct.error, ... by image format
-                return f"the image {image['path'] or ''} does not decode ({type(error).__name__}: {error})."
+                return f"{name} does not decode ({decoding_problem(error)})."
+            problem = _deep_problem(picture, feature)
+            if problem:
+                return f"{name} {problem}"
             seen.add(digest)
         return None
 
     return check
+
+
+def _deep_problem(picture: PIL.Image.Image, feature: Image) -> str | None:
+    """Return why an image with more than 8 bits cannot be trained on, if it is one."""
+    if feature.mode and is_deep(picture):
+        return (
+            f"has more than 8 bits, and the column has the type {feature}, which clips its values at 255 and makes it "
+            'nearly white. Use `dataset.cast_column("images", List(Image()))`.'
+        )
+    try:
+        in_8_bits(picture)
+    except ValueError as error:
+        return f"cannot be converted to 8 bits: {error}."
+    return None

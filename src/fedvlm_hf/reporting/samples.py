@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from ..data.boxes import parse_box
+from ..data.pixels import in_8_bits
 from ..figures import COLOURS, DPI, GRID, INK, MUTED, new_figure, save
 from ..types import Generation
 
@@ -85,7 +86,7 @@ def sample_sheet(
 
 def _describe(generation: Generation, row: Mapping[str, Any]) -> Cell:
     """Return the generation, its image, made small for quick drawing, and wrapped question, answer and reference."""
-    image = row["images"][0].convert("RGB")
+    image = in_8_bits(row["images"][0]).convert("RGB")
     image.thumbnail((int(2 * CELL * DPI), int(2 * CELL * DPI)))
     more = f" (1 of {len(generation.references)})" if len(generation.references) > 1 else ""
     texts = (

@@ -4,12 +4,14 @@ from collections import Counter
 import pytest
 from PIL import Image
 
+from deep_images import radiograph
 from fedvlm_hf.building.builders.base import BUILDERS, column
 from fedvlm_hf.building.builders.custom import Custom
 from fedvlm_hf.building.work import Work
 from fedvlm_hf.building.writing.build import build_dataset
 from fedvlm_hf.building.writing.options import WriteOptions
 from fedvlm_hf.data.clients import check_content, client_datasets, evaluation_datasets
+from fedvlm_hf.data.pixels import Window, in_8_bits
 from fedvlm_hf.launch import load_federation
 from raw_custom import question, write_csv, write_image, write_raw
 
@@ -50,6 +52,25 @@ def test_clients_are_files_and_folders(raw):
     assert [split in sizes for split in noniid.splits] == [split in sizes for split in iid.splits]
     assert noniid.client_names["client_site_c"] == "site-c"
     assert {client_id for client_id in iid.client_ids if client_id} <= {f"client_0{k}" for k in range(5)}
+
+
+@pytest.mark.parametrize("window", [None, "2501,1000"])
+def test_a_deep_image_that_is_held_out_as_a_copy_is_found(tmp_path, window):
+    """Of four radiographs one is held out as a TIFF of another type too, and one as the PNG that a build stores."""
+    raw = tmp_path / "raw"
+    (raw / "images").mkdir(parents=True)
+    for number in range(4):
+        radiograph(number, 32).save(raw / "images" / f"{number}.png")
+    radiograph(0, 32, "F").save(raw / "images" / "copy.tif")
+    in_8_bits(radiograph(1, 32), Window.parse(window) if window else None).save(raw / "images" / "copy.png")
+    held_out = [
+        {**question(10 + place), "image": f"images/{name}", "split": "test"}
+        for place, name in enumerate(("copy.tif", "copy.png"))
+    ]
+    write_csv(raw / "a.csv", [{**question(number), "split": "train"} for number in range(4)] + held_out)
+    pairs = r"images/copy\.tif .* = images/0\.png .*; images/copy\.png .* = images/1\.png"
+    with pytest.raises(ValueError, match=rf"2 images of `test` or `validation` are also in training.*{pairs}"):
+        build_dataset(Custom(validation_share=0), raw, tmp_path / "out", WriteOptions(num_workers=1, window=window))
 
 
 @pytest.mark.parametrize(("config", "first"), [("noniid", "client_site_a"), ("iid", "client_00")])

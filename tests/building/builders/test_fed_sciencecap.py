@@ -9,15 +9,17 @@
 Problems 3 and 13 show one image, and so do 11 and 14. Problem 5 has no caption.
 """
 
+import random
 from collections import Counter
+from itertools import combinations
 
 import pytest
 
 from fedvlm_hf.building.builders.base import BUILDERS, column
-from fedvlm_hf.building.builders.fed_sciencecap import FedScienceCap
+from fedvlm_hf.building.builders.fed_sciencecap import FedScienceCap, largest_shareable
 from fedvlm_hf.building.images import image_digest, open_image
 from fedvlm_hf.building.work import Work
-from raw_scienceqa import write_hub, write_raw
+from raw_scienceqa import raw_problems, write_hub, write_raw
 
 
 @pytest.fixture
@@ -138,14 +140,69 @@ def test_a_category_with_too_few_training_rows_is_left_out(raw):
     examples, _, work = build(raw, min_rows=1)
     assert set(column(examples, "category")) == {"Maps", "Magnets"}
     why = next(line["why"] for line in work.counts.lines if line["what"] == "problems of category Rocks")
-    assert why == "1 training rows, too few for 3 clients of iid"
+    assert why == "1 training row, too few for the 3 clients that iid would have with it"
+
+
+@pytest.mark.parametrize(
+    ("training_rows", "kept"),
+    [
+        # by rank: 9 >= 1, 6 >= 2, 4 >= 3, but 3 < 4. With a fourth category there would be four clients of iid, and
+        # the fourth category has three rows.
+        ({"a": 3, "b": 9, "c": 1, "d": 4, "e": 6, "f": 3}, "bde"),
+        # three of four categories with three rows each: the first ones by name
+        ({"d": 3, "c": 3, "b": 3, "a": 3}, "abc"),
+        ({"a": 1}, "a"),
+        ({"a": 2, "b": 2}, "ab"),
+        ({"a": 5, "b": 0}, "a"),
+        ({"a": 0, "b": 0}, ""),
+    ],
+)
+def test_kept_categories_have_a_training_row_for_each_client_of_iid(training_rows, kept):
+    assert largest_shareable(training_rows) == set(kept)
+
+
+def test_no_larger_set_of_categories_has_enough_training_rows():
+    """Compared with all subsets of up to six categories, for 200 draws of their training rows."""
+    draw = random.Random(0)
+    for _ in range(200):
+        rows = {name: draw.randrange(8) for name in "abcdef"[: draw.randrange(1, 7)]}
+        enough = [
+            subset
+            for size in range(len(rows) + 1)
+            for subset in combinations(rows, size)
+            if all(rows[name] >= size for name in subset)
+        ]
+        found = largest_shareable(rows)
+        assert all(rows[name] >= len(found) for name in found)
+        assert len(found) == max(map(len, enough))
+
+
+def test_a_lower_minimum_never_keeps_fewer_categories():
+    """The 20 categories with 20 rows among the first 1,773 problems of the real problems.json.
+
+    The 15th largest has 15 training rows and the 16th has 13, so 15 of them can share their rows with 15 clients. Only
+    8 have 20 training rows.
+    """
+    training = [64, 32, 26, 25, 24, 22, 21, 21, 19, 17, 16, 16, 15, 15, 15, 13, 13, 13, 12, 12]
+    rows = {f"category {number:02d}": count for number, count in enumerate(training)}
+    assert largest_shareable(rows) == {f"category {number:02d}" for number in range(15)}
+    sizes = [len(largest_shareable(dict(list(rows.items())[:end]))) for end in range(len(rows) + 1)]
+    assert sizes == sorted(sizes)
 
 
 def test_a_minimum_that_leaves_nothing_is_refused(raw):
     """Maps has 5 rows left (0 1 2 10 13), Magnets 5 (4 6 7 14 15)."""
     assert len(build(raw, min_rows=5)[0]) == 10
-    with pytest.raises(ValueError, match=r"`min_rows=6` leaves no category: the largest has 5 rows"):
+    with pytest.raises(ValueError, match=r"`min_rows=6` leaves no category: the largest has 5 rows.* Use at most 5, "):
         build(raw, min_rows=6)
+
+
+def test_categories_without_training_rows_are_refused(tmp_path):
+    """All problems are in the test split: a lower minimum would not help."""
+    problems = {pid: {**problem, "split": "test"} for pid, problem in raw_problems().items()}
+    raw = write_raw(tmp_path / "ScienceQA", problems, {"train": [], "val": [], "test": list(problems)})
+    with pytest.raises(ValueError, match=r"None of the 2 categories with .*`min_rows=4` rows has a training row"):
+        build(raw)
 
 
 def test_an_unknown_target_is_refused():

@@ -66,19 +66,19 @@ def test_missing_images_are_expected_where_coco_has_them(tmp_path):
         (lambda c: c["annotations"][3].update(image_id=77), r"annotations\[3\] \(id 202\) has image 77, which"),
         (lambda c: c["annotations"][3].update(category_id=12), r"annotations\[3\] \(id 202\) has category 12"),
         (lambda c: c["annotations"][3].update(id=101), r"annotations\[3\]: the id 101 already occurred"),
-        (lambda c: c["annotations"][3].pop("bbox"), r"annotations\[3\]: `bbox` must be of type list, got NoneType"),
+        (lambda c: c["annotations"][3].pop("bbox"), r"annotations\[3\] has no `bbox`. It is {"),
         (lambda c: c["annotations"][3].update(bbox=[1, 2, 3]), r"annotations\[3\]: `bbox` must be four numbers"),
         (lambda c: c["annotations"][3].update(bbox=[1, 2, 3, "4"]), r"annotations\[3\]: `bbox` must be four numbers"),
         (
             lambda c: c["annotations"][3].update(bbox=[1, 2, 3, float("nan")]),
             r"annotations\[3\]: `bbox` must be .*nan",
         ),
-        (lambda c: c["annotations"][3].update(area=True), r"annotations\[3\]: `area` must be of type int or float"),
-        (lambda c: c["annotations"].insert(3, [1]), r"annotations\[3\]: `id` must be of type int, got NoneType"),
-        (lambda c: c["images"][2].update(id="3"), r"images\[2\]: `id` must be of type int, got str"),
+        (lambda c: c["annotations"][3].update(area=True), r"annotations\[3\]: `area` must be a number, not True"),
+        (lambda c: c["annotations"].insert(3, [1]), r"annotations\[3\] must be an object, not a list"),
+        (lambda c: c["images"][2].update(id="3"), r"images\[2\]: `id` must be a whole number, not '3'"),
         (lambda c: c["images"][2].update(width=0), r"images\[2\]: .* 0 x 48"),
         (lambda c: c["images"][2].update(file_name="../x.jpg"), r"images\[2\]: expected a file name without folders"),
-        (lambda c: c["categories"][1].update(name=None), r"categories\[1\]: `name` must be of type str"),
+        (lambda c: c["categories"][1].update(name=None), r"categories\[1\]: `name` must be text, not None"),
         (lambda c: c.pop("annotations"), r"instances_train2014\.json has no `annotations`"),
     ],
 )
@@ -92,7 +92,7 @@ def test_a_truncated_file_is_named(raw):
     path = coco.annotation_file(raw)
     path.write_text(path.read_text()[:-2000])
     with pytest.raises(
-        ValueError, match=r"train2014\.json, line 1, column \d+: not complete JSON .*at the end of the"
+        ValueError, match=r"instances_train2014\.json, line 1, column \d+: not complete JSON .*at the end of the file"
     ):
         coco.read(path)
 
@@ -128,7 +128,7 @@ def test_exif_rotation_is_removed_because_boxes_ignore_it(raw):
 def test_an_image_that_is_missing_or_not_an_image(raw):
     image = photograph(raw, 9)
     image.path.write_bytes(b"not an image")
-    with pytest.raises(ValueError, match=r"000009\.jpg cannot be read as an image \(UnidentifiedImageError"):
+    with pytest.raises(ValueError, match=r"000009\.jpg cannot be read as an image \(Pillow does not recognize"):
         image.load()
     image.path.unlink()
     with pytest.raises(FileNotFoundError):

@@ -22,7 +22,10 @@ def test_a_partition_hash_by_hand():
 
 
 def test_rows_do_not_depend_on_the_number_of_processes():
-    plans = [build_plan(ToyBuilder(seed=3), WriteOptions(num_workers=number, max_side=64)) for number in (1, 2)]
+    plans = [
+        build_plan(ToyBuilder(seed=3), WriteOptions(num_workers=number, max_side=64, window="40,400"))
+        for number in (1, 2)
+    ]
     assert plans[0] == plans[1]
     assert plans[0]["version"] == "1"
     assert plans[0]["package_version"] == __version__
@@ -32,6 +35,7 @@ def test_rows_do_not_depend_on_the_number_of_processes():
         "num_turns": 2,
         "max_side": 64,
         "pad_to_square": False,
+        "window": "40,400",
         "allow_missing_images": False,
         "configs": None,
     }
@@ -77,3 +81,9 @@ def test_everything_is_counted(tmp_path):
 def test_options_must_make_sense(name, value):
     with pytest.raises(ValueError, match=f"`{name}` must be 1 or more, got {value}"):
         WriteOptions(**{name: value})
+
+
+@pytest.mark.parametrize("window", ["40", "a,b", "40,0", "nan,400"])
+def test_a_window_must_have_a_center_and_a_width(window):
+    with pytest.raises(ValueError, match=f"`window` must .* got '{window}'"):
+        WriteOptions(window=window)

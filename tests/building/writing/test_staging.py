@@ -6,16 +6,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from deep_images import MODES, png_16, radiograph
 from fedvlm_hf.building import inspection
 from fedvlm_hf.building.builders.base import Example
 from fedvlm_hf.building.images import ImageBytes, ImageFile, StoredImage, image_digest, open_image
 from fedvlm_hf.building.templates import chat
-from fedvlm_hf.building.work import Work
+from fedvlm_hf.building.work import RowCounts, Work
 from fedvlm_hf.building.writing.options import WriteOptions
-from fedvlm_hf.building.writing.staging import MissingImage, StagedImage, move_boxes, read_unchanged, stage_images
+from fedvlm_hf.building.writing.staging import (
+    MissingImage,
+    StagedImage,
+    move_boxes,
+    note_deep_images,
+    read_unchanged,
+    stage_images,
+)
+from fedvlm_hf.data.pixels import Window, in_8_bits
 from toy_builder import draw
 
 
@@ -31,7 +41,8 @@ def file(folder: Path, name: str, picture: Image.Image, **kwargs) -> ImageFile:
 def stage(folder: Path, *images: StoredImage, **options):
     staged = folder / "staged"
     staged.mkdir(exist_ok=True)
-    return stage_images(rows(*images), staged, WriteOptions(num_workers=1, **options), Work(folder))
+    options = WriteOptions(num_workers=1, **options)
+    return stage_images(rows(*images), staged, options, Work(folder, window=options.shown_values))
 
 
 def encoded(picture: Image.Image, kind: str = "PNG", **kwargs) -> bytes:
@@ -40,9 +51,9 @@ def encoded(picture: Image.Image, kind: str = "PNG", **kwargs) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("mode", ["RGB", "L", "P", "CMYK", "I;16", "RGBA", "1"])
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "CMYK", "RGBA", "1"])
 def test_bytes_are_unchanged_in_any_mode(tmp_path, mode):
-    picture = Image.new("L", (6, 5), 90).convert(mode) if mode != "I;16" else Image.new("I;16", (6, 5), 4000)
+    picture = Image.new("L", (6, 5), 90).convert(mode)
     name = "x.tif" if mode == "CMYK" else "x.png"
     image = file(tmp_path, name, picture)
     staged, missing = stage(tmp_path, image, max_side=100)
@@ -51,6 +62,86 @@ def test_bytes_are_unchanged_in_any_mode(tmp_path, mode):
     assert staged[name].num_bytes == (tmp_path / name).stat().st_size
     assert (staged[name].width, staged[name].height, staged[name].frame) == (6, 5, (6, 5))
     assert staged[name].digest == image_digest(picture)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_deep_images_are_stored_in_8_bits_without_a_loss(tmp_path, mode):
+    """As a greyscale PNG with the pixels on which FederatedTrainer trains, so that every trainer sees the same."""
+    content = encoded(radiograph(mode=mode), "TIFF")
+    staged, _ = stage(tmp_path, file(tmp_path, "x.tif", radiograph(mode=mode)), ImageBytes("y", content))
+    for found in staged.values():
+        stored = Image.open(found.image.path)
+        assert (stored.format, stored.mode, stored.size) == ("PNG", "L", (16, 16))
+        assert stored.tobytes() == in_8_bits(radiograph(mode=mode)).tobytes()
+        assert (found.width, found.height, found.frame, found.was_deep) == (16, 16, (16, 16), True)
+        assert found.num_bytes == found.image.path.stat().st_size
+        assert found.digest == image_digest(stored) == image_digest(radiograph(mode=mode))
+
+
+def test_8_bit_arrays_that_datasets_stores_with_32_bits_are_unchanged(tmp_path):
+    picture = Image.fromarray(np.asarray(draw(1).convert("L")).astype(np.int32))
+    image = file(tmp_path, "x.tif", picture)
+    staged, _ = stage(tmp_path, image, window="40,400")
+    assert staged["x.tif"].image == image
+    assert staged["x.tif"].digest == image_digest(draw(1).convert("L"))
+    assert notes(staged) == []
+
+
+def test_deep_images_are_clipped_to_a_window(tmp_path):
+    """2,001 to 3,000 become 0 to 255 by DICOM's function with center 2,501 and width 1,000; others are not touched."""
+    plain = file(tmp_path, "plain.png", draw(1))
+    staged, _ = stage(tmp_path, file(tmp_path, "x.png", radiograph()), plain, window="2501,1000")
+    stored = Image.open(staged["x.png"].image.path)
+    assert stored.tobytes() == in_8_bits(radiograph(), Window(2501, 1000)).tobytes()
+    values = np.asarray(radiograph())
+    assert (np.asarray(stored)[values <= 2001] == 0).all()
+    assert (np.asarray(stored)[values >= 3000] == 255).all()
+    assert staged["x.png"].digest == image_digest(stored) != image_digest(radiograph())
+    assert staged["plain.png"].image == plain
+    assert not staged["plain.png"].was_deep
+
+
+def test_deep_images_are_reduced_and_padded_without_a_loss(tmp_path):
+    """32 x 32 to 20 on the long side; 16 x 8 in a square, with the picture in rows 4 to 11."""
+    narrow = Image.fromarray(np.asarray(radiograph())[:8])
+    images = file(tmp_path, "x.png", radiograph(size=32)), file(tmp_path, "y.png", narrow)
+    staged, _ = stage(tmp_path, *images, max_side=20, pad_to_square=True)
+    reduced, padded = (Image.open(staged[name].image.path) for name in ("x.png", "y.png"))
+    assert [(picture.format, picture.mode) for picture in (reduced, padded)] == [("PNG", "L")] * 2
+    assert (reduced.size, padded.size, staged["y.png"].frame) == ((20, 20), (16, 16), (16, 8))
+    assert padded.crop((0, 4, 16, 12)) == in_8_bits(narrow)
+    expected = in_8_bits(radiograph(size=32)).resize((20, 20), Image.Resampling.LANCZOS)
+    assert reduced.tobytes() == expected.tobytes()
+
+
+def notes(staged, **options):
+    counts = RowCounts()
+    note_deep_images(staged, WriteOptions(**options), counts)
+    return [(line["step"], line["what"], line["count"], line["why"]) for line in counts.lines]
+
+
+def test_deep_images_are_counted_with_what_was_done(tmp_path):
+    colours = ImageBytes("z", png_16(np.full((4, 4, 3), 70)))
+    deep = [file(tmp_path, f"{seed}.png", radiograph(seed)) for seed in range(2)]
+    staged, _ = stage(tmp_path, *deep, file(tmp_path, "plain.png", draw(1)), colours)
+    what = "images with more than 8 bits"
+    colour = ("note", "images with 16 bits per colour", 1)
+    own, noted = notes(staged)
+    assert own == ("note", what, 2, "converted to 8 bits by the range of values of each image")
+    assert noted[:3] == colour
+    assert notes(staged, window="-600,1500")[0] == (
+        *("note", what, 2),
+        "converted to 8 bits by the window -600,1500, so that -1350 becomes 0 and 149 becomes 255",
+    )
+    assert notes({name: image for name, image in staged.items() if name == "plain.png"}) == []
+
+
+def test_a_deep_image_without_a_finite_value_is_named(tmp_path):
+    image = file(tmp_path, "x.tif", Image.fromarray(np.full((2, 2), np.nan, np.float32)))
+    with pytest.raises(
+        ValueError, match=r"x\.tif, needed by row 'row-0', cannot be converted to 8 bits: no value of the"
+    ):
+        stage(tmp_path, image)
 
 
 def test_an_unchanged_image_is_not_copied(tmp_path):
@@ -84,7 +175,7 @@ def test_an_image_is_made_and_decoded_once(tmp_path, monkeypatch):
     facts = inspection.inspect_images([(made, "row")], work)
     staged, _ = stage_images(rows(made, made), tmp_path, WriteOptions(), work)
     content = read_unchanged(staged["x.png"].image, staged["x.png"].content)
-    assert Image.open(io.BytesIO(content)).mode == facts["x.png"].mode == "L"
+    assert image_digest(Image.open(io.BytesIO(content))) == facts["x.png"].digest
     assert (Made.calls, len(decoded)) == (["x.png"], 1)
 
 

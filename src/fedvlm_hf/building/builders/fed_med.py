@@ -99,8 +99,8 @@ mimic_cxr/   """ + mimic_cxr.LAYOUT.replace("\n", "\n             ")
         "split with fewer studies is used completely.",
         "One image per study: frontal, PA preferred over AP, then the first by id [ours].",
         "The text is 'Findings: ... Impression: ...', with those sections that the report has [ours]. Sections are "
-        "found by the rule for headings of the database's own parser, spaces become single, and the underscores in "
-        "place of removed names are kept.",
+        "found by the headings and special cases of the database's own parser (MIT-LCP/mimic-cxr), spaces become "
+        "single, and the underscores in place of removed names are kept.",
         "Studies of a patient who is also in a later split are left out, in the order train, validate, test [ours]. "
         "The official splits are by patient, so there should be none.",
         "If an image is in two splits, in any sources, its rows in the earlier split are left out, in the order "
@@ -117,9 +117,8 @@ mimic_cxr/   """ + mimic_cxr.LAYOUT.replace("\n", "\n             ")
         "`--num_volumes` draws a part of the volumes.",
         "Rows of MIMIC-CXR and of RadGenome-Chest CT may not be redistributed: a push uploads only their ids and the "
         "partition.",
-        "The paper does not say which reports were drawn, or how sections are treated. Here, text below a heading "
-        "that only names the view ('CHEST, TWO VIEWS:') is not a section; MIMIC-CXR's own scripts treat some as "
-        "findings.",
+        "The paper does not say which reports were drawn, or how sections are treated. Reports with neither findings "
+        "nor impression are not drawn here; MIMIC-CXR's own scripts use their last paragraph or their comparison.",
         "Reports compare with earlier images ('no change since ___') that the model does not see.",
         "In `iid`, clients have CT slices in common; no image is also in validation or test.",
         *VOLUME_LIMITS,
@@ -128,6 +127,7 @@ mimic_cxr/   """ + mimic_cxr.LAYOUT.replace("\n", "\n             ")
     templates: ClassVar[tuple[str, ...]] = ("vqa", "detection", "report")
     paper_counts: ClassVar[dict[str, int]] = {"vqa": 3846, "detection": 8744, "report": 8000}
     partition_column: ClassVar[str] = "task"
+    version: ClassVar[str] = "2"
     public_columns: ClassVar[tuple[str, ...]] = ("source", "study_id")
 
     @property

@@ -1,7 +1,7 @@
 """Fed-ScienceCap: captions for images in school science problems, with one client per category."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -9,6 +9,7 @@ from typing import ClassVar
 from ..leaks import without_shared_images
 from ..partitions.natural import natural_and_even
 from ..readers import scienceqa
+from ..readers.files import count_of
 from ..readers.scienceqa import Problem
 from ..templates import chat
 from ..work import Work
@@ -71,8 +72,9 @@ or, with --caption_from hint or solution, a copy of the Hub's derek-thomas/Scien
         "If an image, compared by pixels, is in two splits, its rows in the earlier split are left out, in the order "
         "training, validation, test [ours]: problems share images, and the same image has the same caption.",
         "Categories with fewer than 100 rows are left out [paper], counted over the kept rows of all splits [ours]. "
-        "A category with fewer training rows than there are categories is also left out [ours], because `iid` could "
-        "not give each client a row of it.",
+        "`iid` has as many clients as there are kept categories and gives each client a row of each category, so "
+        "every kept category needs at least as many training rows as there are kept categories. The largest set of "
+        "categories with this property is kept, those with more training rows first [ours].",
         "`noniid`: one client per category [paper]. `iid`: as many clients, over which the rows of every category are "
         "spread evenly [paper: evenly], drawn with the seed [ours].",
         "The `client_id` of a validation or test row is a client whose training rows have the same category, in "
@@ -91,6 +93,7 @@ or, with --caption_from hint or solution, a copy of the Hub's derek-thomas/Scien
     templates: ClassVar[tuple[str, ...]] = ("caption",)
     paper_counts: ClassVar[dict[str, int]] = {"caption": 5157}
     partition_column: ClassVar[str] = "category"
+    version: ClassVar[str] = "2"
 
     def __post_init__(self) -> None:
         if self.caption_from not in _TARGETS:
@@ -133,27 +136,68 @@ or, with --caption_from hint or solution, a copy of the Hub's derek-thomas/Scien
         )
 
     def _of_large_categories(self, examples: Sequence[Example], work: Work) -> list[Example]:
-        """Keep categories with `min_rows` rows and at least as many training rows as there are such categories."""
+        """Keep the rows of the most categories with `min_rows` rows whose training rows suffice for all clients."""
         rows = Counter(column(examples, "category"))
-        large = {name for name, count in rows.items() if count >= self.min_rows}
+        large = sorted(name for name, count in rows.items() if count >= self.min_rows)
         training = Counter(example.columns["category"] for example in examples if example.split == "train")
-        kept = {name for name in large if training[name] >= len(large)}
-        for name in sorted(set(rows) - large):
-            work.counts.exclude(f"problems of category {name}", rows[name], f"fewer than {self.min_rows} rows")
-        for name in sorted(large - kept):
-            why = f"{training[name]} training rows, too few for {len(large)} clients of iid"
+        if not any(training[name] for name in large):
+            raise ValueError(self._nothing_left(large, rows))
+        kept = largest_shareable({name: training[name] for name in large})
+        for name in sorted(set(rows).difference(large)):
+            why = f"fewer than {count_of(self.min_rows, 'row')}"
             work.counts.exclude(f"problems of category {name}", rows[name], why)
-        if not kept:
-            raise ValueError(
-                f"`min_rows={self.min_rows}` leaves no category: the largest has {max(rows.values(), default=0)} rows "
-                "with an image and a text. Lower it, or check that the download is complete."
+        for name in sorted(set(large) - kept):
+            why = (
+                f"{count_of(training[name], 'training row')}, too few for the {len(kept) + 1} clients that iid would "
+                "have with it"
             )
+            work.counts.exclude(f"problems of category {name}", rows[name], why)
         work.counts.note("categories kept", len(kept), "the paper has 27")
         return [example for example in examples if example.columns["category"] in kept]
+
+    def _nothing_left(self, large: Sequence[str], rows: Mapping[str, int]) -> str:
+        if large:
+            return (
+                f"None of the {len(large)} categories with at least `min_rows={self.min_rows}` rows has a training "
+                "row with an image and a text, so no client would have data. Check that the download is complete."
+            )
+        most = max(rows.values(), default=0)
+        advice = f"Use at most {most}" if most else "No other value helps"
+        return (
+            f"`min_rows={self.min_rows}` leaves no category: the largest has {count_of(most, 'row')} with an image "
+            f"and a text. {advice}, or check that the download is complete."
+        )
 
     def partitions(self, examples: Sequence[Example]) -> list[Partition]:
         """Return `noniid` and `iid`."""
         return natural_and_even(examples, "category", self.seed)
+
+
+def largest_shareable(training_rows: Mapping[str, int]) -> set[str]:
+    """Choose the most categories of which each has a training row for every client of `iid`.
+
+    `iid` has as many clients as there are chosen categories. So n categories can be chosen if each of them has at
+    least n training rows. Categories with more training rows are chosen first, ties in alphabetical order.
+
+    Args:
+        training_rows (`Mapping[str, int]`):
+            The number of training rows of each category.
+
+    Returns:
+        `set[str]`: the chosen categories.
+
+    Example:
+
+    ```python
+    >>> from fedvlm_hf.building.builders.fed_sciencecap import largest_shareable
+
+    >>> sorted(largest_shareable({"Maps": 9, "Magnets": 5, "Rocks": 3, "Plants": 2}))
+    ['Magnets', 'Maps', 'Rocks']
+    ```
+    """
+    ordered = sorted(training_rows, key=lambda name: (-training_rows[name], name))
+    # Counts fall while ranks rise, so the categories with enough rows for their own rank come first
+    return {name for rank, name in enumerate(ordered, start=1) if training_rows[name] >= rank}
 
 
 def _captions(raw: Path, work: Work, problems: Sequence[Problem]) -> dict[str, str]:

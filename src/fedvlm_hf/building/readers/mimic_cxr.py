@@ -5,19 +5,19 @@ Scientific Data 2019 (https://doi.org/10.1038/s41597-019-0322-0), and "MIMIC-CXR
 (https://huggingface.co/papers/1901.07042).
 
 We had neither of them, since both need a signed agreement with PhysioNet. File names and columns are from memory, and
-agree with what public code reads. Section headings follow the rules of the database's own parser
-(github.com/MIT-LCP/mimic-cxr, txt/section_parser.py, read in copies): the last non-empty section of a name is used.
+agree with what public code reads.
 """
 
 import csv
 import gzip
-import re
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..images import ImageFile
-from .files import find_folder, read_text
+from .files import advice, excerpt, find_folder, read_text
+from .mimic_cxr_sections import sections
 
 
 LAYOUT = """\
@@ -35,10 +35,6 @@ FRONTAL_VIEWS = ("PA", "AP")
 _SPLIT_FILE, _METADATA_FILE = "mimic-cxr-2.0.0-split.csv", "mimic-cxr-2.0.0-metadata.csv"
 _SPLIT_COLUMNS = ("dicom_id", "study_id", "subject_id", "split")
 _METADATA_COLUMNS = ("dicom_id", "study_id", "subject_id", "ViewPosition")
-
-_HEADING = re.compile(r"^[ \t]*([A-Z][A-Z ()/,-]*):(?=\s)", re.MULTILINE)
-# If a heading has two of these words, as in FINDINGS AND IMPRESSION, the first one here is used
-_SECTIONS = {"IMPRESSION": "impression", "CONCLUSION": "impression", "FINDING": "findings"}
 
 
 @dataclass(frozen=True)
@@ -93,7 +89,7 @@ def read(raw: str | Path) -> list[Study]:
     split_of: dict[str, str] = {}
     for where, row in _rows(split_file, _SPLIT_COLUMNS):
         if row["split"] not in SPLITS:
-            raise ValueError(f"{where}: `split` is {row['split']!r}, not one of {list(SPLITS)}.")
+            raise ValueError(f"{where}: `split` is {excerpt(row['split'])}, not one of {list(SPLITS)}.")
         split_of[row["dicom_id"]] = SPLITS[row["split"]]
     studies: dict[str, Study] = {}
     for where, row in _rows(metadata_file, _METADATA_COLUMNS, may_be_empty=("ViewPosition",)):
@@ -132,41 +128,7 @@ def read_report(raw: str | Path, study: Study) -> dict[str, str]:
     """
     apart = Path(raw) / "mimic-cxr-reports" / "files"
     folder = apart if apart.is_dir() else Path(raw) / "files"
-    return sections(read_text(folder / f"{study.folder}.txt", LAYOUT))
-
-
-def sections(report: str) -> dict[str, str]:
-    """Extract the findings and the impression from a report.
-
-    A section extends from its heading (capitals and a colon at the start of a line) to the next heading. A heading
-    with IMPRESSION or CONCLUSION starts the impression, and any other heading with FINDING starts the findings.
-
-    Args:
-        report (`str`):
-            The text of a report's file.
-
-    Returns:
-        `dict[str, str]`: texts under `"findings"` and `"impression"`, in this order, with single spaces. Missing and
-            empty sections are left out. The underscores in place of removed names and dates are kept.
-
-    Example:
-
-    ```python
-    >>> from fedvlm_hf.building.readers.mimic_cxr import sections
-
-    >>> sections(" FINDINGS:  The lungs are\\n clear.\\n \\n IMPRESSION: \\n \\n No change since ___.")
-    {'findings': 'The lungs are clear.', 'impression': 'No change since ___.'}
-    ```
-    """
-    headings = list(_HEADING.finditer(report))
-    ends = [*(heading.start() for heading in headings[1:]), len(report)]
-    found: dict[str, str] = {}
-    for heading, end in zip(headings, ends, strict=False):  # a report without headings still has one end
-        name = next((name for word, name in _SECTIONS.items() if word in heading[1]), None)
-        text = " ".join(report[heading.end() : end].split())
-        if name and text:
-            found[name] = text
-    return {name: found[name] for name in ("findings", "impression") if name in found}
+    return sections(read_text(folder / f"{study.folder}.txt", LAYOUT), study.study_id)
 
 
 def _preference(study: Study) -> tuple[int, str]:
@@ -185,17 +147,33 @@ def _rows(
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield the rows of a table, each with its location for error messages."""
     opener = gzip.open if path.suffix == ".gz" else open
+    line = 1
+    images: set[str] = set()
     try:
-        with opener(path, "rt", encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
+        with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
             missing = [column for column in columns if column not in (reader.fieldnames or [])]
             if missing:
-                raise ValueError(f"{path} has the columns {reader.fieldnames}; {missing} are missing.")
+                found = excerpt(reader.fieldnames) if reader.fieldnames else "none, because it is empty"
+                raise ValueError(f"{path} lacks the columns {missing}; it has {found}. {advice(path)}")
             for row in reader:
-                where = f"{path}, line {reader.line_num}"
-                empty = [column for column in columns if not row[column] and column not in may_be_empty]
-                if empty:
-                    raise ValueError(f"{where}: no value for {empty}.")
-                yield where, row
-    except (EOFError, OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is incomplete or damaged ({error}). Download it again.") from error
+                line = reader.line_num
+                _check_row(row, columns, may_be_empty, f"{path}, line {line}")
+                if row["dicom_id"] in images:
+                    raise ValueError(f"{path}, line {line}: the image {row['dicom_id']} already occurred.")
+                images.add(row["dicom_id"])
+                yield f"{path}, line {line}", row
+    except (EOFError, OSError, UnicodeDecodeError, csv.Error, zlib.error) as error:
+        raise ValueError(f"{path} is incomplete or damaged after line {line} ({error}). {advice(path)}") from error
+    if not images:
+        raise ValueError(f"{path} has no rows. Download it again.")
+
+
+def _check_row(row: dict[str, str], columns: Sequence[str], may_be_empty: Sequence[str], where: str) -> None:
+    if None in row:
+        raise ValueError(f"{where} has more values than the header has columns: {excerpt(row)}.")
+    empty = [column for column in columns if not row[column] and column not in may_be_empty]
+    if empty:
+        raise ValueError(f"{where}: no value for {empty}.")
+    if any("\0" in value for value in row.values() if value):
+        raise ValueError(f"{where} has NUL characters, so the file is damaged. Download it again.")

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
 from PIL import Image
 
+from ...data.pixels import scaled
 from ..images import StoredImage
 from . import nifti
 
@@ -94,9 +94,7 @@ class VolumeSlice(StoredImage):
 
     def load(self) -> bytes:
         """Return an 8-bit PNG with one pixel per voxel, the patient's front at the top and the right on the left."""
-        black, white = WINDOW
-        values = nifti.Volume(self.path, self.axes).picture(self.index).astype(np.float64)
-        grey = np.round((np.clip(values, black, white) - black) * (255 / (white - black))).astype(np.uint8)
+        grey = scaled(nifti.Volume(self.path, self.axes).picture(self.index), *WINDOW)
         buffer = io.BytesIO()
         Image.fromarray(grey).save(buffer, format="PNG")
         return buffer.getvalue()

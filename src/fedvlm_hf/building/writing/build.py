@@ -19,7 +19,7 @@ from .layout import lay_out
 from .manifest import as_json, build_plan, make_manifest, row_values
 from .options import WriteOptions
 from .shards import write_rows_file, write_shards
-from .staging import stage_images
+from .staging import note_deep_images, stage_images
 from .workspace import CARD, INPUTS, MANIFEST, Workspace
 
 
@@ -133,6 +133,7 @@ def _build(builder: Builder, raw: Path, options: WriteOptions, space: Workspace)
             f"{len(missing)} of {len(staged)} images are missing, such as {missing[0]}. They are replaced by grey "
             "pictures, so scores on their rows are meaningless."
         )
+    note_deep_images(staged, options, work.counts)
     inputs = work.inputs
     space.accept_images(inputs)
     images = [staged[example.image.key] for example in examples]
@@ -152,7 +153,7 @@ def _build(builder: Builder, raw: Path, options: WriteOptions, space: Workspace)
 
 def _read(builder: Builder, raw: Path, options: WriteOptions, space: Workspace) -> tuple[list[Example], Work]:
     for _ in range(2):
-        work = Work(space.read, options.processes, raw)
+        work = Work(space.read, options.processes, raw, window=options.shown_values)
         examples = builder.read(raw, work)
         if space.accept_annotations(work.inputs):
             break

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from ...data.pixels import Window
 from ..work import default_workers
 
 
@@ -17,6 +18,9 @@ class WriteOptions:
             kept.
         pad_to_square (`bool`, *optional*, defaults to `False`):
             Center images on a black square, for processors that crop. Boxes are moved accordingly.
+        window (`str`, *optional*):
+            `"CENTER,WIDTH"`: the range of values that is stored of images with more than 8 bits, by DICOM's linear
+            function, see [`~fedvlm_hf.data.pixels.Window`]. By default each image's own range.
         allow_missing_images (`bool`, *optional*, defaults to `False`):
             Replace missing images by a grey picture, and say so in the card.
         configs (`str`, *optional*):
@@ -25,7 +29,7 @@ class WriteOptions:
             Number of worker processes; one per CPU core by default.
 
     Raises:
-        `ValueError`: if a number is below 1.
+        `ValueError`: if a number is below 1, or `window` is not two numbers with a width of 1 or more.
     """
 
     max_side: int | None = field(
@@ -35,6 +39,13 @@ class WriteOptions:
     pad_to_square: bool = field(
         default=False,
         metadata={"help": "Center images on a black square, for processors that crop. Boxes are moved accordingly."},
+    )
+    window: str | None = field(
+        default=None,
+        metadata={
+            "help": "CENTER,WIDTH, such as --window=-600,1500: the range of values to show of images with more than 8 "
+            "bits, as stored in the files. Values outside are clipped. By default the range of each image."
+        },
     )
     allow_missing_images: bool = field(
         default=False,
@@ -52,17 +63,25 @@ class WriteOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"`{name}` must be 1 or more, got {value}.")
+        if self.window is not None:
+            Window.parse(self.window)
 
     @property
     def processes(self) -> int:
         """Number of worker processes to use."""
         return self.num_workers or default_workers()
 
+    @property
+    def shown_values(self) -> Window | None:
+        """The window for images with more than 8 bits; `None` if each is shown in its own range of values."""
+        return None if self.window is None else Window.parse(self.window)
+
     def affecting_rows(self) -> dict[str, Any]:
         """Return the options that change the written rows: all except the number of processes."""
         return {
             "max_side": self.max_side,
             "pad_to_square": self.pad_to_square,
+            "window": self.window,
             "allow_missing_images": self.allow_missing_images,
             "configs": self.configs,
         }

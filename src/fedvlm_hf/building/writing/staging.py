@@ -3,7 +3,7 @@
 import hashlib
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,23 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from ...data.boxes import BOX_TEXT, box_text, parse_box
+from ...data.pixels import Window
 from ...files import write_atomic
 from ..builders.base import Example
-from ..images import ImageFile, StoredImage, content_hash, encode, image_digest, open_image, pad_square, shrink
+from ..images import (
+    ImageFile,
+    StoredImage,
+    content_hash,
+    convert_deep,
+    encode,
+    encode_grey,
+    image_digest,
+    open_image,
+    pad_square,
+    shrink,
+)
 from ..inspection import ImageFacts, images_of, inspect_images
-from ..work import Work
+from ..work import RowCounts, Work
 from .options import WriteOptions
 
 
@@ -30,6 +42,8 @@ class StagedImage:
         digest (`str`): Digest of the pixels, see `building.images.image_digest`.
         width, height (`int`): Size in pixels.
         frame (`tuple[int, int]`): Width and height of the picture without padding.
+        was_deep (`bool`): Whether the download has it in greyscale with more than 8 bits.
+        had_deep_colours (`bool`): See `building.images.has_deep_colours`.
     """
 
     image: StoredImage
@@ -39,6 +53,8 @@ class StagedImage:
     width: int
     height: int
     frame: tuple[int, int]
+    was_deep: bool = False
+    had_deep_colours: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,6 +88,7 @@ class _Job:
     folder: Path
     max_side: int | None
     pad_to_square: bool
+    window: Window | None
 
 
 def stage_images(
@@ -85,7 +102,7 @@ def stage_images(
         folder (`Path`):
             Where images are written whose pixels change.
         options ([`WriteOptions`]):
-            `max_side`, `pad_to_square` and `allow_missing_images`.
+            `max_side`, `pad_to_square`, `window` and `allow_missing_images`.
         work ([`Work`]):
             Worker processes and journal, and the images that were inspected before.
 
@@ -111,30 +128,48 @@ def stage_images(
     facts |= inspect_images(((images[key], f"row {first[key].id!r}") for key in missing), work)
     images |= {key: ImageFile(key, work.folder / found.kept) for key, found in facts.items() if found.kept is not None}
     jobs = {
-        f"{key} {facts[key].content}": _Job(image, facts[key], folder, options.max_side, options.pad_to_square)
+        f"{key} {facts[key].content}": _Job(
+            image, facts[key], folder, options.max_side, options.pad_to_square, options.shown_values
+        )
         for key, image in images.items()
         if _must_change(facts[key], options)
     }
-    done = work.map("staged", _stage, jobs, "changing images")
+    done = work.map("staged", _stage, jobs, "changing images", in_threads=True)
     results = {job.image.key: result for job, result in zip(jobs.values(), done.values(), strict=True)}
     return {key: _staged(image, facts[key], folder, results.get(key)) for key, image in images.items()}, missing
 
 
+def note_deep_images(staged: Mapping[str, StagedImage], options: WriteOptions, counts: RowCounts) -> None:
+    """Count the images of the download that have more than 8 bits, and say how they were converted."""
+    num_grey = sum(image.was_deep for image in staged.values())
+    if num_grey:
+        shown = "the range of values of each image"
+        if options.window is not None:
+            black, white = options.shown_values.limits
+            shown = f"the window {options.window}, so that {black:g} becomes 0 and {white:g} becomes 255"
+        counts.note("images with more than 8 bits", num_grey, f"converted to 8 bits by {shown}")
+    num_colour = sum(image.had_deep_colours for image in staged.values())
+    if num_colour:
+        why = "Pillow reads the upper 8 bits, so they are dark if they use only the lower ones"
+        counts.note("images with 16 bits per colour", num_colour, why)
+
+
 def _must_change(facts: ImageFacts, options: WriteOptions) -> bool:
     is_large = options.max_side is not None and max(facts.width, facts.height) > options.max_side
-    return is_large or (options.pad_to_square and facts.width != facts.height)
+    return facts.is_deep or is_large or (options.pad_to_square and facts.width != facts.height)
 
 
 def _stage(job: _Job) -> list[Any]:
     """Change one image, and return its journal entry."""
     content = read_unchanged(job.image, job.facts.content)
-    picture = open_image(content, job.image.key)
+    where = f"The image {job.image.file or job.image.key}"
+    picture = convert_deep(open_image(content, where), where, job.window)
     if job.max_side is not None and max(picture.size) > job.max_side:
         picture = shrink(picture, job.max_side)
     frame = picture.size
     if job.pad_to_square and picture.width != picture.height:
         picture = pad_square(picture)
-    content = encode(picture)
+    content = encode_grey(picture) if job.facts.is_deep else encode(picture)
     stored = open_image(content, job.image.key)
     # Named by key and not by content, so that two processes never write the same file
     name = hashlib.blake2b(job.image.key.encode(), digest_size=16).hexdigest()
@@ -167,11 +202,14 @@ def read_unchanged(image: StoredImage, content: str) -> bytes:
 
 
 def _staged(image: StoredImage, facts: ImageFacts, folder: Path, result: Sequence[Any] | None) -> StagedImage:
+    depth = facts.is_deep, facts.has_deep_colours
     if result is None:
         size = (facts.width, facts.height)
-        return StagedImage(image, facts.content, facts.num_bytes, facts.digest, *size, size)
+        return StagedImage(image, facts.content, facts.num_bytes, facts.digest, *size, size, *depth)
     file, content, num_bytes, digest, width, height, frame = result
-    return StagedImage(ImageFile(image.key, folder / file), content, num_bytes, digest, width, height, tuple(frame))
+    return StagedImage(
+        ImageFile(image.key, folder / file), content, num_bytes, digest, width, height, tuple(frame), *depth
+    )
 
 
 def _refuse_missing(example: Example, num_missing: int, num_images: int) -> None:
