@@ -285,19 +285,28 @@ def test_a_local_table_is_read_without_copies(tmp_path, monkeypatch):
 
 
 def test_splits_that_are_not_used_are_counted(tmp_path):
+    source = saved(tmp_path / "source", train=rows(range(20)), dev2=rows(range(3), 100), test=rows(range(2), 200))
+    work = Work()
+    assert len(read(FromDataset(dataset=source, iid=True, num_clients=2), work)) == 22
+    assert {
+        "step": "note", "what": "rows of the split dev2", "count": 3,
+        "why": "they are not used; --split chooses the split that is divided among the clients",
+    } in work.counts.lines  # fmt: skip
+    examples = read(FromDataset(dataset=source, iid=True, num_clients=2, split="dev2"))
+    assert [example.id for example in examples if example.split == "train"] == [
+        f"dev2-{number:07d}" for number in range(3)
+    ]
+
+
+def test_files_beside_the_splits_are_named(tmp_path):
     folder = tmp_path / "own"
     table(folder, *({"question": "?", "answer": "x"} for _ in range(10)))
     (folder / "rows.csv").rename(folder / "train.csv")
-    write_csv(folder / "extra.csv", [{"question": "?", "answer": "x", "image": f"{number}.png"} for number in range(3)])
+    write_csv(folder / "extra.csv", [{"question": "?", "answer": "x", "image": "1.png"}])
     work = Work()
-    examples = read(FromDataset(dataset=str(folder), iid=True, num_clients=2), work)
-    assert len(examples) == 10
-    assert {
-        "step": "note", "what": "rows of the split extra", "count": 3,
-        "why": "they are not used; --split chooses the split that is divided among the clients",
-    } in work.counts.lines  # fmt: skip
-    examples = read(FromDataset(dataset=str(folder), iid=True, num_clients=2, split="extra"))
-    assert [example.id for example in examples] == [f"extra-{number:07d}" for number in range(3)]
+    assert len(read(FromDataset(dataset=str(folder), iid=True, num_clients=2), work)) == 10
+    (line,) = [line for line in work.counts.lines if line["what"] == "ignored files and folders"]
+    assert "extra.csv" in line["why"]
 
 
 def test_conversations_become_rows(tmp_path):
