@@ -171,7 +171,7 @@ class FromDataset(OwnDataBuilder):
                 f"draw {draw.num_draws}, with seed {draw.seed}, is the first one that leaves no client without rows."
             )
             clients = to_example_indices(draw.clients, train)
-            partition = assemble(f"dirichlet-{self.dirichlet:g}", rule, splits, clients, labels)
+            partition = assemble(f"dirichlet-{self.dirichlet:g}".replace("+", ""), rule, splits, clients, labels)
             chosen = {"seed": draw.seed, "num_draws": draw.num_draws}
             found.append(replace(partition, compare_by=own_name(self.label), draw=chosen))
         if self.iid:

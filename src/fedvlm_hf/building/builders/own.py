@@ -3,13 +3,14 @@
 import hashlib
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from ..images import StoredImage
 from ..inspection import ImageFacts, images_of, inspect_images
 from ..partitions.assemble import train_rows
 from ..partitions.holdout import hold_out_groups
+from ..readers.own.image_paths import IMAGE_SUFFIXES
 from ..readers.own.rows import OwnRow
 from ..readers.own.text import RowText, TextOptions, row_texts, text_columns
 from ..work import Work
@@ -208,6 +209,7 @@ def group_images(
     """
     facts = inspect_images(images_of(examples), work)
     _record_outside(examples, facts, work)
+    _note_unused(work)
     first: dict[str, StoredImage] = {}
     group: dict[str, str] = {}
     names = []
@@ -218,6 +220,20 @@ def group_images(
             examples[place] = replace(example, image=kept)
         names.append(group.setdefault(image.key if known is None else f"pixels {known.digest}", name_of(image, known)))
     return ImageGroups(names, len(facts), len(first))
+
+
+def _note_unused(work: Work) -> None:
+    """Count the images in the folders that were listed which no row has."""
+    listed = [
+        (PurePosixPath(listing.folder) / name).as_posix()
+        for listing, names in work.inputs.listings.items()
+        for name in names
+        if name.lower().endswith(IMAGE_SUFFIXES)
+    ]
+    unused = [name for name in dict.fromkeys(listed) if name not in work.inputs.images]
+    if unused:
+        shown = ", ".join(unused[:3]) + (", ..." if len(unused) > 3 else "")
+        work.counts.note("images without a row", len(unused), shown)
 
 
 def _record_outside(examples: Sequence[Example], facts: Mapping[str, ImageFacts | None], work: Work) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import pyarrow as pa
@@ -40,7 +41,9 @@ class ParquetImage(StoredImage):
         Raises:
             `ValueError`: if the row has only the path of the image.
         """
-        value = _group(self.path, self.column, self.row_group).value(self.row)
+        status = self.path.stat()
+        version = (status.st_ino, status.st_size, status.st_mtime_ns)
+        value = _group(self.path.absolute(), version, self.column, self.row_group).value(self.row)
         value = value[0] if isinstance(value, list) else value
         content = value["bytes"] if isinstance(value, dict) else value
         if content is None:
@@ -55,6 +58,7 @@ class _Group:
 
     def __init__(self, path: Path, column: str, row_group: int):
         self._path, self._column, self._row_group = path, column, row_group
+        self._lock = Lock()  # images are read in threads
         metadata = pq.read_metadata(path).row_group(row_group)
         leaves = (metadata.column(index) for index in range(metadata.num_columns))
         num_bytes = sum(leaf.total_uncompressed_size for leaf in leaves if leaf.path_in_schema.split(".")[0] == column)
@@ -62,12 +66,13 @@ class _Group:
         self._start()
 
     def value(self, row: int) -> Any:
-        if row < self._first:
-            self._start()
-        while row >= self._first + len(self._values):
-            self._first += len(self._values)
-            self._values = next(self._batches)
-        return self._values[row - self._first].as_py()
+        with self._lock:
+            if row < self._first:
+                self._start()
+            while row >= self._first + len(self._values):
+                self._first += len(self._values)
+                self._values = next(self._batches)
+            return self._values[row - self._first].as_py()
 
     def _start(self) -> None:
         self._first, self._values = 0, pa.array([])
@@ -80,7 +85,8 @@ class _Group:
                 yield batch.column(self._column)
 
 
-# Rows are requested in order, so keeping the last row group is enough
+# Rows are requested in order, so keeping the last row group is enough. The version is that of the file, which may be
+# replaced by another one between two builds of a process
 @lru_cache(maxsize=1)
-def _group(path: Path, column: str, row_group: int) -> _Group:
+def _group(path: Path, version: tuple[int, ...], column: str, row_group: int) -> _Group:
     return _Group(path, column, row_group)

@@ -6,15 +6,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-from datasets import Dataset
+from typing import TYPE_CHECKING, Any
 
 from ...dataset import read_folder
 from ...work import Work
-from .loaded import load_splits, loaded_rows
 from .rows import OwnRow, Source
 from .sources import open_source
+
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 class OpenedSplits:
@@ -31,8 +32,10 @@ class OpenedSplits:
         self._sizes: dict[str, int] = {}
         self._checksums: dict[str, Any] = {}
 
-    def add_loaded(self, name: str, dataset: Dataset, where: str, image: str | None) -> None:
+    def add_loaded(self, name: str, dataset: "Dataset", where: str, image: str | None) -> None:
         """Add a split of a loaded dataset."""
+        from .loaded import loaded_rows
+
         # A hash of the content, since `datasets` hashes times and paths of files, which differ between machines
         checksum = self._checksums[name] = hashlib.sha256()
 
@@ -93,6 +96,9 @@ def open_splits(
         if (path / "README.md").is_file():
             sources = _card_sources(path, config, partial(open_source, work=work, image=image))
             return _from_sources(sources, split, [])
+    # Imported here, since own files are read without `datasets` and transformers, which take seconds to import
+    from .loaded import load_splits
+
     opened = OpenedSplits()
     for found_split, dataset in load_splits(name, config, revision).items():
         opened.add_loaded(found_split, dataset, f"{name}, split {found_split}", image)
