@@ -71,7 +71,7 @@ class Inputs:
             "listings": [[one.folder, one.pattern, list(one.suffixes), self.listings[one]] for one in order],
             "values": dict(sorted(self.values.items())),
         }
-        return json.dumps(content, indent=0, ensure_ascii=False) + "\n"
+        return json.dumps(content, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "Inputs":

@@ -181,8 +181,10 @@ class Work:
 
     def _name(self, path: Path) -> str | None:
         """Return the name of a file in the download, or `None` for a file elsewhere."""
-        is_inside = self.raw is not None and path.is_relative_to(self.raw)
-        return path.relative_to(self.raw).as_posix() if is_inside else None
+        try:
+            return None if self.raw is None else path.relative_to(self.raw).as_posix()
+        except ValueError:
+            return None
 
     def map(
         self,

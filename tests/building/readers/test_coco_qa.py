@@ -56,10 +56,10 @@ def test_files_of_different_lengths_are_refused_with_the_counts(raw):
 @pytest.mark.parametrize(
     ("name", "line", "message"),
     [
-        ("types", "4", r"train, line 3 of types\.txt is '4', not one of \['0', '1', '2', '3'\]"),
-        ("img_ids", "12a", r"train, line 3 of img_ids\.txt is '12a', not an image id of COCO"),
-        ("img_ids", "²", r"train, line 3 of img_ids\.txt is '²'"),
-        ("answers", " ", r"train, line 3 is empty in answers\.txt"),
+        ("types", "4", r"train/types\.txt, line 3 is '4', not one of \['0', '1', '2', '3'\]"),
+        ("img_ids", "12a", r"train/img_ids\.txt, line 3 is '12a', not an image id of COCO"),
+        ("img_ids", "²", r"train/img_ids\.txt, line 3 is '²'"),
+        ("answers", " ", r"train/answers\.txt, line 3 is empty"),
     ],
 )
 def test_wrong_lines_are_named(raw, name, line, message):

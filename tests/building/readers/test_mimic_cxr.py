@@ -95,7 +95,7 @@ def test_a_truncated_table_is_an_error_with_its_path(name, tmp_path):
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (["dicom_id,study_id,split"], r"split\.csv\.gz has the columns .* \['subject_id'\] are missing"),
+        (["dicom_id,study_id,split"], r"split\.csv\.gz lacks the columns \['subject_id'\]; it has \['dicom_id', "),
         ([raw_mimic_cxr.SPLIT_COLUMNS, "a,1,2,train", "b,1,2,val"], r"line 3: `split` is 'val', not one of"),
         ([raw_mimic_cxr.SPLIT_COLUMNS, "a,,2,train"], r"line 2: no value for \['study_id'\]"),
         ([raw_mimic_cxr.SPLIT_COLUMNS, "a,1"], r"line 2: no value for \['subject_id', 'split'\]"),

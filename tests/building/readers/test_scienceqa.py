@@ -135,8 +135,11 @@ def test_an_image_without_bytes_is_named(hub):
     [
         (lambda problems, splits: problems["4"].pop("category"), r"problem 4 has no \['category'\]"),
         (lambda problems, splits: problems["4"].update(category=" \t"), r"problem 4 has no \['category'\]"),
-        (lambda problems, splits: problems["4"].update(image="../../image.png"), "is outside of images/train/4"),
-        (lambda problems, splits: problems.update({"4": "text"}), "problem 4 is a str, not an object"),
+        (
+            lambda problems, splits: problems["4"].update(image="../../image.png"),
+            "problem 4: `image` '../../image.png' is not the name of a file in images/train/4",
+        ),
+        (lambda problems, splits: problems.update({"4": "text"}), "problem 4 is text, not an object"),
         (lambda problems, splits: problems.pop("4"), "problem 4 is missing, but .*pid_splits.json has it in 'train'"),
         (lambda problems, splits: splits["train"].remove("4"), r"does not assign 1 of the problems .*such as 4"),
         (lambda problems, splits: splits["test"].append("4"), "has problem 4 twice"),
@@ -153,16 +156,23 @@ def test_wrong_files_are_named(tmp_path, change, expected):
 def test_a_truncated_file_is_named(raw):
     path = raw / "data" / "scienceqa" / "problems.json"
     path.write_text(path.read_text()[:-40])
-    with pytest.raises(ValueError, match=r"problems.json is not complete JSON"):
+    with pytest.raises(ValueError, match=r"problems.json, line 1, column 5\d+: not complete JSON"):
         read(raw)
 
 
-@pytest.mark.parametrize("content", [{"model": "m"}, {"captions": ["a"]}, {"captions": {"1": 4}}])
-def test_captions_of_another_form_are_refused(raw, content):
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"model": "m"}, r"captions\.json has no `captions`"),
+        ({"captions": ["a"]}, r"captions\.json has no `captions`"),
+        ({"captions": {"0": "A map.", "1": 4}}, r"captions\.json: the caption of problem 1 must be text, not 4\."),
+    ],
+)
+def test_captions_of_another_form_are_refused(raw, content, message):
     path = captions_file(raw)
     assert len(raw_captions()["captions"]) == 13
     path.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=r"captions.json has no `captions`"):
+    with pytest.raises(ValueError, match=message):
         read_captions(path)
 
 

@@ -85,14 +85,14 @@ def test_a_row_without_a_field_is_named(tmp_path):
 def test_a_row_that_is_not_an_object_is_named(tmp_path):
     rows = raw_rows()
     rows["test"][1] = ["CT"]
-    with pytest.raises(ValueError, match=r"test.json, row 1: a row must be an object, but this is a list"):
+    with pytest.raises(ValueError, match=r"test.json, row 1: a row must be an object, not a list"):
         read(write_raw(tmp_path, rows, images=False))
 
 
 def test_a_truncated_file_is_named(raw):
     text = (raw / "train.json").read_text()
     (raw / "train.json").write_text(text[: len(text) // 2])
-    with pytest.raises(ValueError, match=r"train.json is not complete JSON"):
+    with pytest.raises(ValueError, match=r"train.json, line 1, column 4018: not complete JSON"):
         read(raw)
 
 
@@ -104,5 +104,5 @@ def test_a_missing_file_is_named(raw):
 
 def test_a_file_that_is_not_a_list_is_named(raw):
     (raw / "test.json").write_text(json.dumps({"rows": []}))
-    with pytest.raises(ValueError, match=r"test.json contains a dict, not a list"):
+    with pytest.raises(ValueError, match=r"test.json contains an object, not a list"):
         read(raw)

@@ -4,9 +4,8 @@ Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014 (https://hugg
 """
 
 import io
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ...data.pixels import decoding_problem
 from ..images import StoredImage, encode
-from .files import find_folder
+from .files import excerpt, find_folder, kind_of, unreadable
 from .json_stream import array_elements
 
 
@@ -22,6 +21,8 @@ PARTS = ("train2014", "val2014")
 
 _DOWNLOAD = "COCO 2014's annotations/ next to its train2014/ and val2014/"
 _INT, _NUMBER, _STR = (int,), (int, float), (str,)
+_EXPECTED = {float: "a number", int: "a whole number", str: "text", list: "a list"}
+_TOO_LARGE = 10**18
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ def read(path: str | Path) -> Instances:
     path = Path(path)
     tables: dict[str, dict[int, Any]] = {name: {} for name in _MAKE}
     rows = dict.fromkeys(_MAKE, 0)
-    for name, row in array_elements(path, _MAKE, _DOWNLOAD):
+    for name, row in _elements(path):
         where = f"{path}, {name}[{rows[name]}]"
         rows[name] += 1
         key, record = _MAKE[name](row, where)
@@ -138,16 +139,29 @@ def read(path: str | Path) -> Instances:
     return instances
 
 
+def _elements(path: Path) -> Iterator[tuple[str, Any]]:
+    try:
+        yield from array_elements(path, _MAKE, _DOWNLOAD)
+    except OSError as error:
+        raise unreadable(path, error, _DOWNLOAD) from error
+
+
 def value(row: Any, name: str, kinds: Collection[type], where: str) -> Any:
     """Return a field of a JSON object, which must have one of the given types (a bool is not a number).
 
     Raises:
-        `ValueError`: if it is missing or of another type.
+        `ValueError`: if it is missing, of another type, or an integer of more than 63 bits.
     """
-    found = row.get(name) if isinstance(row, dict) else None
+    if not isinstance(row, dict):
+        raise ValueError(f"{where} must be an object, not {kind_of(row)}.")
+    if name not in row:
+        raise ValueError(f"{where} has no `{name}`. It is {excerpt(row)}.")
+    found = row[name]
     if type(found) not in kinds:
-        expected = " or ".join(kind.__name__ for kind in kinds)
-        raise ValueError(f"{where}: `{name}` must be of type {expected}, got {type(found).__name__}.")
+        expected = next(text for kind, text in _EXPECTED.items() if kind in kinds)
+        raise ValueError(f"{where}: `{name}` must be {expected}, not {excerpt(found)}.")
+    if type(found) is int and abs(found) >= _TOO_LARGE:
+        raise ValueError(f"{where}: `{name}` is a number of more than 18 digits, so the file is damaged.")
     return found
 
 
@@ -158,8 +172,8 @@ def box_edges(row: Any, where: str) -> tuple[float, float, float, float]:
         `ValueError`: if it is not four finite numbers.
     """
     bbox = value(row, "bbox", (list,), where)
-    if len(bbox) != 4 or not all(type(edge) in _NUMBER and isfinite(edge) for edge in bbox):
-        raise ValueError(f"{where}: `bbox` must be four numbers, got {bbox[:5]}.")
+    if len(bbox) != 4 or not all(type(edge) in _NUMBER and abs(edge) < _TOO_LARGE for edge in bbox):
+        raise ValueError(f"{where}: `bbox` must be four numbers, got {excerpt(bbox)}.")
     return tuple(bbox)
 
 
@@ -168,7 +182,8 @@ def _image(row: Any, where: str) -> tuple[int, CocoImage]:
     width, height = (value(row, side, _INT, where) for side in ("width", "height"))
     if width < 1 or height < 1 or Path(name).name != name:
         raise ValueError(
-            f"{where}: expected a file name without folders and a positive size, got {name!r}, {width} x {height}."
+            f"{where}: expected a file name without folders and a positive size, got {excerpt(name)}, {width} x "
+            f"{height}."
         )
     return image_id, CocoImage(image_id, name, width, height)
 
@@ -178,8 +193,8 @@ def _annotation(row: Any, where: str) -> tuple[int, Annotation]:
         value(row, name, _INT, where) for name in ("id", "image_id", "category_id")
     )
     bbox, area = box_edges(row, where), value(row, "area", _NUMBER, where)
-    if not isfinite(area):
-        raise ValueError(f"{where}: `area` must be a number, got {area}.")
+    if not abs(area) < _TOO_LARGE:
+        raise ValueError(f"{where}: `area` must be a number, got {excerpt(area)}.")
     is_crowd = value(row, "iscrowd", _INT, where) != 0
     return annotation_id, Annotation(annotation_id, image_id, category_id, bbox, area, is_crowd)
 

@@ -10,7 +10,7 @@ these files describes the same question. Images of `train/` are from COCO's trai
 from dataclasses import dataclass
 from pathlib import Path
 
-from .files import find_folder, read_text
+from .files import excerpt, find_folder, read_text
 
 
 TYPES = ("object", "number", "color", "location")
@@ -18,6 +18,7 @@ TYPES = ("object", "number", "color", "location")
 SPLITS = ("train", "test")
 
 _FILES = ("questions", "answers", "img_ids", "types")
+_MAX_ID_DIGITS = 12
 _DOWNLOAD = (
     "COCO-QA's folder cocoqa/ with train/ and test/, each with questions.txt, answers.txt, img_ids.txt, types.txt"
 )
@@ -78,28 +79,38 @@ def read(raw: str | Path) -> list[Question]:
 def _read_split(paths: list[Path], split: str) -> list[Question]:
     columns = [_lines(path) for path in paths]
     counts = [len(column) for column in columns]
+    if not any(counts):
+        raise ValueError(
+            f"{paths[0].parent}: {', '.join(path.name for path in paths)} are empty. Download them again."
+        )
     if len(set(counts)) != 1:
         named = ", ".join(f"{path.name} {count:,}" for path, count in zip(paths, counts, strict=True))
         raise ValueError(
             f"{paths[0].parent}: the files must have the same number of lines, got {named}. Is one of them truncated? "
             "Download it again."
         )
+    long = sum(len(answer.split()) > 1 for answer in columns[1])
+    if long > counts[1] / 2:
+        raise ValueError(
+            f"{paths[1]}: {long:,} of {counts[1]:,} lines have several words, but the answers of COCO-QA have one. "
+            "Is it another file?"
+        )
     return [
-        _question(values, f"{paths[0].parent}, line {line}", f"{split}-{line}", split)
+        _question(values, [f"{path}, line {line}" for path in paths], f"{split}-{line}", split)
         for line, values in enumerate(zip(*columns, strict=True), start=1)
     ]
 
 
-def _question(values: tuple[str, ...], where: str, question_id: str, split: str) -> Question:
+def _question(values: tuple[str, ...], where: list[str], question_id: str, split: str) -> Question:
+    for place, text in zip(where, values, strict=True):
+        if not text:
+            raise ValueError(f"{place} is empty.")
     question, answer, image_id, kind = values
-    empty = [f"{name}.txt" for name, text in zip(_FILES, values, strict=True) if not text]
-    if empty:
-        raise ValueError(f"{where} is empty in {', '.join(empty)}.")
-    if not (image_id.isascii() and image_id.isdigit()):
-        raise ValueError(f"{where} of img_ids.txt is {image_id!r}, not an image id of COCO.")
+    if not (image_id.isascii() and image_id.isdigit() and len(image_id) <= _MAX_ID_DIGITS):
+        raise ValueError(f"{where[2]} is {excerpt(image_id)}, not an image id of COCO.")
     kinds = {str(number): name for number, name in enumerate(TYPES)}
     if kind not in kinds:
-        raise ValueError(f"{where} of types.txt is {kind!r}, not one of {list(kinds)}.")
+        raise ValueError(f"{where[3]} is {excerpt(kind)}, not one of {list(kinds)}.")
     return Question(question_id, int(image_id), question, answer, kinds[kind], split)
 
 

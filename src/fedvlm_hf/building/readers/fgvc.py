@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ..images import StoredImage, encode, open_image
-from .files import find_folder, read_text
+from .files import excerpt, find_folder, read_text
 
 
 BANNER_PIXELS = 20
@@ -101,10 +101,13 @@ def read(raw: str | Path) -> list[Photograph]:
         for where, line in _lines(path):
             match = _LINE.fullmatch(line)
             if match is None:
-                raise ValueError(f"{where} is not a 7-digit image id, a space and a manufacturer: {line!r}.")
+                raise ValueError(f"{where} is not a 7-digit image id, a space and a manufacturer: {excerpt(line)}.")
             image_id, name = match.groups()
             if name not in names:
-                raise ValueError(f"{where}: the manufacturer {name!r} is not in {names_file}. Is the file truncated?")
+                raise ValueError(
+                    f"{where}: the manufacturer {excerpt(name)} is not in {names_file}. One of the two files is "
+                    "damaged or incomplete: download the annotations again."
+                )
             if image_id in photographs:
                 raise ValueError(
                     f"{where}: image {image_id} already occurred in {photographs[image_id].given_split}. Each image "
@@ -117,6 +120,9 @@ def read(raw: str | Path) -> list[Photograph]:
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
     """Yield the location and the text of each line that is not empty."""
-    for number, line in enumerate(read_text(path, _DOWNLOAD).splitlines(), start=1):
+    lines = read_text(path, _DOWNLOAD).split("\n")
+    if not any(line.strip() for line in lines):
+        raise ValueError(f"{path} is empty. Download it again.")
+    for number, line in enumerate(lines, start=1):
         if line.strip():
             yield f"{path}, line {number}", line.rstrip()

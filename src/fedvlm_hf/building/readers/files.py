@@ -1,11 +1,29 @@
 """Find and read files of an official download, with error messages that say what to do."""
 
-import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+from .json_stream import JsonError, JsonStream
+from .text import encoding_error, open_text
+
+
+_POINTER = b"version https://git-lfs"
+
+_SHARD = re.compile(r"(.+)-(\d+)-of-(\d+)\b")
+
+_KINDS = {
+    dict: "an object",
+    list: "a list",
+    str: "text",
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    type(None): "null",
+}
 
 
 def find_folder(raw: str | Path, name: str, inside: Sequence[str], download: str) -> Path:
@@ -32,14 +50,20 @@ def find_folder(raw: str | Path, name: str, inside: Sequence[str], download: str
     for place in places:
         if _holds(place, name):
             return place
+    near = next((folder for folder in neighbours(raw) if any(_holds(folder / below, name) for below in inside)), None)
     if not raw.is_dir():
-        raise ValueError(f"`raw={str(raw)!r}` is not a folder. Expected is {download}.")
-    near = next((folder for folder in _neighbours(raw) if any(_holds(folder / below, name) for below in inside)), None)
+        raise ValueError(f"`raw={str(raw)!r}` {no_folder(raw, near)} Expected is {download}.")
     hint = f"It is one level off: use {near}." if near else f"It contains {_some(raw)}."
-    looked = ", ".join(str(place / name) for place in places)
+    looked = " and no ".join(str(place / name) for place in places)
     raise ValueError(
-        f"`raw={str(raw)!r}` is not the expected folder: there is no {looked}. Expected is {download}. {hint}"
+        f"`raw={str(raw)!r}` is not the expected folder: there is no {looked}. {hint} Expected is {download}."
     )
+
+
+def no_folder(raw: Path, near: Path | None) -> str:
+    """Return what is wrong with a path that is no folder, and the folder `near` to use instead, if there is one."""
+    reason = "is a file, not a folder." if raw.exists() else "does not exist."
+    return f"{reason} Use {near}." if near else reason
 
 
 class RootFolder:
@@ -144,44 +168,108 @@ class RootFolder:
 
 
 def read_text(path: Path, download: str) -> str:
-    """Read a text file in UTF-8.
+    """Read a text file in UTF-8, with or without a byte order mark. Line endings become newlines.
 
     Raises:
-        `ValueError`: if it is missing or is not UTF-8.
+        `ValueError`: if it is missing, cannot be read, is not text in UTF-8, or has NUL characters.
     """
     try:
-        return path.read_text(encoding="utf-8")
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        raise ValueError(f"`raw`: there is no file {path}. Expected is {download}.") from error
+        with open_text(path) as file:
+            text = file.read().replace("\r\n", "\n").replace("\r", "\n")
+    except OSError as error:
+        raise unreadable(path, error, download) from error
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not text in UTF-8 ({error}). Download it again.") from error
+        raise encoding_error(path, error) from error
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise ValueError(f"{path}, line {line}: a NUL character, so the file is damaged. Download it again.")
+    return text
 
 
 def read_json(path: Path, kind: type[list] | type[dict], download: str) -> Any:
-    """Read a JSON file whose top level is a list or an object.
+    """Read a JSON file whose top level is a list or an object with content.
 
     Raises:
-        `ValueError`: if it is missing, truncated, nested too deep, or has another top level.
+        `ValueError`: if it is missing, truncated, nested too deep, empty, or has another top level.
     """
     try:
-        content = json.loads(read_text(path, download))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not complete JSON ({error}). Download it again.") from error
-    except RecursionError as error:
-        raise ValueError(f"{path}: its lists and objects are nested too deep. Download it again.") from error
+        with JsonStream(path) as stream:
+            # Element by element, because a single value may only have a limited length
+            content = list(stream.elements()) if stream.peek() == "[" else stream.value()
+            stream.end()
+    except OSError as error:
+        raise unreadable(path, error, download) from error
+    except JsonError as error:
+        raise ValueError(f"{error} {advice(path)}") from error
     if not isinstance(content, kind):
-        expected = {list: "a list", dict: "an object"}[kind]
-        raise ValueError(f"{path} contains a {type(content).__name__}, not {expected}. Expected is {download}.")
+        raise ValueError(f"{path} contains {kind_of(content)}, not {kind_of(kind())}. Expected is {download}.")
+    if not content:
+        raise ValueError(f"{path} is {kind_of(content)} without content. {advice(path)}")
     return content
+
+
+def unreadable(path: Path, error: OSError, download: str) -> ValueError:
+    """Return an error for a file that is missing, is a folder, or cannot be read."""
+    if os.path.isdir(path):
+        reason = f"{path} is a folder, not a file"
+    elif isinstance(error, FileNotFoundError | NotADirectoryError):
+        reason = f"there is no file {path}"
+    else:
+        reason = f"{path} cannot be read ({error.strerror or error})"
+    return ValueError(f"`raw`: {reason}. Expected is {download}.")
+
+
+def advice(path: Path) -> str:
+    """Return what to do about a file that is not what its name says."""
+    try:
+        with path.open("rb") as file:
+            is_pointer = file.read(len(_POINTER)) == _POINTER
+    except OSError:
+        is_pointer = False
+    if is_pointer:
+        return "The file is only a pointer of Git LFS: run `git lfs pull`, or download the file itself."
+    return "Download it again."
+
+
+def check_shards(paths: Sequence[Path]) -> None:
+    """Check by their names, such as `train-00000-of-00002.parquet`, that the files of a split are complete.
+
+    Raises:
+        `ValueError`: naming the missing files.
+    """
+    names = [match for path in paths if (match := _SHARD.match(path.name))]
+    if len(names) < len(paths):
+        return  # other names do not say how many files there are
+    missing = sorted(set(range(int(names[0][3]))).difference(int(match[2]) for match in names))
+    if missing:
+        first = [f"{names[0][1]}-{number:05d}-of-{names[0][3]}" for number in missing[:3]]
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise ValueError(f"{paths[0].parent} lacks {', '.join(first)}{more}. Download all files of this split.")
+
+
+def kind_of(value: Any) -> str:
+    """Return what a JSON value is, such as `"an object"` or `"null"`."""
+    return _KINDS.get(type(value), f"of type {type(value).__name__}")
+
+
+def excerpt(value: Any, most: int = 300) -> str:
+    """Return a value as in a Python program, cut after `most` characters."""
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # nested deeply, or a number with thousands of digits
+        return "too large to show"
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def _holds(folder: Path, name: str) -> bool:
     return any(path.is_file() for path in folder.glob(name))
 
 
-def _neighbours(raw: Path) -> Iterator[Path]:
+def neighbours(raw: Path) -> Iterator[Path]:
+    """Yield the parent folder of a path and the folders in it, where a download is often found instead."""
     yield raw.resolve().parent
-    yield from sorted(child for child in raw.iterdir() if child.is_dir())
+    if raw.is_dir():
+        yield from sorted(child for child in raw.iterdir() if child.is_dir())
 
 
 def _some(raw: Path, most: int = 8) -> str:

@@ -10,12 +10,13 @@ agree with what public code reads.
 
 import csv
 import gzip
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..images import ImageFile
-from .files import find_folder, read_text
+from .files import advice, excerpt, find_folder, read_text
 from .mimic_cxr_sections import sections
 
 
@@ -88,7 +89,7 @@ def read(raw: str | Path) -> list[Study]:
     split_of: dict[str, str] = {}
     for where, row in _rows(split_file, _SPLIT_COLUMNS):
         if row["split"] not in SPLITS:
-            raise ValueError(f"{where}: `split` is {row['split']!r}, not one of {list(SPLITS)}.")
+            raise ValueError(f"{where}: `split` is {excerpt(row['split'])}, not one of {list(SPLITS)}.")
         split_of[row["dicom_id"]] = SPLITS[row["split"]]
     studies: dict[str, Study] = {}
     for where, row in _rows(metadata_file, _METADATA_COLUMNS, may_be_empty=("ViewPosition",)):
@@ -146,17 +147,33 @@ def _rows(
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield the rows of a table, each with its location for error messages."""
     opener = gzip.open if path.suffix == ".gz" else open
+    line = 1
+    images: set[str] = set()
     try:
-        with opener(path, "rt", encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
+        with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
             missing = [column for column in columns if column not in (reader.fieldnames or [])]
             if missing:
-                raise ValueError(f"{path} has the columns {reader.fieldnames}; {missing} are missing.")
+                found = excerpt(reader.fieldnames) if reader.fieldnames else "none, because it is empty"
+                raise ValueError(f"{path} lacks the columns {missing}; it has {found}. {advice(path)}")
             for row in reader:
-                where = f"{path}, line {reader.line_num}"
-                empty = [column for column in columns if not row[column] and column not in may_be_empty]
-                if empty:
-                    raise ValueError(f"{where}: no value for {empty}.")
-                yield where, row
-    except (EOFError, OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is incomplete or damaged ({error}). Download it again.") from error
+                line = reader.line_num
+                _check_row(row, columns, may_be_empty, f"{path}, line {line}")
+                if row["dicom_id"] in images:
+                    raise ValueError(f"{path}, line {line}: the image {row['dicom_id']} already occurred.")
+                images.add(row["dicom_id"])
+                yield f"{path}, line {line}", row
+    except (EOFError, OSError, UnicodeDecodeError, csv.Error, zlib.error) as error:
+        raise ValueError(f"{path} is incomplete or damaged after line {line} ({error}). {advice(path)}") from error
+    if not images:
+        raise ValueError(f"{path} has no rows. Download it again.")
+
+
+def _check_row(row: dict[str, str], columns: Sequence[str], may_be_empty: Sequence[str], where: str) -> None:
+    if None in row:
+        raise ValueError(f"{where} has more values than the header has columns: {excerpt(row)}.")
+    empty = [column for column in columns if not row[column] and column not in may_be_empty]
+    if empty:
+        raise ValueError(f"{where}: no value for {empty}.")
+    if any("\0" in value for value in row.values() if value):
+        raise ValueError(f"{where} has NUL characters, so the file is damaged. Download it again.")

@@ -7,7 +7,6 @@ Reads from the folder `refcoco/` of github.com/lichengunc/refer: `instances.json
 a pickle of Python 2, which is not executed; or the same list as JSON, in `refs(unc).json` or `refs.json`.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 from ...data.boxes import Box, from_xywh
 from . import coco, safe_pickle
 from .coco import value
-from .files import find_folder, read_text
+from .files import excerpt, find_folder, kind_of, read_json
 
 
 SPLITS = ("train", "val", "testA", "testB")
@@ -89,9 +88,10 @@ def read(raw: str | Path) -> list[Ref]:
     """
     instances_path, path = annotation_files(raw)
     instances = coco.read(instances_path)
-    rows = safe_pickle.load(path) if path.suffix == ".p" else _load_json(path)
-    if not isinstance(rows, list):
-        raise ValueError(f"{path} contains a {type(rows).__name__}, not a list of refs. Expected is {_DOWNLOAD}.")
+    rows = safe_pickle.load(path) if path.suffix == ".p" else read_json(path, list, _DOWNLOAD)
+    if not isinstance(rows, list) or not rows:
+        found = kind_of(rows) if rows else f"{kind_of(rows)} without content"
+        raise ValueError(f"{path} contains {found}, not a list of refs. Expected is {_DOWNLOAD}.")
     refs: dict[int, Ref] = {}
     for index, row in enumerate(rows):
         where = f"{path}, row {index}"
@@ -99,13 +99,6 @@ def read(raw: str | Path) -> list[Ref]:
         if refs.setdefault(ref.ref_id, ref) is not ref:
             raise ValueError(f"{where}: the ref_id {ref.ref_id} already occurred. Get the file again.")
     return list(refs.values())
-
-
-def _load_json(path: Path) -> Any:
-    try:
-        return json.loads(read_text(path, _DOWNLOAD))
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{path} is not complete JSON ({error}). Get it again.") from error
 
 
 def _ref(row: Any, instances: coco.Instances, where: str) -> Ref:
@@ -123,7 +116,7 @@ def _ref(row: Any, instances: coco.Instances, where: str) -> Ref:
         )
     split = value(row, "split", (str,), where)
     if split not in SPLITS:
-        raise ValueError(f"{where}: `split` is {split!r}, not one of {list(SPLITS)}: is it UNC's file?")
+        raise ValueError(f"{where}: `split` is {excerpt(split)}, not one of {list(SPLITS)}: is it UNC's file?")
     image = instances.images[image_id]
     try:
         box = from_xywh(*annotation.bbox, image.width, image.height)

@@ -9,6 +9,7 @@ import pickletools
 from pathlib import Path
 from typing import Any
 
+from .files import unreadable
 from .plain_opcodes import ACTIONS, Machine
 
 
@@ -51,8 +52,8 @@ def load(path: str | Path) -> Any:
         if size > MAX_BYTES:
             raise ValueError(f"{path} has {size:,} bytes, but pickles of at most {MAX_BYTES:,} bytes are read.")
         content = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        raise ValueError(f"There is no file {path}.") from error
+    except OSError as error:
+        raise unreadable(path, error, "a pickle of plain data") from error
     value = _run(Machine(content), path)
     _check_depth(value, path)
     return value

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..images import ImageFile, StoredImage
-from .files import find_folder, read_json
+from .files import advice, check_shards, excerpt, find_folder, kind_of, neighbours, read_json
 from .parquet import ParquetImage
 
 
@@ -67,6 +67,8 @@ def annotation_files(raw: str | Path) -> list[Path]:
     missing = [f"{part}-*.parquet" for part, paths in files.items() if not paths]
     if missing:
         raise ValueError(f"{folder} has no {' and no '.join(missing)}. Expected is {_DOWNLOAD}.")
+    for paths in files.values():
+        check_shards(paths)
     return [path for paths in files.values() for path in paths]
 
 
@@ -114,13 +116,22 @@ def read_captions(path: Path) -> dict[str, str]:
         `ValueError`: if the file is missing or truncated, or has no `captions`.
     """
     captions = read_json(path, dict, _DOWNLOAD).get("captions")
-    if not isinstance(captions, dict) or not all(isinstance(text, str) for text in captions.values()):
+    if not isinstance(captions, dict):
         raise ValueError(f"{path} has no `captions`, an object from problem id to text. Expected is {_DOWNLOAD}.")
+    for pid, text in captions.items():
+        if not isinstance(text, str):
+            raise ValueError(f"{path}: the caption of problem {pid} must be text, not {excerpt(text)}.")
     return {pid: " ".join(text.split()) for pid, text in captions.items()}
 
 
 def _official_folder(raw: str | Path) -> Path:
-    return find_folder(raw, "problems.json", ("data/scienceqa", "scienceqa", ""), _DOWNLOAD)
+    try:
+        return find_folder(raw, "problems.json", ("data/scienceqa", "scienceqa", ""), _DOWNLOAD)
+    except ValueError as error:
+        near = next((folder for folder in neighbours(Path(raw)) if _hub_folder(folder)), None)
+        if near is None:
+            raise
+        raise ValueError(f"`raw={str(raw)!r}` is not the expected folder. It is one level off: use {near}.") from error
 
 
 def _hub_folder(raw: str | Path) -> Path | None:
@@ -137,7 +148,7 @@ def _read_official(problems_file: Path, splits_file: Path) -> list[Problem]:
             raise ValueError(f"{where} is missing, but {splits_file} has it in {part!r}. Download both files again.")
         if pid in problems:
             raise ValueError(f"{splits_file} has problem {pid} twice; a problem must be in one of {list(SPLITS)}.")
-        image = _official_image(rows[pid], f"images/{part}/{pid}", problems_file)
+        image = _official_image(rows[pid], f"images/{part}/{pid}", problems_file, where)
         problems[pid] = _problem(pid, pid, SPLITS[part], image, rows[pid], where)
     if unplaced := [pid for pid in rows if pid not in problems]:
         raise ValueError(
@@ -152,16 +163,19 @@ def _placed(path: Path) -> Iterable[tuple[str, str]]:
     for part in SPLITS:
         if not isinstance(splits.get(part), list):
             raise ValueError(f"{path} has no list `{part}`. Expected is {_DOWNLOAD}.")
-        yield from ((part, str(pid)) for pid in splits[part])
+        for index, pid in enumerate(splits[part]):
+            if type(pid) not in (int, str):
+                raise ValueError(f"{path}, `{part}`, entry {index} is {excerpt(pid)}, not the id of a problem.")
+            yield part, str(pid)
 
 
-def _official_image(row: Any, folder: str, problems_file: Path) -> ImageFile | None:
+def _official_image(row: Any, folder: str, problems_file: Path, where: str) -> ImageFile | None:
     name = row.get("image") if isinstance(row, dict) else None
     if not name:
         return None
     path = PurePosixPath(folder, str(name))
     if path.parent != PurePosixPath(folder) or ".." in path.parts:
-        raise ValueError(f"{problems_file}: `image` {name!r} is outside of {folder}.")
+        raise ValueError(f"{where}: `image` {excerpt(name)} is not the name of a file in {folder}.")
     return ImageFile(str(path), problems_file.parent / path)
 
 
@@ -190,13 +204,16 @@ def _parquet_rows(path: Path) -> Iterator[tuple[dict[str, Any], ParquetImage | N
                     image = ParquetImage(f"{path.name}/{group}/{index}", path, "image", group, index)
                     yield row, image if row["image"] is not None else None
     except (OSError, pa.ArrowException) as error:
-        raise ValueError(f"{path} cannot be read as Parquet ({error}). Download it again.") from error
+        raise ValueError(f"{path} cannot be read as Parquet ({error}). {advice(path)}") from error
 
 
 def _problem(name: str, pid: str | None, split: str, image: StoredImage | None, row: Any, where: str) -> Problem:
     if not isinstance(row, dict):
-        raise ValueError(f"{where} is a {type(row).__name__}, not an object.")
-    texts = {field: " ".join(str(row.get(field) or "").split()) for field in _TEXTS}
+        raise ValueError(f"{where} is {kind_of(row)}, not an object.")
+    wrong = [field for field in _TEXTS if not isinstance(row.get(field), str | None)]
+    if wrong:
+        raise ValueError(f"{where}: {wrong} must be text. The problem is {excerpt(row)}.")
+    texts = {field: " ".join((row.get(field) or "").split()) for field in _TEXTS}
     missing = [field for field in _TEXTS if field not in row or not (texts[field] or field in _MAY_BE_EMPTY)]
     if missing:
         raise ValueError(f"{where} has no {missing}. Expected is {_DOWNLOAD}.")

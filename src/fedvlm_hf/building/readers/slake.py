@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..images import ImageFile
-from .files import find_folder, read_json
+from .files import excerpt, find_folder, kind_of, read_json
 
 
 FILES = {"train": ("train.json",), "validation": ("validate.json", "validation.json"), "test": ("test.json",)}
@@ -100,7 +100,7 @@ def read(raw: str | Path) -> list[Question]:
                         f"`qid` {question.qid} already occurred in {questions[question.qid].given_split}."
                     )
             except ValueError as error:
-                raise ValueError(f"{path}, row {index}: {error} The row is {row}.") from error
+                raise ValueError(f"{path}, row {index}: {error} The row is {excerpt(row)}.") from error
             questions[question.qid] = question
     return list(questions.values())
 
@@ -113,7 +113,7 @@ def _question(row: Any, split: str, folder: Path) -> Question:
         raise ValueError(f"no value for {missing}.")
     for name, known in (("q_lang", LANGUAGES), ("modality", MODALITIES), ("answer_type", tuple(_SUBSETS))):
         if values[name] not in known:
-            raise ValueError(f"`{name}` is {values[name]!r}, not one of {list(known)}.")
+            raise ValueError(f"`{name}` is {excerpt(values[name])}, not one of {list(known)}.")
     image_name = PurePosixPath(values["img_name"])
     if image_name.is_absolute() or ".." in image_name.parts:
         raise ValueError(f"`img_name` {str(image_name)!r} is outside of imgs/.")
@@ -135,11 +135,13 @@ def _question(row: Any, split: str, folder: Path) -> Question:
 
 def _texts(row: Any) -> dict[str, str]:
     if not isinstance(row, dict):
-        raise ValueError(f"a row must be an object, but this is a {type(row).__name__}.")
+        raise ValueError(f"a row must be an object, not {kind_of(row)}.")
     missing = [name for name in ("qid", *_TEXTS) if name not in row]
     if missing:
         raise ValueError(f"the fields {missing} are missing.")
     wrong = [name for name in _TEXTS if not isinstance(row[name], str)]
     if wrong:
         raise ValueError(f"{wrong} must be text.")
+    if type(row["qid"]) not in (int, str):
+        raise ValueError("`qid` must be a whole number or text.")
     return {name: row[name] for name in _TEXTS}

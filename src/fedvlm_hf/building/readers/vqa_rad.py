@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..images import ImageBytes
-from .files import read_json
+from .files import advice, check_shards, excerpt, neighbours, no_folder, read_json
 from .vqa_rad_rows import Question, cleaned, hub_question, repaired
 
 
@@ -30,12 +30,15 @@ One of three layouts, recognized by the files:
   VQA_RAD Dataset Public.json, VQA_RAD Image Folder/   the official download, https://osf.io/89kps/
   data/train-*.parquet, data/test-*.parquet   the Hub copy flaviagiammarino/vqa-rad, which has no organs"""
 
+_DOWNLOAD = LAYOUT[0].lower() + LAYOUT[1:]
+
 _HUB_COLUMNS = ("image", "question", "answer")
 _RE_EXPORT_FILES = {"trainset.json": "train", "testset.json": "test"}
 _OFFICIAL_FILE = "VQA_RAD Dataset Public.json"
 
 
-Reader = Callable[[list[Path]], Iterator[Question]]
+Reader = Callable[[list[Path]], Iterator[tuple[str, Question]]]
+"""A function that yields the location and the content of each row of some files."""
 
 
 def annotation_files(raw: str | Path) -> list[Path]:
@@ -62,10 +65,10 @@ def read(raw: str | Path) -> list[Question]:
     """
     files, reader = find_layout(raw)
     questions: dict[str, Question] = {}
-    for found in reader(files):
+    for where, found in reader(files):
         if found.qid in questions:
             raise ValueError(
-                f"{files[0].parent}: `qid` {found.qid} is not unique; it occurs again in {found.given_split}."
+                f"{where}: `qid` {excerpt(found.qid)} already occurred in {questions[found.qid].given_split}."
             )
         questions[found.qid] = found
     return list(questions.values())
@@ -88,17 +91,21 @@ def find_layout(raw: str | Path) -> tuple[list[Path], Reader]:
     raw = Path(raw)
     found = _search(raw)
     if found is None:
-        near = [raw.resolve().parent, *(sorted(raw.iterdir()) if raw.is_dir() else [])]
-        hint = next((f" It is one level off: use {place}." for place in near if _search(place)), "")
-        raise ValueError(f"`raw={str(raw)!r}` has no file of VQA-RAD.{hint} Expected is:\n{LAYOUT}")
+        near = next((folder for folder in neighbours(raw) if _search(folder)), None)
+        if raw.is_dir():
+            hint = f"has no file of VQA-RAD. It is one level off: use {near}." if near else "has no file of VQA-RAD."
+        else:
+            hint = no_folder(raw, near)
+        raise ValueError(f"`raw={str(raw)!r}` {hint} Expected is {_DOWNLOAD}")
     shards, reader = found
     for pattern, files in shards.items():
         if not files:
-            raise ValueError(f"`raw`: there is no {raw / pattern}. Expected is:\n{LAYOUT}")
+            raise ValueError(f"`raw`: there is no {raw / pattern}. Expected is {_DOWNLOAD}")
+        check_shards(files)
     return [path for files in shards.values() for path in files], reader
 
 
-def read_re_export(files: list[Path]) -> Iterator[Question]:
+def read_re_export(files: list[Path]) -> Iterator[tuple[str, Question]]:
     """Read trainset.json and testset.json, with the images in `images/` next to them.
 
     Args:
@@ -106,18 +113,19 @@ def read_re_export(files: list[Path]) -> Iterator[Question]:
             Both files.
 
     Returns:
-        `Iterator[Question]`: the training file's rows, then the test file's.
+        `Iterator[tuple[str, Question]]`: location and content of the training file's rows, then of the test file's.
 
     Raises:
         `ValueError`: naming path and row, if a file is missing or not a JSON list, or a row lacks a field or has an
             unknown organ or answer type.
     """
     for path in files:
-        for index, row in enumerate(read_json(path, list, LAYOUT)):
-            yield cleaned(row, path, index, _RE_EXPORT_FILES[path.name], path.parent / "images")
+        for index, row in enumerate(read_json(path, list, _DOWNLOAD)):
+            where = f"{path}, row {index}"
+            yield where, cleaned(row, where, _RE_EXPORT_FILES[path.name], path.parent / "images")
 
 
-def read_official(files: list[Path]) -> Iterator[Question]:
+def read_official(files: list[Path]) -> Iterator[tuple[str, Question]]:
     """Read `VQA_RAD Dataset Public.json`, in which phrase types mark the test split.
 
     Args:
@@ -125,17 +133,18 @@ def read_official(files: list[Path]) -> Iterator[Question]:
             A list of this file.
 
     Returns:
-        `Iterator[Question]`: rows in the order of the file.
+        `Iterator[tuple[str, Question]]`: location and content of the rows in the order of the file.
 
     Raises:
         `ValueError`: see [`read_re_export`].
     """
     (path,) = files
-    for index, row in enumerate(read_json(path, list, LAYOUT)):
-        yield cleaned(row, path, index, None, path.parent / "VQA_RAD Image Folder")
+    for index, row in enumerate(read_json(path, list, _DOWNLOAD)):
+        where = f"{path}, row {index}"
+        yield where, cleaned(row, where, None, path.parent / "VQA_RAD Image Folder")
 
 
-def read_hub(files: list[Path]) -> Iterator[Question]:
+def read_hub(files: list[Path]) -> Iterator[tuple[str, Question]]:
     """Read the Hub's Parquet files, which only have image, question and answer.
 
     Rows with equal image bytes share one image.
@@ -145,7 +154,7 @@ def read_hub(files: list[Path]) -> Iterator[Question]:
             The shards of `train` and of `test`.
 
     Returns:
-        `Iterator[Question]`: rows in the order of the files.
+        `Iterator[tuple[str, Question]]`: location and content of the rows in the order of the files.
 
     Raises:
         `ValueError`: if a file is incomplete or has other columns, or a row lacks a value.
@@ -162,7 +171,7 @@ def read_hub(files: list[Path]) -> Iterator[Question]:
                 raise ValueError(f"{path}, row {index}: no value for {missing}.")
             digest = hashlib.blake2b(content, digest_size=16).hexdigest()
             image = images.setdefault(digest, ImageBytes(digest, content))
-            yield hub_question(f"{split}-{places[split]}", image, row, split, **texts)
+            yield f"{path}, row {index}", hub_question(f"{split}-{places[split]}", image, row, split, **texts)
             places[split] += 1
 
 
@@ -188,7 +197,7 @@ def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
             for batch in file.iter_batches(64, columns=list(_HUB_COLUMNS)):
                 yield from batch.to_pylist()
     except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path} is not a complete Parquet file ({error}). Get it again.") from error
+        raise ValueError(f"{path} is not a complete Parquet file ({error}). {advice(path)}") from error
 
 
 _LAYOUTS: dict[tuple[str, ...], Reader] = {

@@ -8,10 +8,12 @@ upper case without typing errors and in alphabetical order.
 
 import re
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from ..images import ImageBytes, ImageFile, StoredImage
+from .files import excerpt, kind_of
 
 
 _ORGANS = {"HEAD": "head", "CHEST": "chest", "ABD": "abdomen"}
@@ -55,29 +57,29 @@ class Question:
     is_repaired: bool
 
 
-def cleaned(row: Any, path: Path, index: int, split: str | None, images: Path) -> Question:
+def cleaned(row: Any, where: str, split: str | None, images: Path) -> Question:
     """Clean a row of the official file or the re-export.
 
     Args:
         row (`Any`):
             The row as it is in the file.
-        path (`Path`), index (`int`):
-            The location of the row, for error messages.
+        where (`str`):
+            The file and the row, for error messages.
         split (`str`, *optional*):
             The split; by default it is derived from the phrase type.
         images (`Path`):
             The folder of the images.
 
     Raises:
-        `ValueError`: naming path and row, if a field has no value, the organ or answer type is unknown, or the name of
-            the image is a path.
+        `ValueError`: starting with `where`, if a field has no value, the organ or answer type is unknown, or the name
+            of the image is a path.
     """
     try:
         if not isinstance(row, dict):
-            raise ValueError("it is not an object.")
+            raise ValueError(f"a row must be an object, not {kind_of(row)}.")
         return _clean(row, split, images)
     except ValueError as error:
-        raise ValueError(f"{path}, row {index}: {error} The row is {row}.") from error
+        raise ValueError(f"{where}: {error} The row is {excerpt(row)}.") from error
 
 
 def hub_question(qid: str, image: ImageBytes, row: dict[str, Any], split: str, question: str, answer: str) -> Question:
@@ -106,18 +108,21 @@ def repaired(text: str) -> str:
 
 
 def _clean(row: dict[str, Any], split: str | None, images: Path) -> Question:
+    wrong = [field for field in _FIELDS if not _is_text_or_number(row.get(field))]
+    if wrong:
+        raise ValueError(f"{wrong} must be text or a number.")
     values = {field: repaired(str(row[field])) for field in _FIELDS if row.get(field) is not None}
     missing = [field for field in _FIELDS if not values.get(field)]
     if missing:
         raise ValueError(f"no value for {missing}.")
     organ, subset = values["image_organ"].upper(), values["answer_type"].upper()
     if organ not in _ORGANS:
-        raise ValueError(f"`image_organ` is {organ!r}, not one of {sorted(_ORGANS)}.")
+        raise ValueError(f"`image_organ` is {excerpt(organ)}, not one of {sorted(_ORGANS)}.")
     if subset not in _SUBSETS:
-        raise ValueError(f"`answer_type` is {subset!r}, not one of {sorted(_SUBSETS)}.")
+        raise ValueError(f"`answer_type` is {excerpt(subset)}, not one of {sorted(_SUBSETS)}.")
     name, phrase_type = values["image_name"], values["phrase_type"].lower()
     if Path(name).name != name:
-        raise ValueError(f"`image_name` is {name!r}, which is not a file name.")
+        raise ValueError(f"`image_name` is {excerpt(name)}, which is not a file name.")
     return Question(
         qid=values["qid"],
         image=ImageFile(f"{images.name}/{name}", images / name),
@@ -131,6 +136,10 @@ def _clean(row: dict[str, Any], split: str | None, images: Path) -> Question:
         given_split=split or ("test" if phrase_type.startswith(_TEST_PREFIX) else "train"),
         is_repaired=any(values[field] != row[field] for field in _FIELDS[1:]),  # `qid` is a number
     )
+
+
+def _is_text_or_number(value: Any) -> bool:
+    return isfinite(value) if isinstance(value, float) else isinstance(value, str | int | None)
 
 
 def _yes_or_no_in_lower_case(answer: str) -> str:
