@@ -170,6 +170,7 @@ mimic_cxr/   """ + mimic_cxr.LAYOUT.replace("\n", "\n             ")
         return without_shared_images(examples, work)
 
     def _slake(self, raw: Path, work: Work) -> list[Example]:
+        work.looked_up(raw, slake.LOOKED_UP)
         for path in slake.annotation_files(raw):
             work.source(path)
         questions = slake.read(raw)
@@ -184,6 +185,7 @@ mimic_cxr/   """ + mimic_cxr.LAYOUT.replace("\n", "\n             ")
         return [self._question("slake", q, q.given_split, q.location) for q in answered]
 
     def _vqa_rad(self, raw: Path, work: Work) -> list[Example]:
+        work.looked_up(raw, vqa_rad.LOOKED_UP)
         for path in vqa_rad.annotation_files(raw):
             work.source(path)
         questions = vqa_rad.read(raw)
@@ -228,6 +230,7 @@ mimic_cxr/   """ + mimic_cxr.LAYOUT.replace("\n", "\n             ")
         ]
 
     def _mimic_cxr(self, raw: Path, work: Work) -> list[Example]:
+        work.looked_up(raw, mimic_cxr.LOOKED_UP)
         for path in mimic_cxr.annotation_files(raw):
             work.source(path)
         found = mimic_cxr.read(raw)

@@ -3,6 +3,7 @@
 import logging
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -116,7 +117,8 @@ def _changed_inputs(builder: Builder, raw: Path, options: WriteOptions, space: W
         return found
     space.prepare()
     _, work = _read(builder, raw, options, space)
-    return changes(Inputs(values=inputs.values), Inputs(values=work.inputs.values))
+    # Images are read when rows are prepared; those that are recorded were compared above
+    return changes(replace(inputs, images={}), replace(work.inputs, images={}))
 
 
 def _build(builder: Builder, raw: Path, options: WriteOptions, space: Workspace) -> Inputs:
