@@ -1,5 +1,6 @@
 """Images in Parquet files, which are read only when they are needed."""
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +17,9 @@ from ..images import StoredImage
 # Row groups with larger columns are read a few rows at a time
 _GROUP_BYTES = 256 * 2**20
 _BATCH_ROWS = 16
+
+# Threads read images almost in order, so some batches are kept for rows that are requested a little later
+_KEPT_BATCHES = 4
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class ParquetImage(StoredImage):
 
 
 class _Group:
-    """A column of a row group. Rows should be read in ascending order, because large groups are read in batches."""
+    """A column of a row group. Rows should be read roughly in order, because large groups are read in batches."""
 
     def __init__(self, path: Path, column: str, row_group: int):
         self._path, self._column, self._row_group = path, column, row_group
@@ -66,16 +70,20 @@ class _Group:
         self._start()
 
     def value(self, row: int) -> Any:
+        """Return the value of a row."""
         with self._lock:
-            if row < self._first:
+            if row < self._kept[0][0]:
                 self._start()
-            while row >= self._first + len(self._values):
-                self._first += len(self._values)
-                self._values = next(self._batches)
-            return self._values[row - self._first].as_py()
+            while row >= self._stop:
+                batch = next(self._batches)
+                self._kept.append((self._stop, batch))
+                self._stop += len(batch)
+            first, batch = next(kept for kept in reversed(self._kept) if kept[0] <= row)
+            return batch[row - first].as_py()
 
     def _start(self) -> None:
-        self._first, self._values = 0, pa.array([])
+        self._kept: deque[tuple[int, pa.Array]] = deque([(0, pa.array([]))], maxlen=_KEPT_BATCHES)
+        self._stop = 0
         self._batches = self._read()
 
     def _read(self) -> Iterator[pa.Array]:

@@ -1,6 +1,7 @@
 """Open a file or folder of the user's own data in the form that it has."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -100,7 +101,8 @@ def open_file(path: Path, data: DataFolder) -> Found:
     Raises:
         `ValueError`: if the file is damaged or has another form than its suffix says.
     """
-    data.work.source(path)
+    if not data.in_zip:  # the zip is recorded
+        data.work.source(path)
     if _is_zip(path):
         return _open_zip(path, data)
     form, rows = _OPEN[path.suffix.lower()](path, data)
@@ -136,10 +138,9 @@ def open_folder(folder: Path, data: DataFolder, depth: int = 0) -> Found:
     elif inner := _with_tables(folders, data, depth):
         found = _pooled([(path, open_folder(path, data, depth + 1)) for path in inner])
         found.ignored.extend(f"{path.name}/" for path in folders if path not in inner)
-    elif images := _images_by_class(folders, data):
-        found = _class_folders(folder, images, data)
-        found.ignored.extend(f"{path.name}/" for path in folders if path.name not in images)
-        found.ignored.extend(_not_images([path for path in folders if path.name in images], data))
+    elif classes := _classes(folders, data):
+        found = _class_folders(folder, classes, data)
+        found.ignored.extend(f"{path.name}/" for path in folders if path.name not in classes)
     else:
         raise UnknownFormError(_unknown(folder, files, data))
     unread = [path.name for path in files if path not in tables and not _is_image(path)]
@@ -176,28 +177,35 @@ def _pooled(opened: list[tuple[Path, Found]]) -> Found:
     return Found(sources, ignored)
 
 
-def _images_by_class(folders: list[Path], data: DataFolder) -> dict[str, list[Path]]:
-    images = {folder.name: [path for path in data.entries(folder) if _is_image(path)] for folder in folders}
-    return {name: paths for name, paths in images.items() if paths}
+def _classes(folders: list[Path], data: DataFolder) -> dict[str, list[Path]]:
+    """Return the files and folders in each folder that has images."""
+    entries = {folder.name: data.entries(folder) for folder in folders}
+    return {name: paths for name, paths in entries.items() if any(map(_is_image, paths))}
 
 
-def _not_images(folders: list[Path], data: DataFolder) -> Iterator[str]:
-    """Yield the names of what class folders have besides images."""
-    for folder in folders:
-        for path in data.entries(folder):
-            if not _is_image(path):
-                yield f"{folder.name}/{path.name}{'/' if path.is_dir() else ''}"
-
-
-def _class_folders(folder: Path, images: Mapping[str, list[Path]], data: DataFolder) -> Found:
+def _class_folders(folder: Path, classes: Mapping[str, list[Path]], data: DataFolder) -> Found:
     def rows() -> Iterator[OwnRow]:
-        for name, paths in images.items():
-            for path in paths:
+        for name, paths in classes.items():
+            for path in filter(_is_image, paths):
                 values = {"answer": name, "label": name, "task": "classification"}
                 image = ImageFile(data.key_of(path), path)
                 yield OwnRow(f"{name}/{path.name}", data.label_of(path), values, image)
 
-    return Found([Source(folder.name, folder, IMAGES_BY_CLASS, None, rows)], [])
+    unread = [name for paths in classes.values() for name in _not_images(paths)]
+    return Found([Source(folder.name, folder, IMAGES_BY_CLASS, None, rows)], unread)
+
+
+def _not_images(paths: list[Path]) -> Iterator[str]:
+    """Yield the names of what a class folder has besides images; several files of the same type as one pattern."""
+    others = [path for path in paths if not _is_image(path)]
+    suffixes = Counter(path.suffix for path in others)
+    for path in others:
+        if path.is_dir():
+            yield f"{path.parent.name}/{path.name}/"
+        elif suffixes[path.suffix] == 1:
+            yield f"{path.parent.name}/{path.name}"
+        elif count := suffixes.pop(path.suffix, 0):
+            yield f"{path.parent.name}/*{path.suffix} ({count} files)"
 
 
 def _open_zip(path: Path, data: DataFolder) -> Found:
