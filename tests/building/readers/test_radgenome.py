@@ -90,3 +90,14 @@ def test_a_slice_has_the_same_bytes_however_the_file_stores_it(tmp_path):
         for axes in ("LPS", "RAS", "SRP")
     ]
     assert slices[0] == slices[1] == slices[2]
+
+
+def test_a_folder_that_contains_itself_is_named(tmp_path):
+    """It is not walked without end. Folders on other disks are followed."""
+    raw_radgenome.write_raw(tmp_path / "elsewhere", num_train=1, num_valid=1)
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "dataset").symlink_to(tmp_path / "elsewhere")
+    assert radgenome.read(tmp_path / "raw")
+    (tmp_path / "elsewhere" / "again").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match=r"again is a link to .*elsewhere, a folder that contains the link itself"):
+        radgenome.read(tmp_path / "raw")
