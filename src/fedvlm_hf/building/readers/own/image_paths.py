@@ -84,9 +84,10 @@ class ImagePaths:
             for start in (root.path.absolute(), root.path.resolve()):
                 if head.is_relative_to(start):
                     return root, root.path / head.relative_to(start)
+        roots = " and ".join(map(str, self._roots))
         raise ValueError(
-            f"{str(head / name)!r} is an absolute path outside of {' and '.join(map(str, self._roots))}. Use relative paths, "
-            "or name the folder of the images with `--image_folder`."
+            f"{str(head / name)!r} is an absolute path outside of {roots}. Use relative paths, or name the folder of "
+            "the images with `--image_folder`."
         )
 
 
