@@ -207,7 +207,7 @@ IMAGES = [
     Case("SVG", image(b"<svg xmlns='http://www.w3.org/2000/svg'/>", "images/x.svg"), r"images/x\.svg.*cannot be read"),
     Case("missing", csv_line("images/77.png,Why?,no"), r"images/77\.png.*allow_missing_images"),
     Case("a folder", csv_line("images,Why?,no"), r"south\.csv, line 7.*images"),
-    Case("absolute path", csv_line("/etc/hostname,Why?,no"), r"south\.csv, line 7.*/etc/hostname.*relative"),
+    Case("absolute path", csv_line("/etc/hostname,Why?,no"), r"south\.csv, line 7.*/etc.*relative"),
     Case("path out of the folder", csv_line("../outside/99.png,Why?,no"), r"south\.csv, line 7.*\.\."),
     Case("URL", csv_line("https://example.org/1.png,Why?,no"), r"south\.csv, line 7.*https"),
     Case("backslashes", csv_line("images\\77.png,Why?,no"), r"images/77\.png.*allow_missing_images"),
@@ -269,10 +269,10 @@ CLIENTS = [
 ]  # fmt: skip
 
 FOLDERS = [
-    accepted("text beside the images of a class", classes({"cat/notes.txt": b"?"}), r"ignored.*south/cat/notes\.txt"),
+    accepted("text beside the images of a class", classes({"cat/notes.txt": b"?"}), r"ignored.*south/cat/\*\.txt"),
     accepted("empty class", both(classes(), lambda raw: (raw / "south" / "bird").mkdir()), r"10  rows kept"),
     Case("class image is text", classes({"cat/99.png": b"text"}), r"cat/99\.png.*cannot be read"),
-    accepted("folder in a class", classes({"cat/more/99.png": encoded(99)}), r"ignored.*south/cat/more/"),
+    accepted("folder in a class", classes({"cat/more/99.png": encoded(99)}), r"ignored.*south/cat/\*"),
     accepted("image above the classes", classes({"99.png": encoded(99)}), r"6  images without a row"),
     Case("link to an image outside", link("south/cat/99.png", "../../../outside/99.png", classes()),
          r"99\.png.*(link|outside)"),

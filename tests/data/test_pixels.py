@@ -38,7 +38,7 @@ def test_values_that_are_no_numbers_do_not_count():
     assert grey([np.nan, 1, 2, 3, np.inf, -np.inf], np.float32) == [0, 0, 128, 255, 255, 0]
     assert grey([np.nan, 7, np.inf], np.float32) == [0, 0, 255]
     for options in ({}, {"window": Window(1, 2)}):
-        with pytest.raises(ValueError, match="none of its values is a finite number"):
+        with pytest.raises(ValueError, match="no value of the image is a finite number"):
             grey([np.nan, np.inf], np.float32, **options)
 
 
@@ -122,7 +122,7 @@ def test_only_the_images_of_a_row_are_changed():
     assert changed["images"][1] is plain
     assert changed["prompt"] is row["prompt"]
     assert row["images"][0] is deep
-    for imageless in ({"images": []}, {"images": None}):
+    for imageless in ({"images": []}, {"images": None}, {"prompt": []}):
         assert row_in_8_bits(imageless) is imageless
 
 

@@ -123,7 +123,7 @@ def scaled(values: np.ndarray, black: float, white: float) -> np.ndarray:
 
 def row_in_8_bits(row: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a row with its decoded `images` converted by [`in_8_bits`]; the same object if all have 8 bits."""
-    if not any(map(is_deep, row["images"] or ())):
+    if not any(map(is_deep, row.get("images") or ())):
         return row
     return {**row, "images": [in_8_bits(image) for image in row["images"]]}
 
@@ -138,5 +138,5 @@ def decoding_problem(error: Exception) -> str:
 def _finite_range(values: np.ndarray) -> tuple[float, float]:
     finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
     if not finite.size:
-        raise ValueError("none of its values is a finite number")
+        raise ValueError("no value of the image is a finite number")
     return float(finite.min()), float(finite.max())

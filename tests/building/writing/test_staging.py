@@ -138,7 +138,9 @@ def test_deep_images_are_counted_with_what_was_done(tmp_path):
 
 def test_a_deep_image_without_a_finite_value_is_named(tmp_path):
     image = file(tmp_path, "x.tif", Image.fromarray(np.full((2, 2), np.nan, np.float32)))
-    with pytest.raises(ValueError, match=r"x\.tif, needed by row 'row-0', cannot be converted to 8 bits: none of its"):
+    with pytest.raises(
+        ValueError, match=r"x\.tif, needed by row 'row-0', cannot be converted to 8 bits: no value of the"
+    ):
         stage(tmp_path, image)
 
 

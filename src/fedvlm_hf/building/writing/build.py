@@ -169,8 +169,8 @@ def _refuse_listed(space: Workspace, raw: Path, inputs: Inputs) -> None:
         if space.out != folder and space.out.is_relative_to(folder):
             name = space.out.relative_to(folder).parts[0]
             if fnmatch(name, listing.pattern.split("/")[0]):
-                shutil.rmtree(space.read)
+                shutil.rmtree(space.read)  # journals, or they would stay in the data
                 raise ValueError(
-                    f"`out`: {space.out} is in {folder}, and everything in that folder is data to build from. "
-                    "Choose a folder outside of it."
+                    f"`out`: {space.out} is in {folder}, where everything is read as data to build from. Choose a "
+                    "folder outside of it."
                 )
