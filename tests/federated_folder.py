@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ def write_folder(
 
 
 def manifest(files: dict[str, list[dict[str, Any]]], configs: dict[str, dict[str, list[str]]]) -> dict[str, Any]:
-    """Those entries of `manifest.json` that are read again."""
+    """The manifest of a build with these rows. Images are counted by the digests that the rows name."""
     entries = {}
     for config, splits in configs.items():
         placed = [(split, own) for split, names in splits.items() for name in names for own in files[name]]
@@ -111,8 +112,49 @@ def manifest(files: dict[str, list[dict[str, Any]]], configs: dict[str, dict[str
             "rule": "Modalities are clients.",
             "client_names": {"client_00": "CT", "client_01": "MR"} if config == "noniid" else {},
             "known_leak": None,
+            "leaked_images": leaked(placed),
             "counts": {split: sum(own == split for own, _ in placed) for split in splits},
+            "images": {split: len({digest(own) for found, own in placed if found == split}) for split in splits},
             "partition": hashlib.sha256("\n".join(lines).encode()).hexdigest(),
+            "contents": {split: contents([own for found, own in placed if found == split]) for split in splits},
+            "data_files": {split: [f"data/{name}.parquet" for name in names] for split, names in splits.items()},
         }
+    first = [own for names in next(iter(configs.values())).values() for name in names for own in files[name]]
     num_rows = {f"data/{name}.parquet": {"num_rows": len(rows)} for name, rows in files.items()}
-    return {"partition_column": "modality", "missing_images": 0, "files": num_rows, "configs": entries}
+    images = {digest(own): own["images"][0]["bytes"] for own in first if own.get("images")}
+    return {
+        "builder": "small", "version": "1", "package_version": "0.1.0", "options": {}, "format": 2, "seed": 0,
+        "sources": {}, "inputs": "0" * 64, "restricted_sources": [], "tally": [],
+        "num_rows": len(first),
+        "tasks": dict(sorted(Counter(own["task"] for own in first).items())),
+        "columns": [name for name in first[0] if name not in {*FEATURES, "client_id", "image_digest"}],
+        "partition_column": "modality",
+        "images": {
+            "num_images": len(images), "num_bytes": sum(map(len, images.values())),
+            "smallest": [6, 4], "largest": [6, 4],
+        },
+        "missing_images": 0,
+        "shares_clients": True,
+        "configs": entries,
+        "files": num_rows,
+    }  # fmt: skip
+
+
+def digest(own: dict[str, Any]) -> str | None:
+    """The digest that a row names, or that its image has."""
+    if "image_digest" in own:
+        return own["image_digest"]
+    return image_digest(Image.open(io.BytesIO(own["images"][0]["bytes"])))
+
+
+def leaked(placed: list[tuple[str, dict[str, Any]]]) -> int:
+    """How many images are in two of the clients, `validation` and `test`."""
+    sides = {(digest(own), "client" if split.startswith("client") else split) for split, own in placed}
+    return sum(count > 1 for count in Counter(image for image, _ in sides).values())
+
+
+def contents(rows: list[dict[str, Any]]) -> str:
+    """The digest of all values of some rows except images and `client_id`."""
+    texts = [{name: value for name, value in own.items() if name not in ("images", "client_id")} for own in rows]
+    digests = [hashlib.blake2b(json.dumps(text, sort_keys=True).encode(), digest_size=16).digest() for text in texts]
+    return hashlib.sha256(b"".join(sorted(digests))).hexdigest()

@@ -19,7 +19,7 @@ from .client.run import ClientMixin
 from .client.store import ClientStore
 from .config import FederatedArguments
 from .data.clients import Roster, check_content, check_max_length, client_datasets, evaluation_datasets
-from .data.framing import wrap_collator
+from .data.framing import PreparingCollator, wrap_collator
 from .data.spec import RowFormat
 from .engines.in_process import InProcessEngine
 from .evaluation import flat_scores
@@ -101,7 +101,7 @@ class FederatedMixin(ClientMixin):
         model, processing_class = load_model(
             model, args, processing_class, peft_config, quantization_config, type(self).__name__
         )
-        check_max_length(datasets, self.collator_class(processing_class), args.max_length)
+        check_max_length(datasets, PreparingCollator(self.collator_class(processing_class)), args.max_length)
         clients = self.method.client.clients(datasets)
         self.client_ids = sorted(client_ids or clients)
         super().__init__(

@@ -21,7 +21,7 @@ def test_a_clean_folder(folder, capsys):
     assert main(["check", str(folder), "--num_workers", "1"]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == f"{folder}: 2 configurations, noniid, iid"
-    assert len(printed) == 15
+    assert len(printed) == 17
     assert all(line.startswith("ok     ") for line in printed[1:])
 
 
@@ -32,7 +32,7 @@ def test_a_problem_is_named_and_the_status_is_one(tmp_path, capsys):
     assert main(["check", str(folder), "--num_workers", "1"]) == 1
     printed = capsys.readouterr()
     assert "         data/iid/test.parquet, row 2, id 't2': column `references`: a reference is not" in printed.out
-    assert printed.err == f"fedvlm check: error: {folder} fails 1 of 14 checks: answers.\n"
+    assert printed.err == f"fedvlm check: error: {folder} fails 1 of 16 checks: answers.\n"
 
 
 def test_a_saved_dataset(folder, tmp_path, capsys):

@@ -159,7 +159,7 @@ def test_an_evaluation_set_needs_what_scoring_needs(column):
         (
             "images",
             [{"bytes": b"GIF89a?", "path": "scan.gif"}],
-            r"the image scan\.gif does not decode \(Pillow knows no",
+            r"the image scan\.gif does not decode \(Pillow does not",
         ),
         ("images", [{"bytes": None, "path": "/nowhere/scan.png"}], r"the image /nowhere/scan\.png does not decode \("),
     ],
@@ -210,7 +210,7 @@ def test_deep_images_that_cannot_be_converted_are_named():
         check_content(client_datasets({"a": clipped}), {})
     check_content(client_datasets({"a": tiny_rows(3).cast_column("images", List(Image(mode="L")))}), {})
     empty = encoded(PILImage.fromarray(np.full((3, 3), np.nan, np.float32)))
-    with pytest.raises(ValueError, match=r"row 1, .*the image cannot be converted to 8 bits: none of its values"):
+    with pytest.raises(ValueError, match=r"row 1, .*the image cannot be converted to 8 bits: no value of the image"):
         check_content(client_datasets({"a": with_value(rows, 1, "images", [{"bytes": empty, "path": None}])}), {})
 
 

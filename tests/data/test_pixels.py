@@ -38,7 +38,7 @@ def test_values_that_are_no_numbers_do_not_count():
     assert grey([np.nan, 1, 2, 3, np.inf, -np.inf], np.float32) == [0, 0, 128, 255, 255, 0]
     assert grey([np.nan, 7, np.inf], np.float32) == [0, 0, 255]
     for options in ({}, {"window": Window(1, 2)}):
-        with pytest.raises(ValueError, match="none of its values is a finite number"):
+        with pytest.raises(ValueError, match="no value of the image is a finite number"):
             grey([np.nan, np.inf], np.float32, **options)
 
 
@@ -122,7 +122,7 @@ def test_only_the_images_of_a_row_are_changed():
     assert changed["images"][1] is plain
     assert changed["prompt"] is row["prompt"]
     assert row["images"][0] is deep
-    for imageless in ({"images": []}, {"images": None}):
+    for imageless in ({"images": []}, {"images": None}, {"prompt": []}):
         assert row_in_8_bits(imageless) is imageless
 
 
@@ -147,6 +147,6 @@ def test_scaling_is_the_same_for_16_bits_looked_up():
 def test_problems_have_no_addresses():
     with pytest.raises(PILImage.UnidentifiedImageError, match="at 0x") as caught:
         PILImage.open(io.BytesIO(b"no image"))
-    assert decoding_problem(caught.value) == "Pillow knows no image format of this content"
+    assert decoding_problem(caught.value) == "Pillow does not recognize its format"
     assert decoding_problem(OSError("in <_io.BytesIO object at 0x7f12ab>: cut")) == "OSError: in: cut"
     assert decoding_problem(OSError("3 < 4 > 2")) == "OSError: 3 < 4 > 2"

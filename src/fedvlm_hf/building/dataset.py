@@ -28,6 +28,7 @@ class FederatedDataset:
         schemas (`dict[str, pa.Schema]`): Columns and types of each readable file.
         manifest (`dict[str, Any]`, *optional*): The content of `manifest.json`, if there is one.
         problems (`list[tuple[str, str]]`): Files that cannot be used, and why.
+        unlisted (`list[str]`): Parquet files in the folder that no configuration lists.
     """
 
     name: str
@@ -36,6 +37,7 @@ class FederatedDataset:
     schemas: dict[str, pa.Schema] = field(default_factory=dict)
     manifest: dict[str, Any] | None = None
     problems: list[tuple[str, str]] = field(default_factory=list)
+    unlisted: list[str] = field(default_factory=list)
 
     def pieces(self, config: str) -> Iterator[tuple[str, Piece]]:
         """Yield `(split, piece)` for a configuration in the order of its rows."""
@@ -46,7 +48,9 @@ class FederatedDataset:
 
     def entry(self, config: str) -> dict[str, Any]:
         """Return the manifest's entry for a configuration, or an empty dict if there is none."""
-        return (self.manifest or {}).get("configs", {}).get(config, {})
+        configs = (self.manifest or {}).get("configs")
+        entry = configs.get(config) if isinstance(configs, dict) else None
+        return entry if isinstance(entry, dict) else {}
 
     def columns(self, config: str, names: list[str]) -> dict[str, dict[str, list[Any]]]:
         """Read some columns of a configuration without reading its images.
@@ -106,6 +110,9 @@ def read_folder(folder: str | Path) -> FederatedDataset:
             for file in found:
                 if file not in federation.files:
                     federation.files[file] = _pieces(folder, file, federation)
+    stored = (path.relative_to(folder) for path in sorted(folder.rglob("*.parquet")))
+    named = [path.as_posix() for path in stored if not any(part.startswith(".") for part in path.parts)]
+    federation.unlisted = [file for file in named if file not in federation.files]
     return federation
 
 
@@ -175,6 +182,9 @@ def _manifest(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        manifest = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not JSON ({error}): build the dataset again.") from error
+    if not isinstance(manifest, dict):
+        raise ValueError(f"{path} is a {type(manifest).__name__}, not an object: build the dataset again.")
+    return manifest

@@ -71,7 +71,7 @@ class Inputs:
             "listings": [[one.folder, one.pattern, list(one.suffixes), self.listings[one]] for one in order],
             "values": dict(sorted(self.values.items())),
         }
-        return json.dumps(content, indent=0, ensure_ascii=False) + "\n"
+        return json.dumps(content, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "Inputs":
@@ -104,7 +104,7 @@ class Inputs:
             **{f"file {name}": (root.path / name, file_sha256) for name in self.files},
             **{f"image {name}": (root.path / name, file_hash) for name in self.images},
         }
-        found = work.map("inputs", _hash, items, "comparing with the last build")
+        found = work.map("inputs", _hash, items, "comparing with the last build", in_threads=True)
         return Inputs(
             files={name: found[f"file {name}"] for name in self.files},
             images={name: found[f"image {name}"] for name in self.images},

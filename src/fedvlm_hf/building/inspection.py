@@ -31,7 +31,7 @@ class ImageFacts:
         num_bytes (`int`): Number of these bytes.
         digest (`str`): Digest of the pixels, in 8 bits, see `building.images.image_digest`.
         width, height (`int`): Size in pixels, as shown, with its EXIF rotation.
-        mode (`str`): Pillow's mode of the pixels, such as `"L"`, `"RGB"` or `"I;16"`.
+        is_deep (`bool`): Whether it is greyscale with more than 8 bits, see `data.pixels.is_deep`.
         has_deep_colours (`bool`): See `building.images.has_deep_colours`.
         file_content (`str`, *optional*): Hash of the bytes of `StoredImage.file`, if there is one.
         kept (`str`, *optional*): File with the encoded bytes in the folder of the work, if they were made.
@@ -42,7 +42,7 @@ class ImageFacts:
     digest: str
     width: int
     height: int
-    mode: str
+    is_deep: bool
     has_deep_colours: bool
     file_content: str | None = None
     kept: str | None = None
@@ -80,7 +80,7 @@ def inspect_images(images: Iterable[tuple[StoredImage, str]], work: Work) -> dic
         for key, (image, row) in first.items()
         if image not in work.facts
     }
-    found = work.map("images", _inspect, jobs, "reading images", is_current=_is_current)
+    found = work.map("images", _inspect, jobs, "reading images", in_threads=True, is_current=_is_current)
     for job, result in zip(jobs.values(), found.values(), strict=True):
         facts = work.facts[job.image] = None if result is None else ImageFacts(*result)
         if job.image.file is not None:
@@ -105,11 +105,11 @@ def _inspect(job: _Job) -> list[Any] | None:
     except ValueError as error:
         raise ValueError(f"{where} cannot be used: {error}") from error
     picture = open_image(content, where)
-    digest = image_digest(convert_deep(picture, where, job.window))
+    shown = convert_deep(picture, where, job.window)
     kept = _keep(job, content) if job.image.is_made else None
     return [
-        content_hash(content), len(content), digest, *picture.size, picture.mode, has_deep_colours(content),
-        file_content, kept,
+        content_hash(content), len(content), image_digest(shown), *picture.size, shown is not picture,
+        has_deep_colours(content), file_content, kept,
     ]  # fmt: skip
 
 

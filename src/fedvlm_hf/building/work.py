@@ -4,11 +4,13 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -137,8 +139,8 @@ class Work:
 
         Args:
             folder (`str` or `os.PathLike`):
-                The folder, in or equal to `raw`; names of other folders are not recorded. If it does not exist, the
-                list is empty, and this is recorded.
+                The folder, in or equal to `raw`. Names in other folders are not recorded. If the folder does not
+                exist, the list is empty, and this is recorded.
             pattern (`str`, *optional*, defaults to `"*"`):
                 Such as `"train-*.parquet"`, `"*/*"`, or `"**/*"` for all files at any depth. Hidden files and folders
                 never match.
@@ -175,8 +177,10 @@ class Work:
 
     def _name(self, path: Path) -> str | None:
         """Return the name of a file in the download, or `None` for a file elsewhere."""
-        is_inside = self.raw is not None and path.is_relative_to(self.raw)
-        return path.relative_to(self.raw).as_posix() if is_inside else None
+        try:
+            return None if self.raw is None else path.relative_to(self.raw).as_posix()
+        except ValueError:
+            return None
 
     def map(
         self,
@@ -185,6 +189,7 @@ class Work:
         items: Mapping[str, T],
         description: str | None = None,
         is_long: bool = False,
+        in_threads: bool = False,
         is_current: Callable[[tuple[T, Any]], bool] | None = None,
     ) -> dict[str, Any]:
         """Apply a function to many items on all worker processes, and record the results in a journal.
@@ -201,6 +206,10 @@ class Work:
                 Label of the progress bar; `name` by default.
             is_long (`bool`, *optional*, defaults to `False`):
                 Whether one item takes so long that it is worth starting processes for two items.
+            in_threads (`bool`, *optional*, defaults to `False`):
+                Whether to use threads, because the function spends its time in libraries that release Python's lock:
+                decoding and encoding images, hashing, reading files, Arrow. Threads start at once; a process needs
+                about a second to start.
             is_current (`Callable`, *optional*):
                 A top-level function that gets an item with its result in the journal of an interrupted build, and
                 returns whether the result is still right. By default it is right if the key is the same.
@@ -214,33 +223,32 @@ class Work:
         done = self._journalled(name, items)
         if is_current is not None and done:
             pairs = {key: (items[key], result) for key, result in done.items()}
-            done = {key: done[key] for key, right in self._results(name, is_current, pairs, is_long) if right}
+            done = {
+                key: done[key] for key, right in self._results(name, is_current, pairs, is_long, in_threads) if right
+            }
         todo = {key: item for key, item in items.items() if key not in done}
         with (
             self._journal_writer(name) as remember,
             tqdm(total=len(items), initial=len(done), desc=description or name, delay=2, leave=False) as bar,
         ):
-            for key, result in self._results(name, function, todo, is_long):
+            for key, result in self._results(name, function, todo, is_long, in_threads):
                 remember(key, result)
                 done[key] = result
                 bar.update()
         return {key: done[key] for key in items}
 
     def _results(
-        self, name: str, function: Callable[[T], Any], todo: Mapping[str, T], is_long: bool
+        self, name: str, function: Callable[[T], Any], todo: Mapping[str, T], is_long: bool, in_threads: bool
     ) -> Iterator[tuple[str, Any]]:
-        keys, arguments = list(todo), list(todo.values())
         if self.num_workers == 1 or len(todo) < (2 if is_long else 2 * self.num_workers):
-            yield from zip(keys, map(function, arguments), strict=True)
+            yield from zip(todo, map(function, todo.values()), strict=True)
             return
-        chunk = 1 if is_long else max(1, min(32, len(keys) // (4 * self.num_workers)))
-        # Spawn, do not fork: the parent runs threads of torch and Arrow, and a fork would copy their locks as held
-        pool = ProcessPoolExecutor(
-            min(self.num_workers, len(todo)), mp_context=get_context("spawn"), initializer=_follow_parent
-        )
+        chunk = 1 if is_long else max(1, min(32, len(todo) // (4 * self.num_workers)))
+        num_workers = min(self.num_workers, len(todo))
         try:
-            with pool:
-                yield from zip(keys, pool.map(function, arguments, chunksize=chunk), strict=True)
+            with ThreadPoolExecutor(num_workers) if in_threads else _process_pool(num_workers) as pool:
+                results = _in_order(pool, function, todo.values(), chunk, 4 * num_workers)
+                yield from zip(todo, results, strict=True)
         except BrokenProcessPool as error:
             raise ValueError(
                 f"A worker process was killed during {name!r}, probably because memory ran out. Run the same command "
@@ -280,6 +288,29 @@ class Work:
                     file.write(json.dumps([key, result]) + "\n")
 
             yield remember
+
+
+def _process_pool(num_workers: int) -> ProcessPoolExecutor:
+    # Spawn, do not fork: the parent runs threads of torch and Arrow, and a fork would copy their locks as held
+    return ProcessPoolExecutor(num_workers, mp_context=get_context("spawn"), initializer=_follow_parent)
+
+
+def _in_order(
+    pool: Executor, function: Callable[[T], Any], items: Iterable[T], chunk: int, num_ahead: int
+) -> Iterator[Any]:
+    """Yield the results in order. At most `num_ahead` chunks are submitted at a time, whatever the number of items."""
+    rest = iter(items)
+    pending: deque[Future[list[Any]]] = deque()
+    while batch := list(islice(rest, chunk)):
+        pending.append(pool.submit(_apply, function, batch))
+        if len(pending) > num_ahead:
+            yield from pending.popleft().result()
+    while pending:
+        yield from pending.popleft().result()
+
+
+def _apply(function: Callable[[T], Any], batch: list[T]) -> list[Any]:
+    return [function(item) for item in batch]
 
 
 def _follow_parent() -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 
-DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
+_DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 _ADDRESS = re.compile(r" ?<[^<>]* at 0x[0-9a-fA-F]+>")
 
 
@@ -66,7 +66,7 @@ def is_deep(image: Image.Image) -> bool:
     `datasets` stores greyscale arrays of any integer type in Pillow's 32-bit mode `I`. If all their values are within
     0 and 255, they are 8-bit images, which Pillow converts to RGB without a loss.
     """
-    if image.mode not in DEEP_MODES:
+    if image.mode not in _DEEP_MODES:
         return False
     if image.mode != "I":
         return True
@@ -123,7 +123,7 @@ def scaled(values: np.ndarray, black: float, white: float) -> np.ndarray:
 
 def row_in_8_bits(row: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a row with its decoded `images` converted by [`in_8_bits`]; the same object if all have 8 bits."""
-    if not any(map(is_deep, row["images"] or ())):
+    if not any(map(is_deep, row.get("images") or ())):
         return row
     return {**row, "images": [in_8_bits(image) for image in row["images"]]}
 
@@ -131,12 +131,12 @@ def row_in_8_bits(row: Mapping[str, Any]) -> Mapping[str, Any]:
 def decoding_problem(error: Exception) -> str:
     """Describe why an image could not be decoded, without the addresses of objects in memory."""
     if isinstance(error, UnidentifiedImageError):
-        return "Pillow knows no image format of this content"
+        return "Pillow does not recognize its format"
     return f"{type(error).__name__}: {_ADDRESS.sub('', str(error))}"
 
 
 def _finite_range(values: np.ndarray) -> tuple[float, float]:
     finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
     if not finite.size:
-        raise ValueError("none of its values is a finite number")
+        raise ValueError("no value of the image is a finite number")
     return float(finite.min()), float(finite.max())

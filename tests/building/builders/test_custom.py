@@ -2,6 +2,7 @@ import json
 from collections import Counter
 
 import pytest
+from PIL import Image
 
 from deep_images import radiograph
 from fedvlm_hf.building.builders.base import BUILDERS, column
@@ -259,3 +260,168 @@ def test_the_example_of_the_help_is_a_dataset(tmp_path):
     (raw / "north.csv").write_text(f"image,question,answer\n{line}\n{line.replace('0001', '0002')}\n")
     _, noniid, _ = build(raw, validation_share=0)
     assert sorted(noniid.splits) == ["client_north", "test"]
+
+
+def conversation(number, *answers):
+    """A row in LLaVA's form with a question for each answer."""
+    turns = []
+    for place, answer in enumerate(answers):
+        turns += [
+            {"from": "human", "value": f"{'<image>' * (not place)}\nQ{place}?"},
+            {"from": "gpt", "value": answer},
+        ]
+    return {"image": f"images/{number}.png", "conversations": turns}
+
+
+def write_json(path, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(rows))
+
+
+def test_each_answer_of_a_conversation_is_a_row(tmp_path):
+    """Before, all but the last answer were dropped. The counts name what was added."""
+    raw = tmp_path / "raw"
+    for number in range(2):
+        write_image(raw / "images" / f"{number}.png", number)
+    write_json(raw / "a.json", [conversation(0, "yes", "no", "red"), conversation(1, "blue")])
+    work = Work()
+    examples = Custom(test_share=0, validation_share=0).read(raw, work)
+    assert [(example.id, example.references) for example in examples] == [
+        ("a-0-1", ("yes",)), ("a-0-2", ("no",)), ("a-0-3", ("red",)), ("a-1", ("blue",)),
+    ]  # fmt: skip
+    assert [len(example.prompt) for example in examples] == [1, 3, 5, 1]
+    assert examples[0].prompt == [{"role": "user", "content": "Q0?"}]
+    assert {
+        "step": "read",
+        "what": "further answers in conversations of a",
+        "count": 2,
+        "why": "",
+    } in work.counts.lines
+    assert work.counts.kept == 4
+
+
+def test_answers_of_a_conversation_stay_in_one_split(tmp_path):
+    raw = tmp_path / "raw"
+    for number in range(10):
+        write_image(raw / "images" / f"{number}.png", number)
+    write_json(raw / "a.json", [conversation(number, "yes", "no") for number in range(10)])
+    examples, noniid, _ = build(raw)
+    assert Counter(noniid.splits) == {"client_a": 14, "validation": 2, "test": 4}
+    splits = {}
+    for example, split in zip(examples, noniid.splits, strict=True):
+        splits.setdefault(example.image.key, set()).add(split)
+    assert all(len(found) == 1 for found in splits.values())
+
+
+def test_options_name_the_columns(tmp_path):
+    raw = tmp_path / "raw"
+    for number in range(3):
+        write_image(raw / "scans" / f"{number}.png", number)
+    rows = [{"scan": f"{n}.png", "frage": f"Was ist {n}?", "antwort": f"{n}", "answer": "own"} for n in range(3)]
+    write_csv(raw / "a.csv", rows)
+    options = {"image": "scan", "image_folder": str(raw / "scans"), "question": "frage", "answer": "antwort"}
+    examples, *_ = build(raw, validation_share=0, wording="plain", **options)
+    assert [example.prompt[0]["content"] for example in examples] == ["Was ist 0?", "Was ist 1?", "Was ist 2?"]
+    assert [example.references for example in examples] == [("0",), ("1",), ("2",)]
+    assert examples[0].columns == {"site": "a", "label": "vqa", "subset": None, "answer": "own"}
+
+
+def test_an_instruction_for_all_rows(tmp_path):
+    (row,) = one(tmp_path, {"answer": "clear lungs"}, instruction="Report.", task="report")
+    assert (row.task, row.prompt) == ("report", [{"role": "user", "content": "Report."}])
+
+
+def test_columns_with_lists_are_left_out_and_counted(tmp_path):
+    write_image(tmp_path / "raw" / "1.png", 1)
+    write_json(tmp_path / "raw" / "a.json", [{"image": "1.png", "answer": "a", "tags": ["x"], "meta": {"y": 1}}])
+    work = Work()
+    (row,) = Custom(test_share=0, validation_share=0).read(tmp_path / "raw", work)
+    assert set(row.columns) == {"site", "label", "subset"}
+    (line,) = [line for line in work.counts.lines if line["what"] == "columns left out"]
+    assert (line["count"], line["why"]) == (2, "they have lists or objects: meta, tags")
+
+
+@pytest.mark.parametrize("name", ["train", "val", "valid", "validation", "test", "dev"])
+def test_splits_are_never_clients(tmp_path, name):
+    """`val.csv` beside `train.csv` became the training client `client_val`."""
+    raw = write_raw(tmp_path / "raw")
+    rows = [question(index, client_id="site_b") for index in (50, 51)]
+    for index in (50, 51):
+        write_image(raw / "images" / f"{index}.png", index)
+    write_csv(raw / f"{name}.csv", rows)
+    _, noniid, _ = build(raw)
+    assert set(noniid.splits) == {
+        "client_site_a", "client_site_b", "client_site_c", "client_site_d", "client_site_e", "validation", "test",
+    }  # fmt: skip
+    split = {"train": "client_site_b", "test": "test"}.get(name, "validation")
+    assert Counter(noniid.splits)[split] == (9 if name == "train" else 2)
+
+
+def test_training_rows_need_a_client(tmp_path):
+    raw = tmp_path / "raw"
+    for name, numbers in {"train": range(4), "val": range(4, 6), "test": range(6, 8)}.items():
+        for number in numbers:
+            write_image(raw / "images" / f"{number}.png", number)
+        write_csv(raw / f"{name}.csv", [question(number) for number in numbers])
+    with pytest.raises(
+        ValueError, match=r"train\.csv, line 2: training rows need a client.*`client_id`.*`fedvlm partition --from`"
+    ):
+        Custom().read(raw, Work())
+
+
+def test_all_training_rows_name_their_client_or_none_does(tmp_path):
+    with pytest.raises(ValueError, match=r"a\.json, row 1: only some training rows of a\.json have a `client_id`"):
+        one(tmp_path, {"answer": "a", "client_id": "north"}, {"answer": "b", "client_id": float("nan")})
+
+
+def test_a_client_without_training_rows_is_named(tmp_path):
+    raw = write_raw(tmp_path / "raw")
+    write_csv(raw / "site_a.csv", [question(index, split="test") for index in range(3)])
+    with pytest.raises(ValueError, match="All 3 rows of the client 'site_a' are held out, so it has nothing to train"):
+        Custom().read(raw, Work())
+
+
+def test_equal_pixels_are_held_out_together(tmp_path):
+    """Each image also exists as BMP: other bytes, the same pixels, and both files are stored."""
+    raw = tmp_path / "raw"
+    rows = []
+    for number in range(10):
+        write_image(raw / "images" / f"{number}.png", number)
+        with Image.open(raw / "images" / f"{number}.png") as image:
+            image.save(raw / "images" / f"{number}.bmp")
+        rows += [question(number), {**question(number), "image": f"images/{number}.bmp"}]
+    write_csv(raw / "a.csv", rows)
+    examples, noniid, _ = build(raw)
+    assert len({example.image.key for example in examples}) == 20
+    splits = [set(noniid.splits[place : place + 2]) for place in range(0, 20, 2)]
+    assert all(len(found) == 1 for found in splits)
+    assert Counter(noniid.splits) == {"client_a": 14, "validation": 2, "test": 4}
+
+
+def test_missing_images_may_be_allowed(tmp_path):
+    raw = write_raw(tmp_path / "raw")
+    (raw / "images" / "0.png").unlink()
+    (raw / "images" / "1.png").unlink()
+    with pytest.raises(ValueError, match="2 of 50 images are missing"):
+        build_dataset(Custom(), raw, tmp_path / "out", WriteOptions(num_workers=1))
+    options = WriteOptions(num_workers=1, allow_missing_images=True)
+    out = build_dataset(Custom(), raw, tmp_path / "out", options)
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["missing_images"] == 2
+    assert manifest["num_rows"] == 50
+
+
+@pytest.mark.parametrize("option", ["raw", "image_folder"])
+def test_a_changed_image_is_noticed_in_any_folder(tmp_path, option):
+    photos = tmp_path / ("raw" if option == "raw" else "photos")
+    for number in range(10):
+        write_image(photos / f"{number}.png", number)
+    write_csv(tmp_path / "raw" / "a.csv", [{**question(number), "image": f"{number}.png"} for number in range(10)])
+    builder = Custom(image_folder=None if option == "raw" else str(photos))
+    build_dataset(builder, tmp_path / "raw", tmp_path / "out", WriteOptions(num_workers=1))
+    build_dataset(builder, tmp_path / "raw", tmp_path / "out", WriteOptions(num_workers=1))
+    write_image(photos / "3.png", 77)
+    with pytest.raises(ValueError, match="image_folder" if option == "image_folder" else r"3\.png"):
+        build_dataset(builder, tmp_path / "raw", tmp_path / "out", WriteOptions(num_workers=1))
+    text = (tmp_path / "out" / "manifest.json").read_text() + (tmp_path / "out" / "README.md").read_text()
+    assert str(tmp_path) not in text

@@ -4,10 +4,12 @@ import io
 import json
 from collections import Counter
 
+import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value, load_dataset
 from PIL import Image as Pillow
 
+from deep_images import radiograph
 from federated_folder import png
 from fedvlm_hf.building.builders.from_dataset import FromDataset
 from fedvlm_hf.building.checking.check import check_federation
@@ -15,6 +17,7 @@ from fedvlm_hf.building.checking.findings import failed
 from fedvlm_hf.building.dataset import read_folder
 from fedvlm_hf.building.work import Work
 from fedvlm_hf.building.writing.build import build_dataset
+from fedvlm_hf.building.writing.options import WriteOptions
 
 
 FEATURES = Features(
@@ -183,6 +186,23 @@ def test_an_image_folder(tmp_path):
     assert Counter(example.columns["label"] for example in examples) == {"cat": 4, "dog": 4}
     assert {example.references for example in examples} == {("cat",), ("dog",)}
     assert {example.image.load() for example in examples} == {png(number) for number in range(8)}
+
+
+def test_deep_images_are_the_same_where_they_are_stored_alike(tmp_path):
+    """Twice the values of an image are the same picture in its own range, but not in a window."""
+    once = np.asarray(radiograph(size=8))
+    features = Features({"image": Image(), "question": Value("string"), "answer": Value("string")})
+    images = [Pillow.fromarray(once), Pillow.fromarray(2 * once), *(radiograph(seed, 8) for seed in range(1, 9))]
+    rows = [{"image": image, "question": "?", "answer": "x"} for image in images]
+    DatasetDict(train=Dataset.from_list(rows, features=features)).save_to_disk(tmp_path / "source")
+    builder = FromDataset(dataset=str(tmp_path / "source"), iid=True, num_clients=2)
+    for window, count in ((None, 9), ("2000,1500", 10)):
+        out = tmp_path / f"out {window}"
+        build_dataset(builder, ".", out, WriteOptions(num_workers=1, window=window))
+        manifest = json.loads((out / "manifest.json").read_text())
+        assert manifest["images"]["num_images"] == count
+        (noted,) = (line for line in manifest["tally"] if line["what"] == "images with more than 8 bits")
+        assert noted["count"] == 10
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -291,7 +292,7 @@ def test_a_damaged_file(tmp_path):
     checks = checks_of(tmp_path)
     assert checks["files"].problems[0][0] == Location(CLIENTS)
     assert "is not a complete Parquet file" in checks["files"].problems[0][1]
-    assert failed(checks.values()) == ["files", "counts", "partition"]
+    assert failed(checks.values()) == ["files", "counts", "partition", "contents", "manifest"]
 
 
 def test_a_file_damaged_in_its_middle(tmp_path):
@@ -323,8 +324,9 @@ def test_rows_that_the_manifest_does_not_know(tmp_path):
     del files["iid/test"][0]
     other = write_folder(tmp_path / "other", files, clean_configs())
     (other / "data/iid/test.parquet").rename(tmp_path / "data/iid/test.parquet")
+    shutil.rmtree(other)
     checks = checks_of(tmp_path)
-    assert failed(checks.values()) == ["counts", "same rows", "partition"]
+    assert failed(checks.values()) == ["same rows", "counts", "partition", "contents", "manifest"]
     assert [str(place) for place, _ in checks["counts"].problems] == ["manifest.json", "iid"]
     assert checks["counts"].problems[1][1] == "the split test: found 3 rows, manifest.json says 4 rows"
     assert checks["same rows"].problems == [
@@ -340,6 +342,7 @@ def test_a_row_that_changed_its_client(tmp_path):
     files["iid/test"][0]["client_id"] = "client_01"
     other = write_folder(tmp_path / "other", files, clean_configs())
     (other / "data/iid/test.parquet").rename(tmp_path / "data/iid/test.parquet")
+    shutil.rmtree(other)
     assert failed(checks_of(tmp_path).values()) == ["partition"]
 
 
@@ -349,8 +352,10 @@ def test_a_configuration_that_is_missing_in_the_card(tmp_path):
     written(tmp_path)
     other = write_folder(tmp_path / "other", clean_files(), configs)
     (other / "README.md").rename(tmp_path / "README.md")
+    shutil.rmtree(other)
     checks = checks_of(tmp_path)
-    assert failed(checks.values()) == ["counts"]
+    assert failed(checks.values()) == ["files", "counts"]
+    assert checks["files"].problems[0][0] == Location("data/iid/test.parquet")
     assert (Location("iid"), "the split validation: found nothing, manifest.json says 2 rows") in checks[
         "counts"
     ].problems
@@ -361,8 +366,135 @@ def test_without_a_manifest_nothing_is_compared_with_it(tmp_path):
     (tmp_path / "manifest.json").unlink()
     checks = checks_of(tmp_path)
     assert failed(checks.values()) == []
-    assert {name for name, check in checks.items() if check.skipped} == {"counts", "same rows", "partition"}
+    skipped = {name for name, check in checks.items() if check.skipped}
+    assert skipped == {"counts", "same rows", "partition", "contents", "manifest"}
     assert str(checks["counts"]).startswith("-      counts ")
+
+
+def rewrite(folder, file: str, change) -> None:
+    """Change the rows of one Parquet file, and leave everything else as it is."""
+    path = folder / "data" / f"{file}.parquet"
+    table = pq.read_table(path)
+    rows = table.to_pylist()
+    change(rows)
+    pq.write_table(pa.Table.from_pylist(rows, table.schema), path)
+
+
+def change_answer(rows):
+    rows[1]["completion"][0]["content"] = rows[1]["references"][0] = "no"
+
+
+def swap_answers(rows):
+    for name in ("completion", "references"):
+        rows[0][name], rows[2][name] = rows[2][name], rows[0][name]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        change_answer,
+        lambda rows: rows[0]["references"].append("aye"),
+        lambda rows: rows[0]["prompt"][0].update(content="Where is the lung?"),
+        lambda rows: rows[0].update(modality="US"),
+        lambda rows: rows[0].update(modality=None),
+    ],
+)
+def test_changed_contents_are_found(tmp_path, change):
+    """In both configurations, which share the clients' rows."""
+    rewrite(written(tmp_path), A, change)
+    check = checks_of(tmp_path)["contents"]
+    assert failed(checks_of(tmp_path).values()) == ["contents"]
+    assert [str(place) for place, _ in check.problems] == ["noniid/client_00", "iid/client_00"]
+
+
+def test_swapped_answers_are_found(tmp_path):
+    """The rows a0 and a2 have the same answers as before, but each has the other's."""
+
+    def same_task(files):
+        files[A][2].update(row("a2", 1), references=["left"], completion=[{"role": "assistant", "content": "left"}])
+
+    rewrite(written(tmp_path, same_task), A, swap_answers)
+    assert failed(checks_of(tmp_path).values()) == ["contents"]
+
+
+def test_the_order_of_rows_and_columns_does_not_matter(tmp_path):
+    path = written(tmp_path) / CLIENTS
+    table = pq.read_table(path)
+    pq.write_table(table.take([2, 0, 1]).select(table.column_names[::-1]), path)
+    assert failed(checks_of(tmp_path).values()) == []
+
+
+def test_an_unlisted_file_is_found(tmp_path):
+    written(tmp_path)
+    shutil.copy(tmp_path / CLIENTS, tmp_path / "data" / "more.parquet")
+    (tmp_path / ".cache").mkdir()
+    shutil.copy(tmp_path / CLIENTS, tmp_path / ".cache" / "hidden.parquet")
+    place = Location("data/more.parquet")
+    expect(checks_of(tmp_path), "files", place, "no configuration in README.md lists it")
+
+
+def edit_manifest(folder, edit) -> None:
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    edit(manifest)
+    path.write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    ("edit", "text"),
+    [
+        (lambda m: m.update(num_rows=15), "`num_rows` is 15, the rows have 14"),
+        (lambda m: m.update(tasks={"vqa": 14}), "`tasks` is {'vqa': 14}, the rows have {'grounding': 4, 'vqa': 10}"),
+        (lambda m: m.update(columns=[]), "`columns` is [], the rows have ['modality']"),
+        (lambda m: m["images"].update(num_images=11), "`num_images` is 11, the rows have 12"),
+        (lambda m: m["images"].update(num_bytes=1), "`num_bytes` is 1, the rows have"),
+        (lambda m: m["images"].update(largest=[7, 4]), "`largest` is [7, 4], the rows have [6, 4]"),
+        (lambda m: m["configs"]["iid"]["images"].update(test=3), "`images` is {"),
+        (lambda m: m["configs"]["iid"].update(leaked_images=1), "`leaked_images` is 1 in manifest.json"),
+        (lambda m: m.pop("num_rows"), "there is no `num_rows`"),
+        (lambda m: m.pop("tasks"), "there is no `tasks`"),
+        (lambda m: m.pop("inputs"), "there is no `inputs`"),
+        (lambda m: m.pop("format"), "`format` is None"),
+        (lambda m: m["configs"]["iid"].pop("rule"), "configuration 'iid' has no `rule`"),
+    ],
+)
+def test_a_wrong_manifest_is_named(tmp_path, edit, text):
+    written(tmp_path)
+    edit_manifest(tmp_path, lambda manifest: (manifest.update(package_version="0.2.0"), edit(manifest)))
+    checks = checks_of(tmp_path)
+    assert failed(checks.values()) == ["manifest"]
+    assert any(text in problem for _, problem in checks["manifest"].problems)
+
+
+@pytest.mark.parametrize("key", ["counts", "partition", "contents"])
+def test_a_configuration_without_a_total_is_named(tmp_path, key):
+    written(tmp_path)
+    edit_manifest(tmp_path, lambda manifest: manifest["configs"]["iid"].pop(key))
+    assert failed(checks_of(tmp_path).values()) == [key, "manifest"]
+
+
+@pytest.mark.parametrize("key", ["files", "configs", "images", "tasks"])
+def test_a_manifest_with_other_types_is_refused_in_words(tmp_path, key):
+    written(tmp_path)
+    edit_manifest(tmp_path, lambda manifest: manifest.update({key: [1]}))
+    assert failed(checks_of(tmp_path).values())
+
+
+def test_a_manifest_of_an_older_version_is_noted(tmp_path):
+    """Version 0.1.0 had no digests of contents. What it had is compared."""
+
+    def edit(manifest):
+        del manifest["format"], manifest["inputs"]
+        for config in manifest["configs"].values():
+            del config["contents"]
+
+    edit_manifest(written(tmp_path), edit)
+    checks = checks_of(tmp_path)
+    assert failed(checks.values()) == []
+    assert checks["contents"].skipped.startswith("built by an older version")
+    assert checks["manifest"].notes[0].startswith("built by an older version")
+    edit_manifest(tmp_path, lambda manifest: manifest.pop("num_rows"))
+    assert failed(checks_of(tmp_path).values()) == ["manifest"]
 
 
 def test_replaced_images_are_noted(tmp_path):

@@ -128,7 +128,7 @@ def test_exif_rotation_is_removed_because_boxes_ignore_it(raw):
 def test_an_image_that_is_missing_or_not_an_image(raw):
     image = photograph(raw, 9)
     image.path.write_bytes(b"not an image")
-    with pytest.raises(ValueError, match=r"000009\.jpg cannot be read as an image \(Pillow knows no image format"):
+    with pytest.raises(ValueError, match=r"000009\.jpg cannot be read as an image \(Pillow does not recognize"):
         image.load()
     image.path.unlink()
     with pytest.raises(FileNotFoundError):

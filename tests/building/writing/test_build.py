@@ -1,5 +1,6 @@
 """From a download to a loaded dataset, or to an error that leaves nothing behind."""
 
+import hashlib
 import io
 import json
 import logging
@@ -10,6 +11,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from datasets import Image, List, load_dataset
 from PIL import Image as PILImage
@@ -159,6 +161,130 @@ def test_a_killed_build_continues_with_the_same_result(tmp_path, module, functio
     assert not left.exists()
     kept = {path: (out / path.relative_to(left / "result")).stat().st_ino for path in inodes}
     assert kept == inodes
+
+
+REBUILD = KILLED.replace("WriteOptions(num_workers=1))", "WriteOptions(num_workers=1), rebuild=True)")
+
+
+@pytest.mark.parametrize(
+    ("module", "function", "call"),
+    [
+        ("inspection", "_inspect", 4), ("writing.shards", "_write", 3), ("writing.build", "card", 1),
+        ("writing.workspace", "move_folder", 1), ("writing.workspace", "_move", 1),
+        ("writing.workspace", "_move", 2),
+    ],
+)  # fmt: skip
+def test_a_killed_rebuild_leaves_one_complete_build(tmp_path, module, function, call):
+    """The old one until the new one is on disk. The same command finishes it. `_move` moves away the old one (1)
+    and then the new one to its place (2): a kill in between is repaired by the next call, whatever its options."""
+    out = build(tmp_path, OwnLayout())
+    old = contents(out)
+    write_toy_rows(tmp_path / "raw")
+    new = contents(build(tmp_path, OwnLayout(), name="fresh"))
+    code = REBUILD.format(module=module, function=function, call=call)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "raw", out], env=environment)
+    assert done.returncode == -signal.SIGKILL
+    if (function, call) == ("_move", 2):
+        assert contents(tmp_path / ".out.build" / "old") == old
+        assert contents(tmp_path / ".out.build" / "complete") == new
+        assert build(tmp_path, OwnLayout()) == out
+    else:
+        assert contents(out) == old
+        with pytest.raises(ValueError, match="is another build"):
+            build_dataset(OwnLayout(seed=1), tmp_path / "raw", out, ALONE)
+        build_dataset(OwnLayout(), tmp_path / "raw", out, ALONE, rebuild=True)
+    assert contents(out) == new
+    assert not (tmp_path / ".out.build").exists()
+
+
+@pytest.mark.parametrize(("module", "function"), [("writing.shards", "_write"), ("inspection", "_inspect")])
+def test_an_image_that_changes_while_a_build_is_interrupted_is_noticed(tmp_path, module, function):
+    """Its size and time are as before, so only its bytes tell. Rows that were written with it are written again."""
+    write_toy(tmp_path / "raw")
+    code = KILLED.format(module=module, function=function, call=3)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    subprocess.run([sys.executable, "-c", code, tmp_path / "raw", tmp_path / "out"], env=environment)
+    path = tmp_path / "raw" / "images" / "0.png"
+    status = path.stat()
+    path.write_bytes(path.read_bytes()[:-1] + b"x")  # the last byte of the checksum at the end of a PNG
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    out = build(tmp_path, OwnLayout())
+    assert contents(out) == contents(build(tmp_path, OwnLayout(), name="fresh"))
+    rows = [row for path in out.rglob("*.parquet") for row in pq.read_table(path, columns=["images"]).to_pylist()]
+    assert path.read_bytes() in [row["images"][0]["bytes"] for row in rows]
+
+
+def test_a_rebuild_says_what_changed(tmp_path):
+    said: list[str] = []
+    out = build(tmp_path)
+    for _ in range(2):
+        build_dataset(ToyBuilder(seed=1), tmp_path / "raw", out, ALONE, rebuild=True, notify=said.append)
+    assert said == [
+        f"{out} was built again. Changes since the last build: seed: 0 before, 1 now.",
+        f"Nothing has changed since {out} was built: there is nothing to do.",
+    ]
+    assert manifest_of(out)["seed"] == 1
+
+
+def test_supplied_images_are_noticed(tmp_path):
+    """They were allowed to be missing when the build was made."""
+    write_toy(tmp_path / "raw")
+    (tmp_path / "raw" / "images" / "1.png").rename(tmp_path / "1.png")
+    out = build(tmp_path, allow_missing_images=True)
+    assert build(tmp_path, allow_missing_images=True) == out
+    (tmp_path / "1.png").rename(tmp_path / "raw" / "images" / "1.png")
+    with pytest.raises(ValueError, match=r"1 added \(images/1\.png\)"):
+        build(tmp_path, allow_missing_images=True)
+    build_dataset(ToyBuilder(), tmp_path / "raw", out, replace(ALONE, allow_missing_images=True), rebuild=True)
+    assert manifest_of(out)["missing_images"] == 0
+
+
+def test_a_rebuild_never_replaces_other_files(tmp_path):
+    """A folder without our manifest, a build to which something was added, and a build that is newly broken."""
+    out = build(tmp_path)
+    for spoil in (lambda: (out / "thesis.tex").touch(), lambda: (out / "manifest.json").write_text("{}")):
+        spoil()
+        before = contents(out)
+        with pytest.raises(ValueError, match=r"thesis\.tex|is not a build"):
+            build_dataset(ToyBuilder(seed=1), tmp_path / "raw", out, ALONE, rebuild=True)
+        assert contents(out) == before
+    assert not (tmp_path / ".out.build").exists()
+
+
+def test_a_failing_rebuild_leaves_the_old_build(tmp_path):
+    out = build(tmp_path)
+    before = contents(out)
+    spoil_image(tmp_path / "raw")
+    with pytest.raises(ValueError, match=r"3\.png"):
+        build_dataset(ToyBuilder(), tmp_path / "raw", out, ALONE, rebuild=True)
+    assert contents(out) == before
+
+
+def test_a_build_of_an_older_version_can_be_replaced(tmp_path):
+    out = build(tmp_path)
+    (out / "inputs.json").unlink()
+    with pytest.raises(ValueError, match="an older version of the package built it"):
+        build(tmp_path)
+    build_dataset(ToyBuilder(), tmp_path / "raw", out, ALONE, rebuild=True)
+    assert (out / "inputs.json").exists()
+
+
+def test_what_only_reading_tells_is_read_again(tmp_path):
+    """A digest of a builder's own, such as that of texts in many files."""
+
+    class Own(ToyBuilder):
+        def read(self, raw, work):
+            work.sources["all notes"] = hashlib.sha256((raw / "notes.txt").read_bytes()).hexdigest()
+            return super().read(raw, work)
+
+    write_toy(tmp_path / "raw")
+    (tmp_path / "raw" / "notes.txt").write_text("one")
+    out = build(tmp_path, Own())
+    assert build(tmp_path, Own()) == out
+    (tmp_path / "raw" / "notes.txt").write_text("two")
+    with pytest.raises(ValueError, match=r"1 changed \(all notes\)"):
+        build(tmp_path, Own())
 
 
 def test_other_options_or_files_start_over(tmp_path, caplog):

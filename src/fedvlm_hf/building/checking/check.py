@@ -9,8 +9,9 @@ from ...data.spec import EVALUATION, FEATURES, PROMPT_COMPLETION
 from ..dataset import FederatedDataset
 from ..pieces import Piece
 from ..work import Work
-from .configs import Rows, check_counts, check_ids, check_images, check_leaks, check_partition, check_same_rows
+from .configs import Rows, check_ids, check_images, check_leaks, check_same_rows
 from .findings import Check, Location
+from .manifest import check_manifest
 from .rows import ROW_CHECKS, Decoding, Pixels, Scan, decode, scan
 
 
@@ -40,23 +41,24 @@ def check_federation(federation: FederatedDataset, work: Work | None = None) -> 
     """
     work = work or Work()
     scans = work.map("rows", scan, _pieces(federation), "Reading rows")
-    pixels = work.map("images", decode, _first_shows(federation, scans), "Decoding images")
+    pixels = work.map("images", decode, _first_shows(federation, scans), "Decoding images", in_threads=True)
     rows = Rows(federation, {name: result.rows for name, result in scans.items()}, _by_content(scans, pixels))
     own = {name: Check(name, what) for name, what in _WHAT.items()}
     for result in scans.values():
         for name in ROW_CHECKS:
             own[name].merge(result.checks[name])
+    digests = check_images(rows, own["images"])
+    are_images_right = not any(check.num_problems for check in (own["images"], *digests))
     return [
         check_files(federation),
         check_splits(federation),
         check_columns(federation),
         *own.values(),
-        *check_images(rows, own["images"]),
+        *digests,
         *check_ids(rows),
         check_leaks(rows),
-        check_counts(rows),
         check_same_rows(rows),
-        check_partition(rows),
+        *check_manifest(rows, are_images_right),
     ]
 
 
@@ -94,11 +96,13 @@ _CLIENT = re.compile(CLIENT_PREFIX + r"\w+(\.\w+)*")
 
 
 def check_files(federation: FederatedDataset) -> Check:
-    """Check that every file listed by a configuration exists and is complete."""
+    """Check that every file listed by a configuration exists and is complete, and that there are no others."""
     num_rows = sum(piece.num_rows for pieces in federation.files.values() for piece in pieces)
     check = Check("files", f"all {len(federation.files):,} files with {num_rows:,} rows exist and are complete")
     for file, problem in federation.problems:
         check.add(Location(file), problem)
+    for file in federation.unlisted:
+        check.add(Location(file), "no configuration in README.md lists it, so `load_dataset` does not read it")
     return check
 
 

@@ -1,4 +1,4 @@
-"""Checks of whole configurations: images, ids, leaks, and the counts and hashes of `manifest.json`."""
+"""Checks of whole configurations: images, ids, leaks, and that all have the same rows."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -9,7 +9,6 @@ import pyarrow as pa
 from ...data.naming import HELD_OUT, is_client
 from ..dataset import FederatedDataset
 from ..pieces import Piece
-from ..writing.manifest import partition_hash
 from .findings import Check, Location
 from .rows import Pixels
 
@@ -23,6 +22,8 @@ class Row(NamedTuple):
         id (`str`, *optional*): Its id.
         client_id (`str`, *optional*): Its value of `client_id`.
         image_digest (`str`, *optional*): Its value of `image_digest`.
+        task (`str`, *optional*): Its value of `task`.
+        content (`bytes`): A digest of its values, see `building.writing.manifest.row_digest`.
         pixels (`list[Pixels]`): The results of decoding its images.
     """
 
@@ -31,6 +32,8 @@ class Row(NamedTuple):
     id: str | None
     client_id: str | None
     image_digest: str | None
+    task: str | None
+    content: bytes
     pixels: list[Pixels]
 
     @property
@@ -70,7 +73,8 @@ class Rows:
 
     def _row(self, split: str, location: Location, row: Mapping[str, Any]) -> Row:
         pixels = [self.pixels[content] for content in row["contents"] if content in self.pixels]
-        return Row(split, location, row["id"], row["client_id"], row["image_digest"], pixels)
+        kept = (row[name] for name in ("id", "client_id", "image_digest", "task", "content"))
+        return Row(split, location, *kept, pixels)
 
 
 def check_images(rows: Rows, images: Check) -> list[Check]:
@@ -167,41 +171,14 @@ def _leaks(rows: Rows, config: str) -> Iterator[tuple[Row, Row, str]]:
             owners.update({image: row for image in row.images if image not in owners})
 
 
-_NO_MANIFEST = "there is no manifest.json to compare with"
-
-
-def check_counts(rows: Rows) -> Check:
-    """Check that files and splits have as many rows as the manifest says."""
-    check = Check("counts", "files and splits have as many rows as manifest.json says")
-    manifest = rows.federation.manifest
-    if manifest is None:
-        return Check(check.name, skipped=_NO_MANIFEST)
-    said = {file: entry["num_rows"] for file, entry in manifest.get("files", {}).items()}
-    _compare(check, "manifest.json", "the file", _num_rows(rows.federation.files), said)
-    for config in {**manifest.get("configs", {}), **rows.federation.configs}:
-        found = _num_rows(_splits(rows.federation, config))
-        _compare(check, config, "the split", found, rows.federation.entry(config).get("counts", {}))
-    return check
-
-
-def check_partition(rows: Rows) -> Check:
-    """Check that the partition of each configuration has the hash in the manifest."""
-    check = Check("partition", "the partitions have the hashes in manifest.json")
-    if rows.federation.manifest is None:
-        return Check(check.name, skipped=_NO_MANIFEST)
-    for config in rows.federation.configs:
-        found = partition_hash((str(row.id), row.split, row.client_id) for row in rows.in_config(config))
-        said = rows.federation.entry(config).get("partition")
-        if found != said:
-            check.add(Location(config), f"the partition has the hash {found}, manifest.json says {said}")
-    return check
+NO_MANIFEST = "there is no manifest.json to compare with"
 
 
 def check_same_rows(rows: Rows) -> Check:
     """Check that all configurations have the same rows, as in every build."""
     check = Check("same rows", "all configurations have the same ids")
     if rows.federation.manifest is None:
-        return Check(check.name, skipped=_NO_MANIFEST)
+        return Check(check.name, skipped=NO_MANIFEST)
     first, *others = rows.federation.configs
     expected = {row.id: row.location for row in rows.in_config(first)}
     for config in others:
@@ -213,20 +190,3 @@ def check_same_rows(rows: Rows) -> Check:
             if id not in expected:
                 check.add(location, f"in {config}, but not in {first}")
     return check
-
-
-def _splits(federation: FederatedDataset, config: str) -> dict[str, list[Piece]]:
-    """Return the pieces of each split; nothing if there is no such configuration."""
-    splits = federation.configs.get(config, {})
-    return {split: [piece for file in files for piece in federation.files[file]] for split, files in splits.items()}
-
-
-def _num_rows(pieces_of: Mapping[str, list[Piece]]) -> dict[str, int]:
-    return {name: sum(piece.num_rows for piece in pieces) for name, pieces in pieces_of.items()}
-
-
-def _compare(check: Check, where: str, what: str, found: Mapping[str, int], said: Mapping[str, int]) -> None:
-    for name in {**said, **found}:
-        counts = [f"{counts[name]:,} rows" if name in counts else "nothing" for counts in (found, said)]
-        if counts[0] != counts[1]:
-            check.add(Location(where), f"{what} {name}: found {counts[0]}, manifest.json says {counts[1]}")

@@ -12,13 +12,16 @@ from ...data.boxes import BOX_TASKS, box_problem
 from ...data.spec import value_problem
 from ..images import convert_deep, has_deep_colours, image_digest, open_image
 from ..pieces import Piece, image_content
+from ..writing.manifest import row_digest
 from .findings import Check, Location
 
 
 ROW_CHECKS = ("row format", "answers", "boxes", "images")
 
 _CHECK_OF = {"prompt": "row format", "task": "row format", "completion": "answers", "references": "answers"}
-_KEPT = ("id", "client_id", "image_digest")
+_KEPT = ("id", "client_id", "image_digest", "task")
+# Not part of a row's content: images have digests of their own, and `client_id` depends on the configuration
+_NOT_CONTENT = ("images", "client_id")
 _CONTENTS = pa.field("contents", pa.list_(pa.binary(16)))
 
 
@@ -27,8 +30,8 @@ class Scan:
     """The result of reading the rows of a piece once, without their images.
 
     Attributes:
-        rows (`pa.Table`): `id`, `client_id` and `image_digest` as stored (null if there is no such column), and
-            `contents`: a hash of each image's encoded bytes.
+        rows (`pa.Table`): `id`, `client_id`, `image_digest` and `task` as stored (null if there is no such column),
+            `content`: a digest of the row's values, and `contents`: a hash of each image's encoded bytes.
         checks (`dict[str, Check]`): The checks in `ROW_CHECKS` by name.
     """
 
@@ -42,12 +45,16 @@ class Pixels(NamedTuple):
     Attributes:
         digest (`str`, *optional*): Digest of the pixels, if the image could be decoded.
         error (`str`): Why it could not be decoded.
+        size (`tuple[int, int]`): Width and height.
+        num_bytes (`int`): Number of its encoded bytes.
         is_deep (`bool`): Whether it has more than 8 bits, in greyscale.
         has_deep_colours (`bool`): See `building.images.has_deep_colours`.
     """
 
     digest: str | None
     error: str = ""
+    size: tuple[int, int] = (0, 0)
+    num_bytes: int = 0
     is_deep: bool = False
     has_deep_colours: bool = False
 
@@ -68,20 +75,20 @@ class Decoding:
 def scan(piece: Piece) -> Scan:
     """Read every row of a piece once. Images are hashed, but not decoded."""
     checks = {name: Check(name) for name in ROW_CHECKS}
-    columns = [name for name in ("images", *_CHECK_OF, *_KEPT) if name in piece.columns]
-    kept: dict[str, list[Any]] = {name: [] for name in (*_KEPT, "contents")}
+    kept: dict[str, list[Any]] = {name: [] for name in (*_KEPT, "content", "contents")}
     row = piece.first_row
     try:
-        for batch in piece.batches(columns):
+        for batch in piece.batches(piece.columns):
             for values in batch.to_pylist():
                 _look(values, Location(piece.file, row, values.get("id")), checks)
                 for name in _KEPT:
                     kept[name].append(None if values.get(name) is None else str(values[name]))
+                kept["content"].append(_content(values))
                 kept["contents"].append([_content_hash(image) for image in values.get("images") or ()])
                 row += 1
     except (OSError, pa.ArrowInvalid) as error:
         checks["row format"].add(Location(piece.file, row), f"the file is damaged from here on ({error})")
-    schema = pa.schema([*((name, pa.string()) for name in _KEPT), _CONTENTS])
+    schema = pa.schema([*((name, pa.string()) for name in _KEPT), ("content", pa.binary(16)), _CONTENTS])
     return Scan(pa.table(kept, schema), checks)
 
 
@@ -103,7 +110,8 @@ def decode(decoding: Decoding) -> dict[tuple[int, int], Pixels]:
 def _pixels(content: bytes, where: str) -> Pixels:
     stored = open_image(content, where)
     shown = convert_deep(stored, where)
-    return Pixels(image_digest(shown), is_deep=shown is not stored, has_deep_colours=has_deep_colours(content))
+    is_deep_colour = has_deep_colours(content)
+    return Pixels(image_digest(shown), "", shown.size, len(content), shown is not stored, is_deep_colour)
 
 
 def _rows(piece: Piece) -> Iterator[dict[str, Any]]:
@@ -129,6 +137,10 @@ def _look(values: dict[str, Any], location: Location, checks: dict[str, Check]) 
 def _box_texts(values: dict[str, Any]) -> list[Any]:
     messages = values.get("completion") or ()
     return [*(values.get("references") or ()), *(message["content"] for message in messages)]
+
+
+def _content(values: dict[str, Any]) -> bytes:
+    return row_digest({name: value for name, value in values.items() if name not in _NOT_CONTENT})
 
 
 def _content_hash(image: dict[str, Any] | None) -> bytes | None:

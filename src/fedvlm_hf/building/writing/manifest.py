@@ -17,6 +17,30 @@ from .options import WriteOptions
 from .staging import StagedImage, move_boxes
 
 
+FORMAT = 2
+"""Number of the format of manifests, their entry `format`. Those of versions up to 0.1.0 may have none."""
+
+KEYS = frozenset({
+    "builder", "version", "package_version", "options", "format", "seed", "sources", "inputs", "restricted_sources",
+    "tally", "num_rows", "tasks", "columns", "partition_column", "images", "missing_images", "shares_clients",
+    "configs", "files",
+})  # fmt: skip
+"""The entries of every manifest."""
+
+CONFIG_KEYS = frozenset({
+    "rule", "client_names", "known_leak", "leaked_images", "counts", "images", "partition", "contents", "data_files",
+})  # fmt: skip
+"""The entries of each configuration in a manifest."""
+
+NEW_KEYS = frozenset({"format", "inputs", "contents"})
+"""Those that manifests of older versions lack."""
+
+
+def is_older(manifest: Mapping[str, Any]) -> bool:
+    """Return whether a version of the package wrote a manifest that did not know `NEW_KEYS`."""
+    return "format" not in manifest and manifest.get("package_version") == "0.1.0"
+
+
 def build_plan(builder: Builder, options: WriteOptions) -> dict[str, Any]:
     """Return what a build depends on besides the download: builder, version of its rules, options, package version."""
     chosen = {**asdict(builder), **options.affecting_rows()}
@@ -75,6 +99,7 @@ def make_manifest(
     digests = [row_digest(row_values(example, image)) for example, image in zip(examples, images, strict=True)]
     return {
         **build_plan(builder, options),
+        "format": FORMAT,
         "seed": builder.seed,
         "sources": dict(sorted(work.sources.items())),
         "inputs": work.inputs.digest,
@@ -135,7 +160,7 @@ def row_values(example: Example, image: StagedImage) -> dict[str, Any]:
 
 def row_digest(values: Mapping[str, Any]) -> bytes:
     """Return 16 bytes that identify the values of a row, in whatever order its columns are."""
-    return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=16).digest()
+    return hashlib.blake2b(json.dumps(values, sort_keys=True, default=str).encode(), digest_size=16).digest()
 
 
 def contents_digests(rows: Iterable[tuple[str, bytes]]) -> dict[str, str]:

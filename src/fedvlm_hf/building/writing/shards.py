@@ -1,4 +1,4 @@
-"""Write rows to Parquet. Each shard is written by one process, one row group at a time, completely or not at all."""
+"""Write rows to Parquet. Each shard is written by one thread, one row group at a time, completely or not at all."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from ..images import StoredImage
 from ..work import Work
-from .layout import GROUP_DECODED_BYTES, Shard
+from .layout import Shard
 from .staging import StagedImage, read_unchanged
 
 
@@ -23,7 +23,7 @@ _CONTENT = "_content"
 _IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 # Number of values after which Arrow may close a page. With the default of 1,024, pages would have hundreds of images
 _PAGE_ROWS = 16
-# One process writes about 400 MB/s and needs about 200 MiB: more than a few processes only cost memory
+# One thread writes about 400 MB/s and needs about 200 MiB: more than a few threads only cost memory
 _MAX_WRITERS = 6
 # The content decides where pages end, as in `Dataset.push_to_hub`, so that the Hub stores equal pages only once
 _CHUNKS = {"min_chunk_size": 256 * 1024, "max_chunk_size": 1024 * 1024, "norm_level": 0}
@@ -92,11 +92,9 @@ def write_shards(
         `ValueError`: if an image has changed since it was staged.
     """
     jobs = {shard.path: _Job(shard, _images_of(shard, images), folder, rows_file, schema) for shard in shards}
-    # No journal is needed: a shard that exists is complete. Small datasets are written before processes would start
-    num_workers = min(work.num_workers, _MAX_WRITERS)
-    if sum(shard.num_bytes for shard in shards) <= GROUP_DECODED_BYTES:
-        num_workers = 1
-    return Work(num_workers=num_workers).map("shards", _write_shard, jobs, "writing shards", is_long=True)
+    # No journal is needed: a shard that exists is complete
+    writers = Work(num_workers=min(work.num_workers, _MAX_WRITERS))
+    return writers.map("shards", _write_shard, jobs, "writing shards", is_long=True, in_threads=True)
 
 
 def _images_of(shard: Shard, images: Sequence[StagedImage]) -> dict[str, StoredImage]:

@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from ...data.boxes import BOX_TEXT, box_text, parse_box
-from ...data.pixels import DEEP_MODES, Window
+from ...data.pixels import Window
 from ...files import write_atomic
 from ..builders.base import Example
 from ..images import (
@@ -134,7 +134,7 @@ def stage_images(
         for key, image in images.items()
         if _must_change(facts[key], options)
     }
-    done = work.map("staged", _stage, jobs, "changing images")
+    done = work.map("staged", _stage, jobs, "changing images", in_threads=True)
     results = {job.image.key: result for job, result in zip(jobs.values(), done.values(), strict=True)}
     return {key: _staged(image, facts[key], folder, results.get(key)) for key, image in images.items()}, missing
 
@@ -155,10 +155,8 @@ def note_deep_images(staged: Mapping[str, StagedImage], options: WriteOptions, c
 
 
 def _must_change(facts: ImageFacts, options: WriteOptions) -> bool:
-    if facts.mode in DEEP_MODES:
-        return True
     is_large = options.max_side is not None and max(facts.width, facts.height) > options.max_side
-    return is_large or (options.pad_to_square and facts.width != facts.height)
+    return facts.is_deep or is_large or (options.pad_to_square and facts.width != facts.height)
 
 
 def _stage(job: _Job) -> list[Any]:
@@ -171,7 +169,7 @@ def _stage(job: _Job) -> list[Any]:
     frame = picture.size
     if job.pad_to_square and picture.width != picture.height:
         picture = pad_square(picture)
-    content = encode_grey(picture) if job.facts.mode in DEEP_MODES else encode(picture)
+    content = encode_grey(picture) if job.facts.is_deep else encode(picture)
     stored = open_image(content, job.image.key)
     # Named by key and not by content, so that two processes never write the same file
     name = hashlib.blake2b(job.image.key.encode(), digest_size=16).hexdigest()
@@ -204,7 +202,7 @@ def read_unchanged(image: StoredImage, content: str) -> bytes:
 
 
 def _staged(image: StoredImage, facts: ImageFacts, folder: Path, result: Sequence[Any] | None) -> StagedImage:
-    depth = facts.mode in DEEP_MODES, facts.has_deep_colours
+    depth = facts.is_deep, facts.has_deep_colours
     if result is None:
         size = (facts.width, facts.height)
         return StagedImage(image, facts.content, facts.num_bytes, facts.digest, *size, size, *depth)

@@ -121,10 +121,10 @@ class Workspace:
     def _publish(self) -> None:
         if self.out.exists() and any(self.out.iterdir()):
             shutil.rmtree(self._old, ignore_errors=True)
-            os.replace(self.out, self._old)
+            _move(self.out, self._old)
         elif self.out.exists():
             self.out.rmdir()
-        os.replace(self._complete, self.out)
+        _move(self._complete, self.out)
 
     def _start_over(self, why: str) -> None:
         logger.warning(f"An interrupted build was found in {self.folder}. Starting over: {why}.")
@@ -140,6 +140,10 @@ class Workspace:
     def _write_state(self, **digests: str | None) -> None:
         state = self._state() if (self.folder / _PLAN).exists() else {"plan": self.plan}
         write_atomic(self.folder / _PLAN, json.dumps({**state, **digests}, indent=2))
+
+
+def _move(folder: Path, path: Path) -> None:
+    os.replace(folder, path)
 
 
 def _existing(out: Path, plan: dict[str, Any]) -> Existing | None:

@@ -100,7 +100,8 @@ def open_file(path: Path, data: DataFolder) -> Found:
     Raises:
         `ValueError`: if the file is damaged or has another form than its suffix says.
     """
-    data.work.source(path)
+    if not data.in_zip:  # the zip is recorded
+        data.work.source(path)
     if _is_zip(path):
         return _open_zip(path, data)
     form, rows = _OPEN[path.suffix.lower()](path, data)
@@ -136,9 +137,9 @@ def open_folder(folder: Path, data: DataFolder, depth: int = 0) -> Found:
     elif inner := _with_tables(folders, data, depth):
         found = _pooled([(path, open_folder(path, data, depth + 1)) for path in inner])
         found.ignored.extend(f"{path.name}/" for path in folders if path not in inner)
-    elif images := _images_by_class(folders, data):
-        found = _class_folders(folder, images, data)
-        found.ignored.extend(f"{path.name}/" for path in folders if path.name not in images)
+    elif classes := _classes(folders, data):
+        found = _class_folders(folder, classes, data)
+        found.ignored.extend(f"{path.name}/" for path in folders if path.name not in classes)
     else:
         raise UnknownFormError(_unknown(folder, files, data))
     unread = [path.name for path in files if path not in tables and not _is_image(path)]
@@ -175,20 +176,23 @@ def _pooled(opened: list[tuple[Path, Found]]) -> Found:
     return Found(sources, ignored)
 
 
-def _images_by_class(folders: list[Path], data: DataFolder) -> dict[str, list[Path]]:
-    images = {folder.name: [path for path in data.entries(folder) if _is_image(path)] for folder in folders}
-    return {name: paths for name, paths in images.items() if paths}
+def _classes(folders: list[Path], data: DataFolder) -> dict[str, list[Path]]:
+    """Return the files and folders in each folder that has images."""
+    entries = {folder.name: data.entries(folder) for folder in folders}
+    return {name: paths for name, paths in entries.items() if any(map(_is_image, paths))}
 
 
-def _class_folders(folder: Path, images: Mapping[str, list[Path]], data: DataFolder) -> Found:
+def _class_folders(folder: Path, classes: Mapping[str, list[Path]], data: DataFolder) -> Found:
     def rows() -> Iterator[OwnRow]:
-        for name, paths in images.items():
-            for path in paths:
+        for name, paths in classes.items():
+            for path in filter(_is_image, paths):
                 values = {"answer": name, "label": name, "task": "classification"}
                 image = ImageFile(data.key_of(path), path)
                 yield OwnRow(f"{name}/{path.name}", data.label_of(path), values, image)
 
-    return Found([Source(folder.name, folder, IMAGES_BY_CLASS, None, rows)], [])
+    unread = [path for paths in classes.values() for path in paths if not _is_image(path)]
+    patterns = sorted({f"{path.parent.name}/*{path.suffix}" for path in unread})
+    return Found([Source(folder.name, folder, IMAGES_BY_CLASS, None, rows)], patterns)
 
 
 def _open_zip(path: Path, data: DataFolder) -> Found:
@@ -207,7 +211,8 @@ def _unknown(folder: Path, files: list[Path], data: DataFolder) -> str:
         )
     if any(path.suffix.lower() in (".dcm", ".dicom") for path in files):
         return f"{label} has DICOM files, which are not read. Convert them to PNG, and add metadata.csv."
-    return f"{label} has no table ({', '.join(_OPEN)}) and no subfolders of images by class ({', '.join(IMAGE_SUFFIXES)})."
+    tables, images = ", ".join(_OPEN), ", ".join(IMAGE_SUFFIXES)
+    return f"{label} has no table ({tables}) and no subfolders of images by class ({images})."
 
 
 def _is_image(path: Path) -> bool:

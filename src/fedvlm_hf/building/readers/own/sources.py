@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from huggingface_hub.repocard import metadata_load
+from yaml import YAMLError
 
 from ...work import Work
 from .folder import DataFolder
@@ -111,7 +112,7 @@ def is_hub_layout(path: Path) -> bool:
     card = path / "README.md"
     try:
         metadata = metadata_load(card) if card.is_file() else None
-    except ValueError:  # a text with three dashes that is no card
+    except (ValueError, YAMLError):  # a text with three dashes that is no card
         return False
     return isinstance(metadata, dict) and bool({"configs", "dataset_info"} & metadata.keys())
 

@@ -210,17 +210,25 @@ def _delimiter(path: Path, label: str) -> str:
             f"{label}, line 1: not text in UTF-8. It may be UTF-16 without a byte order mark: "
             f"iconv -f UTF-16LE -t UTF-8 {path.name} > utf8/{path.name}"
         )
-    widths = {}
-    for delimiter in _DELIMITERS:
-        rows = csv.reader(start, delimiter=delimiter)
-        widths[delimiter] = [len(row) for row in islice(rows, 2)]
-    most = max((width[0] for width in widths.values() if width), default=1)
-    best = [delimiter for delimiter, width in widths.items() if width and width[0] == most]
+    widths = {delimiter: _widths(start, delimiter) for delimiter in _DELIMITERS}
+    most = max(width[0] for width in widths.values())
+    best = [delimiter for delimiter, width in widths.items() if width[0] == most]
     even = [delimiter for delimiter in best if len(set(widths[delimiter])) == 1]
     if most > 1 and len(best) > 1 and len(even) != 1:
         names = " and by ".join(f"{_DELIMITERS[delimiter]}s" for delimiter in best)
         raise ValueError(f"{label}, line 1: the header can be divided by {names}. Put its names in quotes.")
-    return (even or best or [","])[0]
+    return (even or best)[0]
+
+
+def _widths(lines: list[str], delimiter: str) -> list[int]:
+    """Return the numbers of cells in the first two rows; 1 if quotes show that the delimiter is another one."""
+    try:
+        rows = list(islice(csv.reader(lines, delimiter=delimiter), 2))
+    except csv.Error:
+        return [1]
+    if not rows or any('"' in cell for cell in rows[0]):
+        return [1]
+    return [len(row) for row in rows]
 
 
 def _header(cells: list[str], label: str) -> list[str]:
