@@ -79,8 +79,9 @@ class _CocoFile:
     def image(self, key: Any) -> ImageFile:
         """Return the file of an image."""
         where, entry = self.images[key]
+        name = value(entry, "file_name", (str,), where)
         try:
-            return self.paths.find(value(entry, "file_name", (str,), where))
+            return self.paths.find(name)
         except (OSError, ValueError) as error:
             raise ValueError(f"{where}: `file_name`: {error}") from error
 
