@@ -8,7 +8,7 @@ import numpy as np
 from datasets import Dataset
 from PIL import Image
 
-from fedvlm_hf.data.spec import FEATURES
+from fedvlm_hf.data.features import FEATURES
 
 
 MODES = {"I;16": "<u2", "I;16B": ">u2", "I": "<i4", "F": "<f4"}

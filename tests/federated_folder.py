@@ -14,7 +14,7 @@ from datasets import Features, Value
 from PIL import Image
 
 from fedvlm_hf.building.images import image_digest
-from fedvlm_hf.data.spec import FEATURES
+from fedvlm_hf.data.features import FEATURES
 
 
 OWN = {name: Value("string") for name in ("client_id", "image_digest", "modality")}

@@ -14,7 +14,7 @@ from federation import LOCAL, weights
 from fedvlm_hf import FederatedDPOConfig, FederatedDPOTrainer
 from fedvlm_hf.checkpoint import round_folder
 from fedvlm_hf.client.adapters import Adapter, complete_config
-from fedvlm_hf.data.spec import FEATURES
+from fedvlm_hf.data.features import FEATURES
 from tiny import save_tiny, tiny_llava, tiny_rows
 
 

@@ -1,6 +1,6 @@
 """Tiny models and data for tests. They are the ones of the conformance suite, which ships with the package."""
 
-from fedvlm_hf.data.spec import FEATURES
+from fedvlm_hf.data.features import FEATURES
 from fedvlm_hf.testing.tiny import (
     BOS,
     CHAT_TEMPLATE,

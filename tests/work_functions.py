@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 
 
 def square(number):
@@ -20,3 +21,12 @@ def none_at_three(number):
 
 def be_killed(number):
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def process_id(number):
+    return os.getpid()
+
+
+def slow_process_id(number):
+    time.sleep(0.05)
+    return os.getpid()

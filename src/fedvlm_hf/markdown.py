@@ -1,10 +1,35 @@
 """Markdown tables for cards, reports and the terminal."""
 
+import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
+
+_FRONT_MATTER = re.compile(r"\s*---(?:\r\n|\r|\n)(.*?)(?:\r\n|\r|\n)---[ \t]*(?:\r\n|\n|$)", re.DOTALL)
 
 MISSING = "-"
 """The content of a cell without a value."""
+
+
+def front_matter(path: Path) -> dict[str, Any]:
+    """Return the YAML above the text of a card, or an empty dict if there is none.
+
+    It reads what `huggingface_hub.metadata_load` reads, whose import takes a quarter of a second.
+
+    Raises:
+        `ValueError`: if it is not the YAML of an object.
+    """
+    import yaml
+
+    found = _FRONT_MATTER.match(path.read_text(encoding="utf-8-sig"))
+    try:
+        content = yaml.safe_load(found[1]) if found else None
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} does not begin with valid YAML ({error}).") from error
+    if not isinstance(content, dict | None):
+        raise ValueError(f"{path} begins with YAML that is a {type(content).__name__}, not an object.")
+    return content or {}
 
 
 def number(value: float | None, digits: int = 3) -> str:

@@ -66,9 +66,24 @@ class Registry(Generic[T]):
         return sorted(self._classes)
 
     def get(self, name: str) -> T | None:
-        """Return the class with this name, or `None`."""
-        self._discover()
+        """Return the class with this name, or `None`.
+
+        A class in the module of its name is found without importing all other modules, some of which are slow.
+        """
+        if name not in self._classes and self._has_module(name):
+            importlib.import_module(f"{self.package}.{name}")
+        if name not in self._classes:
+            self._discover()
         return self._classes.get(name)
+
+    def name_of(self, cls: type) -> str | None:
+        """Return the name of a class that is registered, or `None`."""
+        return next((name for name, known in self._classes.items() if known is cls), None)
+
+    def _has_module(self, name: str) -> bool:
+        return any(
+            module.name == name for module in pkgutil.iter_modules(importlib.import_module(self.package).__path__)
+        )
 
     def _discover(self) -> None:
         if self._is_discovered:

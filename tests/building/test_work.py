@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fedvlm_hf.building.work import RowCounts, Work, default_workers
-from work_functions import be_killed, fail_at_three, none_at_three, square
+from work_functions import be_killed, fail_at_three, none_at_three, process_id, slow_process_id, square
 
 
 def journal(folder: Path) -> list:
@@ -35,8 +35,19 @@ def test_row_counts_give_the_number_of_kept_rows():
 
 @pytest.mark.parametrize("num_workers", [1, 2])
 def test_results_are_in_the_order_of_the_items(num_workers):
-    found = Work(num_workers=num_workers).map("numbers", square, items(9))
+    found = Work(num_workers=num_workers, start_after=0).map("numbers", square, items(9))
     assert list(found.items()) == [(str(number), number * number) for number in range(9)]
+
+
+def test_little_work_starts_no_processes():
+    found = Work(num_workers=2).map("numbers", process_id, items(9))
+    assert set(found.values()) == {os.getpid()}
+
+
+def test_more_work_is_given_to_other_processes():
+    found = Work(num_workers=2, start_after=0.2).map("numbers", slow_process_id, items(30))
+    assert list(found) == [str(number) for number in range(30)]
+    assert found["0"] == os.getpid() != found["29"]
 
 
 def test_what_is_done_is_not_done_again(tmp_path):
@@ -60,13 +71,13 @@ def test_none_is_tried_again(tmp_path):
 @pytest.mark.parametrize("num_workers", [1, 2])
 def test_what_was_done_before_an_error_is_kept(tmp_path, num_workers):
     with pytest.raises(ValueError, match="three is wrong"):
-        Work(tmp_path, num_workers).map("numbers", fail_at_three, items(8))
+        Work(tmp_path, num_workers, start_after=0).map("numbers", fail_at_three, items(8))
     assert [result for _, result in journal(tmp_path)] == [0, 1, 2]
 
 
 def test_a_killed_process_is_explained(tmp_path):
     with pytest.raises(ValueError, match=r"killed during 'numbers'.*fewer than 2"):
-        Work(tmp_path, 2).map("numbers", be_killed, items(2), is_long=True)
+        Work(tmp_path, 2, start_after=0).map("numbers", be_killed, items(2), is_long=True)
 
 
 def test_workers_are_counted_on_platforms_without_affinity(monkeypatch):
@@ -98,7 +109,7 @@ sys.path.insert(0, {folder!r})
 from sleeper import sleep
 from fedvlm_hf.building.work import Work
 if __name__ == "__main__":
-    Work(num_workers=2).map("numbers", sleep, {{str(n): n for n in range(4)}})
+    Work(num_workers=2, start_after=0).map("numbers", sleep, {{str(n): n for n in range(4)}})
 """
 
 

@@ -1,19 +1,24 @@
 """A federated dataset before any row is read: its configurations, their splits, the files of each, the manifest."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
-from datasets import Dataset
-from datasets.data_files import resolve_pattern, sanitize_patterns
-from huggingface_hub.repocard import metadata_load
 
+from ..markdown import front_matter
 from .pieces import Piece, dataset_pieces, parquet_pieces
+
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+# What builds write in cards. Everything else is left to `datasets`, which takes a second to import
+_PLAIN_PATTERN = re.compile(r"(?!.*\*\*)[\w*-][\w.*-]*(/[\w*-][\w.*-]*)*")
 
 
 @dataclass
@@ -116,13 +121,13 @@ def read_folder(folder: str | Path) -> FederatedDataset:
     return federation
 
 
-def from_splits(name: str, configs: Mapping[str, Mapping[str, Dataset]]) -> FederatedDataset:
+def from_splits(name: str, configs: "Mapping[str, Mapping[str, Dataset]]") -> FederatedDataset:
     """Open a loaded dataset, in which each split counts as one file.
 
     Args:
         name (`str`):
             Name of the dataset in messages.
-        configs (`Mapping[str, Mapping[str, Dataset]]`):
+        configs (`"Mapping[str, Mapping[str, Dataset]]"`):
             The `DatasetDict` of each configuration.
     """
     federation = FederatedDataset(name, {})
@@ -145,27 +150,48 @@ def _card_configs(folder: Path) -> dict[str, dict[str, list[str]]]:
             "Use a folder written by `fedvlm build` or by `DatasetDict.save_to_disk`."
         )
     try:
-        configs = (metadata_load(card) or {}).get("configs")
+        configs = front_matter(card).get("configs")
         read = {entry["config_name"]: (entry.get("default"), entry["data_files"]) for entry in configs}
         if not read:
             raise ValueError("there is none")
         ordered = sorted(read.items(), key=lambda item: not item[1][0])
-        return {str(name): sanitize_patterns(data_files) for name, (_, data_files) in ordered}
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        return {str(name): _patterns(data_files) for name, (_, data_files) in ordered}
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{card}: its YAML does not list configurations in the form that `load_dataset` reads, `configs:` with "
             f"`config_name` and `data_files` with `split` and `path` ({type(error).__name__}: {error})."
         ) from error
 
 
+def _patterns(data_files: Any) -> dict[str, list[str]]:
+    """Return the file patterns of each split, as `load_dataset` reads them."""
+    if isinstance(data_files, list) and all(
+        isinstance(entry, dict) and entry.keys() == {"split", "path"} and isinstance(entry["path"], str)
+        for entry in data_files
+    ):
+        patterns = {str(entry["split"]): [entry["path"]] for entry in data_files}
+        if len(patterns) == len(data_files):
+            return patterns
+    from datasets.data_files import sanitize_patterns
+
+    return sanitize_patterns(data_files)
+
+
 def _resolve(folder: Path, pattern: str, where: str, federation: FederatedDataset) -> list[str]:
     """Return the files that match a pattern, relative to the folder, as `load_dataset` finds them."""
-    try:
-        paths = resolve_pattern(pattern, str(folder.resolve()))
-    except FileNotFoundError:
+    root = folder.resolve()
+    if _PLAIN_PATTERN.fullmatch(pattern):
+        paths = [path for path in sorted(root.glob(pattern)) if path.is_file()]
+    else:
+        from datasets.data_files import resolve_pattern
+
+        try:
+            paths = [Path(path) for path in resolve_pattern(pattern, str(root))]
+        except FileNotFoundError:
+            paths = []
+    if not paths:
         federation.problems.append((pattern, f"is listed by {where} in README.md, but there is no such file"))
-        return []
-    return [Path(path).relative_to(folder.resolve()).as_posix() for path in paths]
+    return [path.relative_to(root).as_posix() for path in paths]
 
 
 def _pieces(folder: Path, file: str, federation: FederatedDataset) -> list[Piece]:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,14 +28,22 @@ class Listing:
         folder (`str`): The folder relative to the download.
         pattern (`str`): A pattern such as `"*"`, `"*/*"` or `"**/*"`, see [`RootFolder.names`].
         suffixes (`tuple[str, ...]`): Only files with these suffixes matter; all names if it is empty.
+        allow_links (`bool`): Whether links may lead out of the download.
     """
 
     folder: str
     pattern: str
-    suffixes: tuple[str, ...]
+    suffixes: tuple[str, ...] = ()
+    allow_links: bool = False
 
-    def read(self, root: RootFolder) -> list[str]:
-        """Return the names relative to the folder, sorted. The name of a folder ends with a slash."""
+    def read(self, raw: Path) -> list[str]:
+        """Return the names relative to the folder, sorted. The name of a folder ends with a slash.
+
+        Args:
+            raw (`Path`):
+                The folder of the download.
+        """
+        root = RootFolder(raw, self.allow_links)
         found = root.names(root.path / self.folder, self.pattern)
         return [name for name in found if not self.suffixes or name.lower().endswith(self.suffixes)]
 
@@ -64,11 +72,11 @@ class Inputs:
 
     def as_json(self) -> str:
         """Return a text that is the same for equal inputs, in whatever order they were read."""
-        order = sorted(self.listings, key=lambda listing: (listing.folder, listing.pattern, listing.suffixes))
+        order = sorted(self.listings, key=astuple)
         content = {
             "files": dict(sorted(self.files.items())),
             "images": dict(sorted(self.images.items())),
-            "listings": [[one.folder, one.pattern, list(one.suffixes), self.listings[one]] for one in order],
+            "listings": [[*astuple(listing), self.listings[listing]] for listing in order],
             "values": dict(sorted(self.values.items())),
         }
         return json.dumps(content, ensure_ascii=False) + "\n"
@@ -83,8 +91,8 @@ class Inputs:
         try:
             content = json.loads(text)
             listings = {
-                Listing(folder, pattern, tuple(suffixes)): names
-                for folder, pattern, suffixes, names in content["listings"]
+                Listing(folder, pattern, tuple(suffixes), allow_links): names
+                for folder, pattern, suffixes, allow_links, names in content["listings"]
             }
             return cls(content["files"], content["images"], listings, content["values"])
         except (KeyError, TypeError) as error:
@@ -99,16 +107,16 @@ class Inputs:
             work ([`Work`]):
                 Its `raw` is the download. Its worker processes read the files.
         """
-        root = RootFolder(work.raw or Path())
+        raw = work.raw or Path()
         items = {
-            **{f"file {name}": (root.path / name, file_sha256) for name in self.files},
-            **{f"image {name}": (root.path / name, file_hash) for name in self.images},
+            **{f"file {name}": (raw / name, file_sha256) for name in self.files},
+            **{f"image {name}": (raw / name, file_hash) for name in self.images},
         }
         found = work.map("inputs", _hash, items, "comparing with the last build", in_threads=True)
         return Inputs(
             files={name: found[f"file {name}"] for name in self.files},
             images={name: found[f"image {name}"] for name in self.images},
-            listings={listing: listing.read(root) for listing in self.listings},
+            listings={listing: listing.read(raw) for listing in self.listings},
             values=self.values,
         )
 

@@ -4,11 +4,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import Dataset
+
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 PIECE_ROWS = 1000
@@ -74,7 +77,7 @@ class ParquetPiece(Piece):
 class DatasetPiece(Piece):
     """Rows of a loaded `datasets.Dataset`."""
 
-    dataset: Dataset = field(compare=False)
+    dataset: "Dataset" = field(compare=False)
 
     @property
     def columns(self) -> list[str]:
@@ -126,7 +129,7 @@ def parquet_pieces(path: Path, file: str) -> list[Piece]:
     return pieces
 
 
-def dataset_pieces(dataset: Dataset, file: str) -> list[Piece]:
+def dataset_pieces(dataset: "Dataset", file: str) -> list[Piece]:
     """Split a loaded dataset into pieces that error messages call `file`."""
     starts = range(0, dataset.num_rows, PIECE_ROWS)
     return [DatasetPiece(file, start, min(PIECE_ROWS, dataset.num_rows - start), dataset) for start in starts]

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -20,7 +21,6 @@ from tqdm.auto import tqdm
 from ..data.pixels import Window
 from ..files import file_sha256, write_atomic
 from .inputs import Inputs, Listing
-from .readers.files import RootFolder
 
 
 if TYPE_CHECKING:
@@ -91,6 +91,8 @@ class Work:
         window ([`~fedvlm_hf.data.pixels.Window`], *optional*): The range of values to show of images with more than 8
             bits; by default that of each image. Images are compared by what is stored, so reading needs it too.
         facts (`dict[StoredImage, ImageFacts | None]`): The images that were inspected, see `building.inspection`.
+        start_after (`float`): Seconds for which work is done in this process before worker processes are started.
+            Starting them takes about as long, so small datasets are finished sooner without them.
     """
 
     folder: Path | None = None
@@ -100,6 +102,7 @@ class Work:
     sources: dict[str, str] = field(default_factory=dict)
     window: Window | None = None
     facts: "dict[StoredImage, ImageFacts | None]" = field(default_factory=dict, repr=False)
+    start_after: float = 1.0
     _inputs: Inputs = field(default_factory=Inputs, repr=False)
 
     @property
@@ -134,7 +137,13 @@ class Work:
             self._inputs.files[name] = checksum
         return path
 
-    def listing(self, folder: str | os.PathLike[str], pattern: str = "*", suffixes: Sequence[str] = ()) -> list[Path]:
+    def listing(
+        self,
+        folder: str | os.PathLike[str],
+        pattern: str = "*",
+        suffixes: Sequence[str] = (),
+        allow_links: bool = False,
+    ) -> list[Path]:
         """List a folder of the download, and record the names. A second build notices if there are others.
 
         Args:
@@ -147,6 +156,9 @@ class Work:
             suffixes (`Sequence[str]`, *optional*):
                 Lower-case endings of the names that matter, such as `(".jpg", ".png")`. All names by default.
 
+            allow_links (`bool`, *optional*, defaults to `False`):
+                Whether symbolic links may lead out of `raw`, as in official downloads with parts on other disks.
+
         Returns:
             `list[Path]`: files and folders, sorted by name.
 
@@ -155,12 +167,23 @@ class Work:
         """
         folder = Path(folder)
         name = self._name(folder)
-        root = RootFolder(folder if name is None else self.raw)
-        listing = Listing(name or ".", pattern, tuple(suffixes))
-        names = listing.read(root)
+        listing = Listing(name or ".", pattern, tuple(suffixes), allow_links)
+        names = listing.read(folder if name is None else self.raw)
         if name is not None:
             self._inputs.listings[listing] = names
         return [folder / path for path in names]
+
+    def looked_up(self, raw: str | os.PathLike[str], patterns: Sequence[str]) -> None:
+        """Record which files of an official download exist, if a reader chooses between names or finds files by name.
+
+        Args:
+            raw (`str` or `os.PathLike`):
+                The folder of the download.
+            patterns (`Sequence[str]`):
+                The names that the reader looks for, relative to this folder, such as `"data/train-*.parquet"`.
+        """
+        for pattern in patterns:
+            self.listing(raw, pattern, allow_links=True)
 
     def missing(self, path: str | os.PathLike[str]) -> None:
         """Record that a file does not exist, which would be read if it existed."""
@@ -240,15 +263,19 @@ class Work:
     def _results(
         self, name: str, function: Callable[[T], Any], todo: Mapping[str, T], is_long: bool, in_threads: bool
     ) -> Iterator[tuple[str, Any]]:
-        if self.num_workers == 1 or len(todo) < (2 if is_long else 2 * self.num_workers):
-            yield from zip(todo, map(function, todo.values()), strict=True)
+        keys, fewest = deque(todo), 2 if is_long else 2 * self.num_workers
+        stop = time.monotonic() + (0 if in_threads else self.start_after)
+        while keys and (self.num_workers == 1 or len(keys) < fewest or time.monotonic() < stop):
+            key = keys.popleft()
+            yield key, function(todo[key])
+        if not keys:
             return
-        chunk = 1 if is_long else max(1, min(32, len(todo) // (4 * self.num_workers)))
-        num_workers = min(self.num_workers, len(todo))
+        chunk = 1 if is_long else max(1, min(32, len(keys) // (4 * self.num_workers)))
+        num_workers = min(self.num_workers, len(keys))
         try:
             with ThreadPoolExecutor(num_workers) if in_threads else _process_pool(num_workers) as pool:
-                results = _in_order(pool, function, todo.values(), chunk, 4 * num_workers)
-                yield from zip(todo, results, strict=True)
+                results = _in_order(pool, function, (todo[key] for key in keys), chunk, 4 * num_workers)
+                yield from zip(keys, results, strict=True)
         except BrokenProcessPool as error:
             raise ValueError(
                 f"A worker process was killed during {name!r}, probably because memory ran out. Run the same command "

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from . import HelpFormatter, dedented
+from .option_parser import OptionParser
 
 
 if TYPE_CHECKING:
@@ -74,20 +75,19 @@ def run(argv: Sequence[str]) -> None:
 
 def _build(name: str, builder_class: "type[Builder]", argv: Sequence[str]) -> None:
     # Slow imports are in the functions, so that `fedvlm --help` does not wait for them
-    from transformers import HfArgumentParser
-
     from ..building.writing.build import build_dataset
     from ..building.writing.card import summary
     from ..building.writing.options import WriteOptions
-    from ..building.writing.push import files_to_push, push_dataset
 
-    parser = HfArgumentParser(
-        (FolderArguments, builder_class, WriteOptions),
+    parser = OptionParser(
+        FolderArguments,
+        builder_class,
+        WriteOptions,
         prog=f"fedvlm build {name}",
         description=_description(builder_class),
         formatter_class=HelpFormatter,
     )
-    folders, builder, options = parser.parse_args_into_dataclasses(list(argv))
+    folders, builder, options = parser.parse_into_dataclasses(argv)
     out = build_dataset(builder, folders.raw, folders.out, options, folders.rebuild, notify=print)
     # Imported after the build, so that the build does not keep the memory of the plotting libraries
     from ..building.report.pages import add_partition_reports
@@ -96,6 +96,8 @@ def _build(name: str, builder_class: "type[Builder]", argv: Sequence[str]) -> No
     print(summary(builder, json.loads((out / "manifest.json").read_text(encoding="utf-8")), out))
     if folders.push is None:
         return
+    from ..building.writing.push import files_to_push, push_dataset
+
     pushed = files_to_push(out, builder)
     url = push_dataset(pushed, folders.push)
     restricted = [source.name for source in builder.used_sources if source.is_restricted]

@@ -3,10 +3,34 @@
 import json
 from argparse import ArgumentParser
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import HelpFormatter, dedented
 from .check import open_federation
+from .option_parser import OptionParser
+
+
+@dataclass
+class OutArguments:
+    """
+    The destination of a dataset.
+
+    Parameters:
+        out (`str`):
+            Folder to write.
+        rebuild (`bool`, *optional*, defaults to `False`):
+            Replace a build of other data or with other options.
+    """
+
+    out: str = field(metadata={"help": "Folder to write."})
+    rebuild: bool = field(
+        default=False,
+        metadata={
+            "help": "Replace a build in --out that was made from other data or with other options. It stays until the "
+            "new one is complete."
+        },
+    )
 
 
 def run(argv: Sequence[str]) -> None:
@@ -62,30 +86,23 @@ def _from_dataset(argv: Sequence[str]) -> None:
     test and validation of the source are kept; without a split test, a share of the
     images is held out. Training rows whose image is held out are left out.
     """
-    from transformers import HfArgumentParser
-
     from ..building.builders.from_dataset import FromDataset
     from ..building.report.pages import add_partition_reports
     from ..building.writing.build import build_dataset
     from ..building.writing.card import summary
     from ..building.writing.options import WriteOptions
 
-    parser = HfArgumentParser(
-        (FromDataset, WriteOptions),
+    parser = OptionParser(
+        OutArguments,
+        FromDataset,
+        WriteOptions,
         prog="fedvlm partition",
         description=dedented(_from_dataset.__doc__),
         formatter_class=HelpFormatter,
     )
-    parser.add_argument("--out", required=True, help="Folder to write.")
-    parser.add_argument(
-        "--rebuild",
-        action="store_true",
-        help="Replace a build in --out that was made from other data or with other options. It stays until the new "
-        "one is complete.",
-    )
-    builder, options, rest = parser.parse_args_into_dataclasses(list(argv))
+    folder, builder, options = parser.parse_into_dataclasses(argv)
     path = Path(builder.dataset)
     raw = path.parent if path.is_file() else path
-    out = build_dataset(builder, raw, rest.out, options, rest.rebuild, notify=print)
+    out = build_dataset(builder, raw, folder.out, options, folder.rebuild, notify=print)
     add_partition_reports(out)
     print(summary(builder, json.loads((out / "manifest.json").read_text(encoding="utf-8")), out))

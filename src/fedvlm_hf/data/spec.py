@@ -20,29 +20,18 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import PIL.Image
-from datasets import Dataset, Features, Image, LargeList, List, Value
 
 from .pixels import decoding_problem, in_8_bits, is_deep
 
 
+if TYPE_CHECKING:
+    from datasets import Dataset, Image
+
 TASKS = ("vqa", "classification", "caption", "report", "grounding", "detection")
 ROLES = ("system", "user", "assistant", "tool")
-
-FEATURES = Features(
-    {
-        "id": Value("string"),
-        "images": List(Image()),
-        "prompt": List({"role": Value("string"), "content": Value("string")}),
-        "completion": List({"role": Value("string"), "content": Value("string")}),
-        "task": Value("string"),
-        "references": List(Value("string")),
-    }
-)
-"""Types of the columns that every row of ours has; builders add their own columns."""
-_FEATURES = {**FEATURES, "chosen": FEATURES["completion"], "rejected": FEATURES["completion"]}
 
 IMAGE_PLACEHOLDERS = (
     "<image>", "<|image|>", "<|image_pad|>", "<|IMG_PATCH|>", "<|media_pad|>", "<IMG_CONTEXT>", "<start_of_image>",
@@ -70,14 +59,18 @@ class RowFormat:
     name: str
     columns: tuple[str, ...]
 
-    def example(self) -> Dataset:
+    def example(self) -> "Dataset":
         """One row of the format, for a trainer that looks at the kind of its rows and will train on none of them."""
+        from datasets import Dataset, Features
+
+        from .features import ALL_FEATURES
+
         text = [{"role": "user", "content": "?"}]
         values = {"images": [PIL.Image.new("RGB", (1, 1))], "task": "vqa", "references": ["?"]}
         row = {column: values.get(column, text) for column in self.columns}
-        return Dataset.from_list([row], features=Features({column: _FEATURES[column] for column in self.columns}))
+        return Dataset.from_list([row], features=Features({column: ALL_FEATURES[column] for column in self.columns}))
 
-    def check_columns(self, dataset: Dataset, where: str) -> None:
+    def check_columns(self, dataset: "Dataset", where: str) -> None:
         """Check the columns of a dataset without reading a row.
 
         Args:
@@ -89,6 +82,8 @@ class RowFormat:
         Raises:
             `ValueError`: if there are no rows, a column is missing, or `images` is not a list of decoded images.
         """
+        from datasets import Image, LargeList, List
+
         if not dataset.num_rows:
             raise ValueError(f"{where} is empty. Leave it out, or give it rows.")
         missing = [column for column in self.columns if column not in dataset.column_names]
@@ -118,12 +113,12 @@ ANSWER_COLUMNS = ("completion", "chosen", "rejected")
 """Columns with an answer as chat messages."""
 
 
-def text_columns(dataset: Dataset) -> list[str]:
+def text_columns(dataset: "Dataset") -> list[str]:
     """The columns of a dataset that hold chat messages."""
     return [column for column in ("prompt", *ANSWER_COLUMNS) if column in dataset.column_names]
 
 
-def check_rows(dataset: Dataset, where: str, columns: tuple[str, ...], seen: set[bytes]) -> Iterator[int]:
+def check_rows(dataset: "Dataset", where: str, columns: tuple[str, ...], seen: set[bytes]) -> Iterator[int]:
     """Check every row, a few at a time, and yield the number of rows of each step.
 
     Each distinct image is decoded once and dropped, so memory does not grow with the number of rows.
@@ -155,6 +150,15 @@ def check_rows(dataset: Dataset, where: str, columns: tuple[str, ...], seen: set
         yield batch.num_rows
 
 
+def text_problem(text: str) -> str | None:
+    """What makes a text unusable, in words, or `None`: characters that are in damaged files, but in no text."""
+    if "\0" in text:
+        return "text with a NUL character. Is the file damaged, or in UTF-16 without a byte order mark?"
+    if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+        return "text with half of a surrogate pair, which is not valid Unicode. Repair the text in the source."
+    return None
+
+
 def value_problem(column: str, value: Any) -> str | None:
     """What is wrong with a value of `prompt`, `completion`, `task` or `references`, in words, or `None`."""
     return _CHECKS[column](value)
@@ -172,6 +176,9 @@ def _check_messages(messages: Any) -> str | None:
             return f"a message has the role {message.get('role')!r}; roles are {list(ROLES)}."
         if not isinstance(message.get("content"), str):
             return "a message's `content` is not a string; images go in the column `images`, not in the message."
+        problem = text_problem(message["content"])
+        if problem:
+            return f"a message has {problem}"
         placeholder = PLACEHOLDER.search(message["content"])
         if placeholder:
             return (
@@ -218,8 +225,10 @@ _CHECKS = {
 }
 
 
-def _image_check(dataset: Dataset, seen: set[bytes]) -> Callable[[Any], str | None]:
+def _image_check(dataset: "Dataset", seen: set[bytes]) -> Callable[[Any], str | None]:
     """Return a check that decodes each distinct image with the dataset's own feature, as training will."""
+    from datasets import Image
+
     feature = dataset.features["images"].feature
     # With `Image(mode="RGB")`, `datasets` itself converts an image, and clips its values if it has more than 8 bits
     as_stored = Image() if feature.mode else feature
@@ -248,7 +257,7 @@ def _image_check(dataset: Dataset, seen: set[bytes]) -> Callable[[Any], str | No
     return check
 
 
-def _deep_problem(picture: PIL.Image.Image, feature: Image) -> str | None:
+def _deep_problem(picture: PIL.Image.Image, feature: "Image") -> str | None:
     """Return why an image with more than 8 bits cannot be trained on, if it is one."""
     if feature.mode and is_deep(picture):
         return (

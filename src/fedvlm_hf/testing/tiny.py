@@ -21,7 +21,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from ..data.spec import FEATURES
+from ..data.features import FEATURES
 
 
 PAD, BOS, EOS, IMAGE = "<pad>", "<s>", "</s>", "<image>"

@@ -3,6 +3,7 @@
 import io
 import json
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from fedvlm_hf.building.dataset import read_folder
 from fedvlm_hf.building.work import Work
 from fedvlm_hf.building.writing.build import build_dataset
 from fedvlm_hf.building.writing.options import WriteOptions
+from raw_custom import write_csv, write_image
 
 
 FEATURES = Features(
@@ -258,3 +260,119 @@ def test_a_row_without_a_value(tmp_path):
     builder = FromDataset(dataset=source, by="organ")
     with pytest.raises(ValueError, match="`by='organ'`: row 'train-0000004' has no value"):
         builder.partitions(read(builder))
+
+
+def table(folder, *rows):
+    """A folder with a table and its images."""
+    for number, row in enumerate(rows):
+        write_image(folder / f"{number}.png", row.pop("grey", number))
+        row["image"] = f"{number}.png"
+    write_csv(folder / "rows.csv", rows)
+    return str(folder)
+
+
+def test_a_local_table_is_read_without_copies(tmp_path, monkeypatch):
+    """By the readers of own data: nothing is written to the cache of `datasets`."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    rows = [{"question": f"{number}?", "answer": "x", "hospital": "ns"[number % 2]} for number in range(20)]
+    for name in (table(tmp_path / "own", *rows), str(tmp_path / "own" / "rows.csv")):
+        builder = FromDataset(dataset=name, by="hospital")
+        examples = read(builder)
+        assert [example.id for example in examples[:2]] == ["train-0000000", "train-0000001"]
+        (partition,) = builder.partitions(examples)
+        assert dict(partition.client_names) == {"client_00": "n", "client_01": "s"}
+    assert not (tmp_path / "cache").exists()
+
+
+def test_splits_that_are_not_used_are_counted(tmp_path):
+    source = saved(tmp_path / "source", train=rows(range(20)), dev2=rows(range(3), 100), test=rows(range(2), 200))
+    work = Work()
+    assert len(read(FromDataset(dataset=source, iid=True, num_clients=2), work)) == 22
+    assert {
+        "step": "note", "what": "rows of the split dev2", "count": 3,
+        "why": "they are not used; --split chooses the split that is divided among the clients",
+    } in work.counts.lines  # fmt: skip
+    examples = read(FromDataset(dataset=source, iid=True, num_clients=2, split="dev2"))
+    assert [example.id for example in examples if example.split == "train"] == [
+        f"dev2-{number:07d}" for number in range(3)
+    ]
+
+
+def test_files_beside_the_splits_are_named(tmp_path):
+    folder = tmp_path / "own"
+    table(folder, *({"question": "?", "answer": "x"} for _ in range(10)))
+    (folder / "rows.csv").rename(folder / "train.csv")
+    write_csv(folder / "extra.csv", [{"question": "?", "answer": "x", "image": "1.png"}])
+    work = Work()
+    assert len(read(FromDataset(dataset=str(folder), iid=True, num_clients=2), work)) == 10
+    (line,) = [line for line in work.counts.lines if line["what"] == "ignored files and folders"]
+    assert "extra.csv" in line["why"]
+
+
+def test_conversations_become_rows(tmp_path):
+    turns = [{"role": role, "content": text} for role, text in [("user", "a?"), ("assistant", "b")] * 2]
+    features = Features({"image": Image(), "messages": [{"role": Value("string"), "content": Value("string")}]})
+    content = [{"image": {"bytes": png(number), "path": None}, "messages": turns} for number in range(4)]
+    DatasetDict(train=Dataset.from_list(content, features=features)).save_to_disk(tmp_path / "source")
+    work = Work()
+    examples = read(FromDataset(dataset=str(tmp_path / "source"), iid=True, num_clients=2), work)
+    assert [example.id for example in examples[:3]] == ["train-0000000-1", "train-0000000-2", "train-0000001-1"]
+    assert (work.counts.kept, len(examples)) == (8, 8)
+
+
+def test_boxes_are_checked_as_in_custom(tmp_path):
+    row = {"target": "lung", "task": "detection", "answer": "[0.1, 0.1, 0.5, 0.5], [0.6, 0.6, 0.9, 0.9]"}
+    folder = table(tmp_path / "own", {**row, "answer": "[0.1, 0.1, 0.5, 0.5]"}, row)
+    with pytest.raises(ValueError, match=r"rows\.csv, line 3: .* has 2 boxes, but a row has one"):
+        read(FromDataset(dataset=folder, iid=True, num_clients=1))
+
+
+@pytest.mark.parametrize("hospital", ["", "NaN"])
+def test_a_row_without_a_client_is_never_the_client_nan(tmp_path, hospital):
+    rows = [{"question": "?", "answer": "x", "hospital": "a"} for _ in range(9)]
+    rows[5]["hospital"] = hospital
+    builder = FromDataset(dataset=table(tmp_path / "own", *rows), by="hospital", test_share=0.1)
+    with pytest.raises(ValueError, match="`by='hospital'`: row 'train-0000005' has no value, so it has no client"):
+        builder.partitions([replace(example, split="train") for example in read(builder)])
+
+
+def test_an_answer_that_is_nan_is_missing(tmp_path):
+    features = Features({"image": Image(), "question": Value("string"), "answer": Value("float64")})
+    content = [
+        {"image": {"bytes": png(number), "path": None}, "question": "?", "answer": answer}
+        for number, answer in enumerate([1.5, float("nan")])
+    ]
+    DatasetDict(train=Dataset.from_list(content, features=features)).save_to_disk(tmp_path / "source")
+    with pytest.raises(ValueError, match="split train, row 1: `answer` is missing"):
+        read(FromDataset(dataset=str(tmp_path / "source"), iid=True, num_clients=1))
+
+
+def test_a_client_that_loses_all_rows_is_named(tmp_path):
+    """All rows of `rare` show the image of a test row."""
+    content = rows(range(12))
+    for row in content:
+        row["organ"] = 0
+    content[4]["organ"] = content[5]["organ"] = 2
+    source = saved(tmp_path / "source", train=content, test=rows(range(4, 6)))
+    with pytest.raises(ValueError, match="`by='organ'`: all rows of the value 'brain' are held out"):
+        read(FromDataset(dataset=source, by="organ", iid=True, num_clients=2))
+
+
+@pytest.mark.parametrize("path", ["./rows", "rows.csv", "a/b/c"])
+def test_a_path_that_does_not_exist_is_refused_at_once(tmp_path, monkeypatch, path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=rf"there is no file or folder {path}"):
+        read(FromDataset(dataset=path, iid=True, num_clients=2))
+
+
+def test_the_draw_of_dirichlet_shares_is_in_the_manifest(tmp_path):
+    """The first draw leaves a client empty."""
+    content = [{"question": "?", "answer": "x", "diagnosis": f"d{number % 3}"} for number in range(60)]
+    builder = FromDataset(dataset=table(tmp_path / "own", *content), dirichlet=0.1, label="diagnosis", num_clients=8)
+    out = build_dataset(builder, tmp_path / "own", tmp_path / "fed")
+    config = json.loads((out / "manifest.json").read_text())["configs"]["dirichlet-0.1"]
+    assert config["draw"]["num_draws"] > 1
+    assert config["draw"]["seed"] == (config["draw"]["num_draws"] - 1) * 1_000_003
+    assert f"draw {config['draw']['num_draws']}, with seed {config['draw']['seed']}," in config["rule"]
+    assert config["compare_by"] == "diagnosis"
+    assert set(config["counts"]) == {f"client_0{k}" for k in range(8)} | {"test"}

@@ -12,7 +12,7 @@ from fedvlm_hf.building.work import Work
 from fedvlm_hf.building.writing.layout import Shard
 from fedvlm_hf.building.writing.shards import IMAGE_BYTES, write_rows_file, write_shards
 from fedvlm_hf.building.writing.staging import StagedImage
-from fedvlm_hf.data.spec import FEATURES
+from fedvlm_hf.data.features import FEATURES
 
 
 SCHEMA = Features({**FEATURES, "client_id": FEATURES["id"], "label": FEATURES["id"]}).arrow_schema

@@ -119,8 +119,8 @@ Columns with other names, and captions instead of questions:
                 "columns left out", len(nested), f"they have lists or objects: {', '.join(sorted(nested))}"
             )
         _check_clients(clients, named, [source.name for source in found.sources])
-        examples, names = conversion.examples, ("site", "label", "subset")
-        same_columns(examples, (*names, *sorted({name for own in examples for name in own.columns}.difference(names))))
+        examples, names = conversion.examples, ["site", "label", "subset"]
+        same_columns(examples, [*names, *sorted({name for own in examples for name in own.columns}.difference(names))])
         self._hold_out(examples, work)
         _check_training(examples)
         return examples
@@ -143,7 +143,7 @@ Columns with other names, and captions instead of questions:
             "site": clients.of_row(row, split),
             "label": text_value(values, "label") or (text.references[0] if is_class else text.task),
             "subset": text_value(values, "subset"),
-            **{name: as_text(values[name]) for name in further - left_out},
+            **{name: as_text(values[name]) for name in sorted(further - left_out)},
         }
         return Place(text_value(values, "id") or f"{source.name}-{row.name}", split, columns)
 

@@ -171,6 +171,7 @@ mimic_cxr/   """ + mimic_cxr.LAYOUT.replace("\n", "\n             ")
 
     def _slake(self, raw: Path, work: Work) -> list[Example]:
         questions = slake.read(raw)
+        work.looked_up(raw, slake.LOOKED_UP)
         for path in slake.annotation_files(raw):
             work.source(path)
         work.counts.read("questions of SLAKE", len(questions))
@@ -185,6 +186,7 @@ mimic_cxr/   """ + mimic_cxr.LAYOUT.replace("\n", "\n             ")
 
     def _vqa_rad(self, raw: Path, work: Work) -> list[Example]:
         questions = vqa_rad.read(raw)
+        work.looked_up(raw, vqa_rad.LOOKED_UP)
         for path in vqa_rad.annotation_files(raw):
             work.source(path)
         if any(question.organ is None for question in questions):
@@ -229,6 +231,7 @@ mimic_cxr/   """ + mimic_cxr.LAYOUT.replace("\n", "\n             ")
 
     def _mimic_cxr(self, raw: Path, work: Work) -> list[Example]:
         found = mimic_cxr.read(raw)
+        work.looked_up(raw, mimic_cxr.LOOKED_UP)
         for path in mimic_cxr.annotation_files(raw):
             work.source(path)
         work.counts.note("studies of MIMIC-CXR with a frontal image", len(found))

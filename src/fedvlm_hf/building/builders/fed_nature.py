@@ -14,6 +14,7 @@ from ..partitions.holdout import hold_out_groups
 from ..partitions.natural import natural_and_even
 from ..readers import coco, coco_qa, refcoco
 from ..readers.coco import Photograph
+from ..readers.files import RootFolder
 from ..templates import chat
 from ..work import Work
 from .base import BUILDERS, Builder, Example, Partition, Source
@@ -133,6 +134,7 @@ COCO's val2014 is not needed, because RefCOCO has no images of it."""
 
     def read(self, raw: Path, work: Work) -> list[Example]:
         """Return the drawn rows by task, and within a task in the order of the source."""
+        work.looked_up(raw, (*refcoco.LOOKED_UP, *coco.image_folders(_PART)))
         instances_path = coco.annotation_file(raw, _PART)
         instances = coco.read(instances_path)
         rows = {
@@ -250,9 +252,10 @@ def _size(annotation: coco.Annotation) -> tuple[float, int]:
 
 
 def _images(instances: coco.Instances, folder: Path, image_ids: Iterable[int]) -> dict[int, StoredImage]:
+    root = RootFolder(folder)
     images = {image_id: instances.images[image_id] for image_id in image_ids}
     return {
-        image_id: Photograph(f"{_PART}/{i.file_name}", folder / i.file_name, i.width, i.height)
+        image_id: Photograph(f"{_PART}/{i.file_name}", root.file(i.file_name), i.width, i.height)
         for image_id, i in images.items()
     }
 

@@ -106,6 +106,7 @@ or, with --caption_from hint or solution, a copy of the Hub's derek-thomas/Scien
             `ValueError`: if the reader raises it, or if no category has `min_rows` rows.
         """
         problems = scienceqa.read(raw)
+        work.looked_up(raw, scienceqa.LOOKED_UP)
         for path in scienceqa.annotation_files(raw):
             work.source(path)
         targets = _TARGETS[self.caption_from](raw, work, problems)

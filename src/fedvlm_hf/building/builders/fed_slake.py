@@ -98,6 +98,7 @@ Slake1.0/                          --raw is this folder, or its parent
     def read(self, raw: Path, work: Work) -> list[Example]:
         """Return the kept rows in the order of the files: training, validation, test."""
         questions = self._chosen(slake.read(raw), work)
+        work.looked_up(raw, slake.LOOKED_UP)
         for path in slake.annotation_files(raw):
             work.source(path)
         examples = without_shared_images([self._example(question) for question in questions], work)

@@ -8,7 +8,7 @@ from typing import ClassVar
 from ..partitions.assemble import assemble, to_example_indices, train_rows
 from ..partitions.holdout import hold_out_groups
 from ..partitions.iid import iid_by_label
-from ..readers.vqa_rad import LAYOUT, Question, annotation_files, read
+from ..readers.vqa_rad import LAYOUT, LOOKED_UP, Question, annotation_files, read
 from ..templates import chat
 from ..work import Work
 from .base import BUILDERS, Builder, Example, Partition, Source, column
@@ -74,6 +74,7 @@ class FedVqaRad(Builder):
     def read(self, raw: Path, work: Work) -> list[Example]:
         """Return all rows in the order of the files."""
         questions = read(raw)
+        work.looked_up(raw, LOOKED_UP)
         for path in annotation_files(raw):
             work.source(path)
         for split in ("train", "test"):

@@ -1,25 +1,18 @@
 """Federated datasets from any image-text dataset without clients, on the Hub or in a folder."""
 
-import hashlib
-import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
-
-from datasets import Dataset
+from typing import ClassVar
 
 from ...data.naming import HELD_OUT
-from ..dataset import read_folder
 from ..partitions.assemble import assemble, to_example_indices, train_rows
 from ..partitions.by_column import by_column
 from ..partitions.dirichlet import draw_dirichlet
 from ..partitions.iid import iid
-from ..readers.own.loaded import load_splits, loaded_rows
 from ..readers.own.rows import OwnRow
-from ..readers.own.rows import Source as OwnSource
-from ..readers.own.sources import open_source
+from ..readers.own.splits import open_splits
 from ..readers.own.text import RowText, as_text
 from ..work import Work
 from .base import Example, Partition, Source, column
@@ -106,7 +99,9 @@ class FromDataset(OwnDataBuilder):
 
     def read(self, raw: Path, work: Work) -> list[Example]:
         """Return the rows of the split and of the source's `validation` and `test` in order. `raw` is not used."""
-        opened = self._open(work)
+        opened = open_splits(
+            self.dataset, self.split, self.dataset_config, self.revision, self.image, self.images_at, work
+        )
         if self.split not in opened.rows:
             raise ValueError(f"`split={self.split!r}` is not a split of {self.dataset}: {list(opened.rows)}.")
         conversion, columns = Conversion(self.text_options, work), _Columns(self)
@@ -121,6 +116,8 @@ class FromDataset(OwnDataBuilder):
         for name in sorted(opened.rows.keys() - {self.split, *held_out}):
             why = "they are not used; --split chooses the split that is divided among the clients"
             work.counts.note(f"rows of the split {name}", opened.num_rows(name), why)
+        if opened.ignored:
+            work.counts.note("ignored files and folders", len(opened.ignored), ", ".join(opened.ignored))
         if columns.nested:
             names = ", ".join(columns.nested)
             work.counts.note("columns left out", len(columns.nested), f"they have lists or objects: {names}")
@@ -160,37 +157,6 @@ class FromDataset(OwnDataBuilder):
         values = column(examples, own_name(self.by))
         return {values[row] for row in train_rows(examples) if values[row] is not None}
 
-    def _open(self, work: Work) -> "_Opened":
-        """Open the dataset: a folder or file of own data, a folder in the Hub's layout, or a dataset on the Hub."""
-        path = Path(self.dataset)
-        if path.exists():
-            found = open_source(path, work, self.image, self.images_at)
-            if found is not None:
-                return _from_sources(found.sources, self.split)
-            if (path / "README.md").is_file():
-                return self._from_card(path, work)
-        opened = _Opened()
-        for name, dataset in load_splits(self.dataset, self.dataset_config, self.revision).items():
-            opened.add_loaded(name, dataset, f"{self.dataset}, split {name}", self.image)
-        return opened
-
-    def _from_card(self, folder: Path, work: Work) -> "_Opened":
-        """Open the Parquet files that the card of a folder lists."""
-        federation = read_folder(folder)
-        config = self.dataset_config or next(iter(federation.configs))
-        if config not in federation.configs:
-            raise ValueError(
-                f"`dataset_config={config!r}` is not a configuration of {self.dataset}: {list(federation.configs)}."
-            )
-        sources = []
-        for split, files in federation.configs[config].items():
-            if not files:
-                raise ValueError(f"`dataset`: {self.dataset} has no file for the split {split!r} of its card.")
-            for file in files:
-                found = open_source(folder / file, work, self.image, self.images_at)
-                sources += [replace(source, name=split, split=split) for source in found.sources]
-        return _from_sources(sources, self.split)
-
     def partitions(self, examples: Sequence[Example]) -> list[Partition]:
         """Return the requested configurations: `noniid`, `dirichlet-ALPHA`, `iid`."""
         train, splits = train_rows(examples), column(examples, "split")
@@ -205,7 +171,7 @@ class FromDataset(OwnDataBuilder):
                 f"draw {draw.num_draws}, with seed {draw.seed}, is the first one that leaves no client without rows."
             )
             clients = to_example_indices(draw.clients, train)
-            partition = assemble(f"dirichlet-{self.dirichlet:g}", rule, splits, clients, labels)
+            partition = assemble(f"dirichlet-{self.dirichlet:g}".replace("+", ""), rule, splits, clients, labels)
             chosen = {"seed": draw.seed, "num_draws": draw.num_draws}
             found.append(replace(partition, compare_by=own_name(self.label), draw=chosen))
         if self.iid:
@@ -237,44 +203,6 @@ class FromDataset(OwnDataBuilder):
                     "leave the row out."
                 )
         return values
-
-
-class _Opened:
-    """The splits of a dataset.
-
-    Attributes:
-        rows (`dict[str, Callable[[], Iterator[OwnRow]]]`): Reads the rows of each split.
-    """
-
-    def __init__(self) -> None:
-        self.rows: dict[str, Callable[[], Iterator[OwnRow]]] = {}
-        self._sizes: dict[str, int] = {}
-        self._checksums: dict[str, Any] = {}
-
-    def add_loaded(self, name: str, dataset: Dataset, where: str, image: str | None) -> None:
-        """Add a split of a loaded dataset."""
-        # A hash of the content, since `datasets` hashes times and paths of files, which differ between machines
-        checksum = self._checksums[name] = hashlib.sha256()
-
-        def rows() -> Iterator[OwnRow]:
-            for row in loaded_rows(dataset, name, where, image):
-                checksum.update(json.dumps(row.values, sort_keys=True, default=str).encode())
-                yield row
-
-        self.rows[name] = rows
-        self._sizes[name] = dataset.num_rows
-
-    def num_rows(self, name: str) -> int:
-        """Return the number of rows of a split."""
-        return self._sizes[name] if name in self._sizes else sum(1 for _ in self.rows[name]())
-
-    def record(self, name: str, images: Iterable[str], work: Work) -> None:
-        """Record the checksum of a split that was read and is not a file: of its rows, and their images."""
-        checksum = self._checksums.get(name)
-        if checksum is not None:
-            for image in images:
-                checksum.update(image.encode())
-            work.sources[f"split {name}"] = checksum.hexdigest()
 
 
 class _Columns:
@@ -319,24 +247,6 @@ class _Columns:
 
 def _place(name: str, split: str, columns: _Columns, index: int, row: OwnRow, text: RowText) -> Place:
     return Place(f"{name}-{index:07d}", split, columns.of_row(row))
-
-
-def _from_sources(sources: Sequence[OwnSource], wanted: str) -> _Opened:
-    """Return the splits of pooled sources. Sources without a split are the training rows if none are called so."""
-    by_name: dict[str, list[OwnSource]] = {}
-    has_train = any(source.split == "train" for source in sources)
-    for source in sources:
-        is_pool = source.split is None and wanted == "train" and not has_train
-        by_name.setdefault("train" if is_pool else source.split or source.name, []).append(source)
-    opened = _Opened()
-    for name, found in by_name.items():
-        opened.rows[name] = partial(_all_rows, found)
-    return opened
-
-
-def _all_rows(sources: Sequence[OwnSource]) -> Iterator[OwnRow]:
-    for source in sources:
-        yield from source.rows()
 
 
 def own_name(name: str) -> str:

@@ -1,19 +1,25 @@
 """What the two builders of own data share: options for text and images, rows to examples, and held-out images."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import ClassVar, NamedTuple
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from ..images import StoredImage
 from ..inspection import ImageFacts, images_of, inspect_images
 from ..partitions.assemble import train_rows
 from ..partitions.holdout import hold_out_groups
+from ..readers.own.image_paths import IMAGE_SUFFIXES
 from ..readers.own.rows import OwnRow
 from ..readers.own.text import RowText, TextOptions, row_texts, text_columns
 from ..work import Work
 from .base import Builder, Example
+
+
+T = TypeVar("T")
+
+_MAX_SHARED = 20_000
 
 
 class Place(NamedTuple):
@@ -83,6 +89,8 @@ class Conversion:
         self.examples: list[Example] = []
         self._options, self._work = options, work
         self._ids: set[str] = set()
+        self._images: dict[str, StoredImage] = {}
+        self._shared = Shared()
 
     def add(self, what: str, rows: Iterable[OwnRow], place: Callable[[int, OwnRow, RowText], Place]) -> list[Example]:
         """Convert the rows of a source or split: one example for each answer of a row.
@@ -119,6 +127,7 @@ class Conversion:
         return added
 
     def _convert(self, index: int, row: OwnRow, place: Callable[[int, OwnRow, RowText], Place]) -> None:
+        image = self._images.setdefault(row.image.key, row.image)
         texts = row_texts(row.values, self._options)
         for number, text in enumerate(texts, start=1):
             name, split, columns = place(index, row, text)
@@ -126,8 +135,9 @@ class Conversion:
             if name in self._ids:
                 raise ValueError(f"the `id` {name!r} is not unique.")
             self._ids.add(name)
-            fields = {key: getattr(text, key) for key in ("prompt", "completion", "task", "references")}
-            self.examples.append(Example(name, row.image, split, **fields, columns=columns))
+            completion, references = self._shared.chat(text.completion), self._shared.texts(text.references)
+            columns = self._shared.columns(columns)
+            self.examples.append(Example(name, image, split, text.prompt, completion, text.task, references, columns))
 
 
 def read_columns(row: OwnRow, options: TextOptions) -> set[str]:
@@ -135,11 +145,37 @@ def read_columns(row: OwnRow, options: TextOptions) -> set[str]:
     return set(text_columns(row.values, options))
 
 
-def same_columns(examples: list[Example], names: Sequence[str]) -> None:
+def same_columns(examples: list[Example], names: list[str]) -> None:
     """Give all examples the same columns, in place."""
+    shared = Shared()
     for place, example in enumerate(examples):
-        columns = {name: example.columns.get(name) for name in names}
-        examples[place] = replace(example, columns=columns)
+        if list(example.columns) != names:
+            columns = shared.columns({name: example.columns.get(name) for name in names})
+            examples[place] = replace(example, columns=columns)
+
+
+class Shared:
+    """Replaces equal values of examples by the same object: most answers are repeated, and rows are many."""
+
+    def __init__(self) -> None:
+        self._known: dict[Hashable, Any] = {}
+
+    def chat(self, messages: list[dict[str, str]]) -> list[dict[str, str]]:
+        """Return equal chat messages."""
+        return self._first(("chat", *(part for message in messages for part in message.values())), messages)
+
+    def texts(self, texts: tuple[str, ...]) -> tuple[str, ...]:
+        """Return equal texts."""
+        return self._first(texts, texts)
+
+    def columns(self, columns: dict[str, str | None]) -> dict[str, str | None]:
+        """Return equal columns, in the same order."""
+        return self._first(("columns", *columns.items()), columns)
+
+    def _first(self, key: Hashable, value: T) -> T:
+        if len(self._known) > _MAX_SHARED:  # most values differ, and remembering them would take memory
+            self._known.clear()
+        return self._known.setdefault(key, value)
 
 
 class ImageGroups(NamedTuple):
@@ -173,6 +209,7 @@ def group_images(
     """
     facts = inspect_images(images_of(examples), work)
     _record_outside(examples, facts, work)
+    _note_unused(work)
     first: dict[str, StoredImage] = {}
     group: dict[str, str] = {}
     names = []
@@ -183,6 +220,20 @@ def group_images(
             examples[place] = replace(example, image=kept)
         names.append(group.setdefault(image.key if known is None else f"pixels {known.digest}", name_of(image, known)))
     return ImageGroups(names, len(facts), len(first))
+
+
+def _note_unused(work: Work) -> None:
+    """Count the images in the folders that were listed which no row has."""
+    listed = [
+        (PurePosixPath(listing.folder) / name).as_posix()
+        for listing, names in work.inputs.listings.items()
+        for name in names
+        if name.lower().endswith(IMAGE_SUFFIXES)
+    ]
+    unused = [name for name in dict.fromkeys(listed) if name not in work.inputs.images]
+    if unused:
+        shown = ", ".join(unused[:3]) + (", ..." if len(unused) > 3 else "")
+        work.counts.note("images without a row", len(unused), shown)
 
 
 def _record_outside(examples: Sequence[Example], facts: Mapping[str, ImageFacts | None], work: Work) -> None:

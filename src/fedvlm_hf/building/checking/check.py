@@ -4,8 +4,9 @@ import re
 
 from datasets import Features, Image, LargeList, List
 
+from ...data.features import FEATURES
 from ...data.naming import CLIENT_PREFIX, HELD_OUT, is_client
-from ...data.spec import EVALUATION, FEATURES, PROMPT_COMPLETION
+from ...data.spec import EVALUATION, PROMPT_COMPLETION
 from ..dataset import FederatedDataset
 from ..pieces import Piece
 from ..work import Work

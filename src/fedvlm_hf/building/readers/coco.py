@@ -96,9 +96,14 @@ def annotation_file(raw: str | Path, part: str = "train2014") -> Path:
     return find_folder(raw, name, ("annotations",), _DOWNLOAD) / name
 
 
+def image_folders(part: str = "train2014") -> list[str]:
+    """Return where a part's photographs may be: `<part>`, `images/<part>`, or where RefCOCO's tools expect them."""
+    return [f"{below}{part}" for below in ("", "images/", "images/mscoco/images/")]
+
+
 def image_folder(raw: str | Path, part: str = "train2014") -> Path:
-    """Return the folder of a part's photographs: `<part>`, `images/<part>`, or where RefCOCO's tools expect it."""
-    places = [Path(raw) / below / part for below in ("", "images", "images/mscoco/images")]
+    """Return the first of [`image_folders`] that exists, or the first one if there is none."""
+    places = [Path(raw) / place for place in image_folders(part)]
     return next((place for place in places if place.is_dir()), places[0])
 
 

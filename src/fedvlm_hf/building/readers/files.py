@@ -74,10 +74,13 @@ class RootFolder:
     Args:
         path (`str` or `Path`):
             The folder.
+        allow_links (`bool`, *optional*, defaults to `False`):
+            Whether links may lead anywhere: parts of an official download are often kept on another disk.
     """
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | Path, allow_links: bool = False):
         self.path = Path(path)
+        self._allow_links = allow_links
         real = Path(os.path.realpath(path))
         self._inside = (real, real.parent.parent / "blobs") if real.parent.name == "snapshots" else (real,)
         self._checked = {self.path}
@@ -132,32 +135,33 @@ class RootFolder:
 
     def _names(self, folder: Path, prefix: str, parts: tuple[str, ...]) -> Iterator[str]:
         part, rest = parts[0], parts[1:]
-        for name, is_folder in self._entries(folder / prefix):
+        for name, is_folder in self._entries(folder / prefix, "*" if part == "**" else part):
             path = prefix + name
             if part == "**":
                 if is_folder:
                     yield from self._names(folder, f"{path}/", parts)
                 elif fnmatchcase(name, rest[0]):
                     yield path
-            elif fnmatchcase(name, part):
-                if not rest:
-                    yield path + "/" * is_folder
-                elif is_folder:
-                    yield from self._names(folder, f"{path}/", rest)
+            elif not rest:
+                yield path + "/" * is_folder
+            elif is_folder:
+                yield from self._names(folder, f"{path}/", rest)
 
-    def _entries(self, folder: Path) -> Iterator[tuple[str, bool]]:
-        """Yield the names in a folder that are not hidden, and whether each is a folder."""
+    def _entries(self, folder: Path, pattern: str) -> Iterator[tuple[str, bool]]:
+        """Yield the names in a folder that are not hidden and match, and whether each is a folder."""
         try:
             entries = list(os.scandir(folder))
         except (FileNotFoundError, NotADirectoryError):
             return
         for entry in entries:
-            if not entry.name.startswith("."):
+            if not entry.name.startswith(".") and fnmatchcase(entry.name, pattern):
                 if entry.is_symlink():
                     self._check_link(Path(entry.path))
                 yield entry.name, entry.is_dir()
 
     def _check_link(self, path: Path) -> None:
+        if self._allow_links:
+            return
         target = Path(os.path.realpath(path))
         if not any(target.is_relative_to(folder) for folder in self._inside):
             raise ValueError(

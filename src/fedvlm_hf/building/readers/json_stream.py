@@ -127,25 +127,7 @@ class JsonStream:
 
     def value(self) -> Any:
         """Read the next value completely."""
-        if not self.peek():
-            raise self._error("a value is missing")
-        while True:
-            try:
-                value, end = _DECODER.raw_decode(self._text, self._at)
-            except json.JSONDecodeError as error:
-                is_cut = error.msg.startswith("Unterminated") or len(self._text) - error.pos < _CUT_CHARACTERS
-                if is_cut and self._more():
-                    continue
-                raise self._error(error.msg, error.pos) from error
-            except RecursionError as error:
-                raise self._error(_TOO_DEEP) from error
-            except ValueError as error:  # of `_object`, or a number with thousands of digits
-                raise self._error(str(error)) from error
-            is_number = self._text[self._at] in "-0123456789"
-            if is_number and len(self._text) - end < _CUT_CHARACTERS and self._more():  # it may go on
-                continue
-            self._at = end
-            return value
+        return self._value(_DECODER)
 
     def elements(self) -> Iterator[Any]:
         """Read an array element by element."""
@@ -168,17 +150,38 @@ class JsonStream:
             yield key
 
     def skip(self) -> None:
-        """Read the next value without keeping it."""
+        """Read the next value without keeping it. Its keys are not compared, which takes most of the time."""
         if self.peek() == "[":
-            for _ in self.elements():
-                pass
+            for _ in self._items("[", "]"):
+                self._value(_FAST_DECODER)
         else:
-            self.value()
+            self._value(_FAST_DECODER)
 
     def end(self) -> None:
         """Check that nothing follows."""
         if self.peek():
             raise self._error("something follows after the end of the JSON text")
+
+    def _value(self, decoder: json.JSONDecoder) -> Any:
+        if not self.peek():
+            raise self._error("a value is missing")
+        while True:
+            try:
+                value, end = decoder.raw_decode(self._text, self._at)
+            except json.JSONDecodeError as error:
+                is_cut = error.msg.startswith("Unterminated") or len(self._text) - error.pos < _CUT_CHARACTERS
+                if is_cut and self._more():
+                    continue
+                raise self._error(error.msg, error.pos) from error
+            except RecursionError as error:
+                raise self._error(_TOO_DEEP) from error
+            except ValueError as error:  # of `_object`, or a number with thousands of digits
+                raise self._error(str(error)) from error
+            is_number = self._text[self._at] in "-0123456789"
+            if is_number and len(self._text) - end < _CUT_CHARACTERS and self._more():  # it may go on
+                continue
+            self._at = end
+            return value
 
     def _items(self, start: str, stop: str) -> Iterator[None]:
         """Step through an array or object; the caller reads each item."""
@@ -240,3 +243,4 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_object)
+_FAST_DECODER = json.JSONDecoder()

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..images import ImageFile
-from .files import advice, excerpt, find_folder, read_text
+from .files import RootFolder, advice, excerpt, find_folder, read_text
 from .mimic_cxr_sections import sections
 
 
@@ -59,6 +59,10 @@ class Study:
     def folder(self) -> str:
         """The folder below `files`, and the path of the report without `.txt`: `"p10/p10000032/s50414267"`."""
         return f"p{self.subject_id[:2]}/p{self.subject_id}/s{self.study_id}"
+
+
+LOOKED_UP = (f"{_SPLIT_FILE}*", f"{_METADATA_FILE}*", "mimic-cxr-reports/files")
+"""The names by which [`annotation_files`] and [`read_report`] find files."""
 
 
 def annotation_files(raw: str | Path) -> list[Path]:
@@ -108,7 +112,7 @@ def read(raw: str | Path) -> list[Study]:
 def image(raw: str | Path, study: Study) -> ImageFile:
     """Return the image file of a study."""
     key = f"files/{study.folder}/{study.dicom_id}.jpg"
-    return ImageFile(key, Path(raw) / key)
+    return ImageFile(key, RootFolder(Path(raw) / "files").file(key.removeprefix("files/")))
 
 
 def read_report(raw: str | Path, study: Study) -> dict[str, str]:

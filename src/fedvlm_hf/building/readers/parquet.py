@@ -1,9 +1,11 @@
 """Images in Parquet files, which are read only when they are needed."""
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +17,9 @@ from ..images import StoredImage
 # Row groups with larger columns are read a few rows at a time
 _GROUP_BYTES = 256 * 2**20
 _BATCH_ROWS = 16
+
+# Threads read images almost in order, so some batches are kept for rows that are requested a little later
+_KEPT_BATCHES = 4
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,9 @@ class ParquetImage(StoredImage):
         Raises:
             `ValueError`: if the row has only the path of the image.
         """
-        value = _group(self.path, self.column, self.row_group).value(self.row)
+        status = self.path.stat()
+        version = (status.st_ino, status.st_size, status.st_mtime_ns)
+        value = _group(self.path.absolute(), version, self.column, self.row_group).value(self.row)
         value = value[0] if isinstance(value, list) else value
         content = value["bytes"] if isinstance(value, dict) else value
         if content is None:
@@ -51,10 +58,11 @@ class ParquetImage(StoredImage):
 
 
 class _Group:
-    """A column of a row group. Rows should be read in ascending order, because large groups are read in batches."""
+    """A column of a row group. Rows should be read roughly in order, because large groups are read in batches."""
 
     def __init__(self, path: Path, column: str, row_group: int):
         self._path, self._column, self._row_group = path, column, row_group
+        self._lock = Lock()  # images are read in threads
         metadata = pq.read_metadata(path).row_group(row_group)
         leaves = (metadata.column(index) for index in range(metadata.num_columns))
         num_bytes = sum(leaf.total_uncompressed_size for leaf in leaves if leaf.path_in_schema.split(".")[0] == column)
@@ -62,15 +70,20 @@ class _Group:
         self._start()
 
     def value(self, row: int) -> Any:
-        if row < self._first:
-            self._start()
-        while row >= self._first + len(self._values):
-            self._first += len(self._values)
-            self._values = next(self._batches)
-        return self._values[row - self._first].as_py()
+        """Return the value of a row."""
+        with self._lock:
+            if row < self._kept[0][0]:
+                self._start()
+            while row >= self._stop:
+                batch = next(self._batches)
+                self._kept.append((self._stop, batch))
+                self._stop += len(batch)
+            first, batch = next(kept for kept in reversed(self._kept) if kept[0] <= row)
+            return batch[row - first].as_py()
 
     def _start(self) -> None:
-        self._first, self._values = 0, pa.array([])
+        self._kept: deque[tuple[int, pa.Array]] = deque([(0, pa.array([]))], maxlen=_KEPT_BATCHES)
+        self._stop = 0
         self._batches = self._read()
 
     def _read(self) -> Iterator[pa.Array]:
@@ -80,7 +93,8 @@ class _Group:
                 yield batch.column(self._column)
 
 
-# Rows are requested in order, so keeping the last row group is enough
+# Rows are requested in order, so keeping the last row group is enough. The version is that of the file, which may be
+# replaced by another one between two builds of a process
 @lru_cache(maxsize=1)
-def _group(path: Path, column: str, row_group: int) -> _Group:
+def _group(path: Path, version: tuple[int, ...], column: str, row_group: int) -> _Group:
     return _Group(path, column, row_group)

@@ -23,6 +23,9 @@ SPLITS = ("train", "val", "testA", "testB")
 _DOWNLOAD = "RefCOCO's folder refcoco/ with instances.json and refs(unc).p, or refs.json"
 _REFS = ("refs(unc).p", "refs(unc).json", "refs.json")
 
+LOOKED_UP = tuple(f"{below}{name}" for below in ("refcoco/", "") for name in ("instances.json", *_REFS))
+"""The names by which [`annotation_files`] finds the files."""
+
 
 @dataclass(frozen=True)
 class Sentence:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..images import ImageFile, StoredImage
-from .files import advice, check_shards, excerpt, find_folder, kind_of, neighbours, read_json
+from .files import RootFolder, advice, check_shards, excerpt, find_folder, kind_of, neighbours, read_json
 from .parquet import ParquetImage
 
 
@@ -52,6 +52,14 @@ class Problem:
     subject: str
     hint: str
     solution: str
+
+
+LOOKED_UP = (
+    *(f"{below}*-*.parquet" for below in ("", "data/")),
+    *(f"{below}problems.json" for below in ("", "scienceqa/", "data/scienceqa/")),
+    *(f"{below}captions.json" for below in ("", "scienceqa/", "data/", "data/scienceqa/")),
+)
+"""The names by which [`annotation_files`] and [`captions_file`] find the files."""
 
 
 def annotation_files(raw: str | Path) -> list[Path]:
@@ -176,7 +184,8 @@ def _official_image(row: Any, folder: str, problems_file: Path, where: str) -> I
     path = PurePosixPath(folder, str(name))
     if path.parent != PurePosixPath(folder) or ".." in path.parts:
         raise ValueError(f"{where}: `image` {excerpt(name)} is not the name of a file in {folder}.")
-    return ImageFile(str(path), problems_file.parent / path)
+    images = RootFolder(problems_file.parent / folder)
+    return ImageFile(str(path), images.file(path.name))
 
 
 def _read_hub(paths: Iterable[Path]) -> list[Problem]:

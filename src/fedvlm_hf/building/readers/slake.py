@@ -9,11 +9,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..images import ImageFile
-from .files import excerpt, find_folder, kind_of, read_json
+from .files import RootFolder, excerpt, find_folder, kind_of, read_json
 
 
 FILES = {"train": ("train.json",), "validation": ("validate.json", "validation.json"), "test": ("test.json",)}
 """The file of each split. One of them has another name in the authors' copy on the Hub."""
+
+LOOKED_UP = tuple(f"{below}{name}" for below in ("", "Slake1.0/") for names in FILES.values() for name in names)
+"""The names by which [`annotation_files`] finds the files."""
 
 MODALITIES = ("CT", "MRI", "X-Ray")
 LANGUAGES = ("en", "zh")
@@ -117,9 +120,10 @@ def _question(row: Any, split: str, folder: Path) -> Question:
     image_name = PurePosixPath(values["img_name"])
     if image_name.is_absolute() or ".." in image_name.parts:
         raise ValueError(f"`img_name` {str(image_name)!r} is outside of imgs/.")
+    image = RootFolder(folder / "imgs").file(str(image_name))
     return Question(
         qid=str(row["qid"]),
-        image=ImageFile(f"imgs/{image_name}", folder / "imgs" / image_name),
+        image=ImageFile(f"imgs/{image_name}", image),
         language=values["q_lang"],
         question=values["question"],
         answer=values["answer"],

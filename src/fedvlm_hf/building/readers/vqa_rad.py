@@ -206,3 +206,6 @@ _LAYOUTS: dict[tuple[str, ...], Reader] = {
     ("data/train-*.parquet", "data/test-*.parquet"): read_hub,
 }
 """Names of the files with the questions, and the function that reads them."""
+
+LOOKED_UP = tuple(name for names in _LAYOUTS for name in names)
+"""The names by which [`annotation_files`] finds the files."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..images import ImageBytes, ImageFile, StoredImage
-from .files import excerpt, kind_of
+from .files import RootFolder, excerpt, kind_of
 
 
 _ORGANS = {"HEAD": "head", "CHEST": "chest", "ABD": "abdomen"}
@@ -125,7 +125,7 @@ def _clean(row: dict[str, Any], split: str | None, images: Path) -> Question:
         raise ValueError(f"`image_name` is {excerpt(name)}, which is not a file name.")
     return Question(
         qid=values["qid"],
-        image=ImageFile(f"{images.name}/{name}", images / name),
+        image=ImageFile(f"{images.name}/{name}", RootFolder(images).file(name)),
         image_name=name,
         organ=_ORGANS[organ],
         question=values["question"],

@@ -1,13 +1,12 @@
 """Build a federated dataset from a download, in one call."""
 
 import logging
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from fnmatch import fnmatch
 from pathlib import Path
 
-import pyarrow as pa
-from datasets import Features, Value
-
-from ...data.spec import FEATURES
 from ...files import write_atomic
 from ..builders.base import Builder, Example
 from ..inputs import Changes, Inputs, changes, option_changes
@@ -18,6 +17,7 @@ from .checks import FIXED_COLUMNS, check_examples, check_partition, select_confi
 from .layout import lay_out
 from .manifest import as_json, build_plan, make_manifest, row_values
 from .options import WriteOptions
+from .schema import row_schema
 from .shards import write_rows_file, write_shards
 from .staging import note_deep_images, stage_images
 from .workspace import CARD, INPUTS, MANIFEST, Workspace
@@ -78,7 +78,7 @@ def build_dataset(
     space = Workspace(Path(out).absolute(), build_plan(builder, options))
     try:
         message = _update(builder, Path(raw), options, space, rebuild)
-    except ValueError:
+    except (ValueError, OSError):
         space.leave_if_empty()
         raise
     space.finish()
@@ -117,7 +117,8 @@ def _changed_inputs(builder: Builder, raw: Path, options: WriteOptions, space: W
         return found
     space.prepare()
     _, work = _read(builder, raw, options, space)
-    return changes(Inputs(values=inputs.values), Inputs(values=work.inputs.values))
+    # Images are read when rows are prepared; those that are recorded were compared above
+    return changes(replace(inputs, images={}), replace(work.inputs, images={}))
 
 
 def _build(builder: Builder, raw: Path, options: WriteOptions, space: Workspace) -> Inputs:
@@ -140,7 +141,7 @@ def _build(builder: Builder, raw: Path, options: WriteOptions, space: Workspace)
     layout = lay_out(partitions, [image.content for image in images], [image.num_bytes for image in images])
     # This finds leaks, so it comes before anything large is written
     manifest = make_manifest(builder, options, work, examples, images, len(missing), partitions, layout)
-    schema = _schema(examples)
+    schema = row_schema([*FIXED_COLUMNS, *examples[0].columns])
     rows_file = space.folder / "rows.arrow"
     write_rows_file(rows_file, schema, map(row_values, examples, images), images)
     manifest["files"] = write_shards(layout.shards, images, space.result, rows_file, schema, work)
@@ -155,13 +156,21 @@ def _read(builder: Builder, raw: Path, options: WriteOptions, space: Workspace) 
     for _ in range(2):
         work = Work(space.read, options.processes, raw, window=options.shown_values)
         examples = builder.read(raw, work)
+        _refuse_listed(space, raw, work.inputs)
         if space.accept_annotations(work.inputs):
             break
     return examples, work
 
 
-def _schema(examples: Sequence[Example]) -> pa.Schema:
-    """Return all columns in order, with the features that `load_dataset` will give them."""
-    own = {name: Value("string") for name in examples[0].columns}
-    types = {**FEATURES, "client_id": Value("string"), "image_digest": Value("string")}
-    return Features({**{name: types[name] for name in FIXED_COLUMNS}, **own}).arrow_schema
+def _refuse_listed(space: Workspace, raw: Path, inputs: Inputs) -> None:
+    """Refuse to write into a folder whose contents are read, or the next build would find the dataset among them."""
+    for listing in inputs.listings:
+        folder = (raw / listing.folder).absolute()
+        if space.out != folder and space.out.is_relative_to(folder):
+            name = space.out.relative_to(folder).parts[0]
+            if fnmatch(name, listing.pattern.split("/")[0]):
+                shutil.rmtree(space.read)  # journals, or they would stay in the data
+                raise ValueError(
+                    f"`out`: {space.out} is in {folder}, where everything is read as data to build from. Choose a "
+                    "folder outside of it."
+                )

@@ -144,8 +144,8 @@ def find_leaks(partition: Partition, examples: Sequence[Example], digests: Seque
         more = f"; and {len(leaks) - _SHOWN} more" if len(leaks) > _SHOWN else ""
         raise ValueError(
             f"Configuration {partition.name!r}: {len(leaks)} images of `test` or `validation` are also in training, "
-            f"or in both splits, with equal pixels: {shown}{more}. Scores would measure memorization: the builder "
-            "must drop such rows, or explain them in `known_leak`."
+            f"or in both splits, with equal pixels: {shown}{more}. Scores would measure memorization: remove "
+            "these rows from one side. Builders of known datasets may explain them in `known_leak` instead."
         )
     return leaks
 

@@ -55,8 +55,7 @@ def build_plan(builder: Builder, options: WriteOptions) -> dict[str, Any]:
 
 def builder_name(builder: Builder) -> str:
     """Return the name under which a builder is registered, or the name of its class if it is not registered."""
-    names = (name for name in BUILDERS.names() if BUILDERS.get(name) is type(builder))
-    return next(names, type(builder).__name__)
+    return BUILDERS.name_of(type(builder)) or type(builder).__name__
 
 
 def make_manifest(

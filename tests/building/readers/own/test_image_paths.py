@@ -79,11 +79,11 @@ def test_places_without_the_image_are_recorded(tmp_path):
 @pytest.mark.parametrize(
     ("image", "problem"),
     [
-        ("../secret.png", r"'\.\./secret\.png' must be a relative path without `\.\.`"),
-        ("a/../../secret.png", r"must be a relative path"),
-        (r"..\secret.png", r"must be a relative path"),
-        ("/secret.png", r"'/secret\.png' is an absolute path outside of .*--image_folder"),
-        (r"C:\scans\1.png", r"'C:/scans/1\.png' is an absolute path outside of"),
+        ("../secret.png", r"'\.\./secret\.png' must be a path without `\.\.`"),
+        ("a/../../secret.png", r"must be a path without"),
+        (r"..\secret.png", r"must be a path without"),
+        ("/secret.png", r"'/' is an absolute path outside of .*--image_folder"),
+        (r"C:\scans\1.png", r"'C:/scans' is an absolute path outside of"),
         ("images", r"'images' is a folder, not an image"),
         (7, "expected is the path of a file, got 7"),
         ({"a": 1}, "expected is the path of a file, got {'a': 1}"),

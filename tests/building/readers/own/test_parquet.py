@@ -3,6 +3,7 @@
 import datetime
 import io
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -50,6 +51,30 @@ def test_the_hubs_files_with_images_and_classes(tmp_path, monkeypatch, batches):
     assert [row.image.load() for row in found] == PNGS
     assert [found[row].image.load() for row in (9, 5, 7, 0)] == [PNGS[row] for row in (9, 5, 7, 0)]
     assert pickle.loads(pickle.dumps(found[9].image)).load() == PNGS[9]
+
+
+def test_rows_are_read_almost_in_order_by_threads(tmp_path, monkeypatch):
+    """Every batch is read once, although threads ask for rows before the last one."""
+    monkeypatch.setattr(parquet, "_GROUP_BYTES", 10)
+    monkeypatch.setattr(parquet, "_BATCH_ROWS", 2)
+    rows = {"image": [PNGS[index % 10] for index in range(200)], "answer": ["a"] * 200}
+    pq.write_table(pa.table(rows), tmp_path / "a.parquet")
+    starts = []
+    monkeypatch.setattr(parquet._Group, "_read", counted(parquet._Group._read, starts))
+    images = [row.image for row in read(tmp_path / "a.parquet")]
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(lambda image: image.load(), images)) == rows["image"]
+    assert len(starts) == 1
+    assert images[0].load() == PNGS[0]
+    assert len(starts) == 2
+
+
+def counted(function, calls):
+    def call(*arguments):
+        calls.append(arguments)
+        return function(*arguments)
+
+    return call
 
 
 def test_lists_of_images_and_rows_without(tmp_path):

@@ -73,15 +73,17 @@ def test_every_form_is_a_client(tmp_path):
 def test_images_by_class(tmp_path):
     for name in ("dog/1.JPG", "cat/2.png", "cat/1.png"):
         write_image(tmp_path / "site" / name, 1)
-    (tmp_path / "site" / "cat" / "notes.txt").write_text("no image")
+    for name in ("cat/notes.txt", "dog/1.xml", "dog/2.xml"):
+        (tmp_path / "site" / name).write_text("no image")
+    (tmp_path / "site" / "dog" / "more").mkdir()
     (tmp_path / "site" / "empty").mkdir()
     found = find(tmp_path)
     rows = list(found.sources[0].rows())
     assert [row.name for row in rows] == ["cat/1.png", "cat/2.png", "dog/1.JPG"]
-    assert rows[0].values == {"answer": "cat", "task": "classification"}
+    assert rows[0].values == {"answer": "cat", "label": "cat", "task": "classification"}
     assert (rows[2].image.key, rows[2].image.path) == ("site/dog/1.JPG", tmp_path / "site" / "dog" / "1.JPG")
     assert rows[2].where == str(tmp_path / "site" / "dog" / "1.JPG")
-    assert found.ignored == ["site/cat/*.txt", "site/empty/"]
+    assert found.ignored == ["site/cat/notes.txt", "site/dog/*.xml (2 files)", "site/dog/more/", "site/empty/"]
 
 
 def test_metadata_names_the_images(tmp_path):

@@ -24,7 +24,7 @@ def coco_form(arrays: dict[str, Any]) -> str | None:
         return None
     if "caption" in arrays["annotations"]:
         return "COCO captions"
-    return "COCO detection" if "bbox" in arrays["annotations"] and "categories" in arrays else None
+    return "COCO detection" if "bbox" in arrays["annotations"] else None
 
 
 def coco_rows(path: Path, label: str, form: str, images: ImagePaths, work: Work) -> Iterator[OwnRow]:
@@ -50,27 +50,36 @@ def coco_rows(path: Path, label: str, form: str, images: ImagePaths, work: Work)
         `ValueError`: naming file and entry, if a field is missing or has another type, an id is unknown or occurs
             twice, or a box is outside of its image.
     """
-    file = _CocoFile(path, label, images)
+    file = _CocoFile(path, label, images, work)
     yield from _ROWS[form](file, work)
 
 
 class _CocoFile:
     """The images and categories of a file. Its annotations are not kept in memory."""
 
-    def __init__(self, path: Path, label: str, paths: ImagePaths):
+    def __init__(self, path: Path, label: str, paths: ImagePaths, work: Work):
         self.path, self.label, self.paths = path, label, paths
+        self._work = work
         self.images: dict[Any, tuple[str, dict[str, Any]]] = {}
         self.categories: dict[Any, str] = {}
-        for where, entry in self._entries("images"):
-            self._add(self.images, entry, where, (where, {name: entry.get(name) for name in _OF_IMAGES}))
-        for where, entry in self._entries("categories"):
-            self._add(self.categories, entry, where, value(entry, "name", (str,), where))
+        for array, where, entry in self._entries("images", "categories"):
+            if array == "images":
+                self._add(
+                    self.images, entry, where, (where, {name: entry[name] for name in _OF_IMAGES if name in entry})
+                )
+            else:
+                self._add(self.categories, entry, where, value(entry, "name", (str,), where))
 
     def annotations(self) -> Iterator[tuple[int, str, dict[str, Any]]]:
         """Yield the index of each annotation, its name in messages, and its content."""
-        for index, (where, entry) in enumerate(self._entries("annotations")):
-            self._check(entry, "image_id", self.images, where)
+        annotated = set()
+        for index, (_, where, entry) in enumerate(self._entries("annotations")):
+            annotated.add(self._check(entry, "image_id", self.images, where))
             yield index, where, entry
+        if len(annotated) < len(self.images):
+            self._work.counts.note(
+                f"images without annotations in {self.path.name}", len(self.images) - len(annotated)
+            )
 
     def category(self, entry: dict[str, Any], where: str) -> Any:
         """Return the id of an annotation's category."""
@@ -94,17 +103,18 @@ class _CocoFile:
         file = self.image(key)
         return Photograph(file.key, file.path, width, height)
 
-    def _entries(self, array: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _entries(self, *arrays: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
         with JsonStream(self.path, self.label) as stream:
             for key in stream.members():
-                if key != array:
+                if key not in arrays:
                     stream.skip()
                     continue
                 for index, entry in enumerate(stream.elements()):
-                    where = f"{self.label}, {array}[{index}]"
+                    where = f"{self.label}, {key}[{index}]"
                     if not isinstance(entry, dict):
                         raise ValueError(f"{where}: expected is an object, got a {type(entry).__name__}.")
-                    yield where, entry
+                    yield key, where, entry
+            stream.end()
 
     @staticmethod
     def _add(table: dict[Any, Any], entry: dict[str, Any], where: str, record: Any) -> None:
@@ -117,7 +127,7 @@ class _CocoFile:
     def _check(entry: dict[str, Any], name: str, known: dict[Any, Any], where: str) -> Any:
         key = value(entry, name, _ID, where)
         if key not in known:
-            raise ValueError(f"{where}: `{name}` {key!r} does not exist; the file has {len(known)} others.")
+            raise ValueError(f"{where}: `{name}` {key!r} is not one of the {len(known)} ids that the file lists.")
         return key
 
 

@@ -1,6 +1,7 @@
 """Open a file or folder of the user's own data in the form that it has."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -190,9 +191,21 @@ def _class_folders(folder: Path, classes: Mapping[str, list[Path]], data: DataFo
                 image = ImageFile(data.key_of(path), path)
                 yield OwnRow(f"{name}/{path.name}", data.label_of(path), values, image)
 
-    unread = [path for paths in classes.values() for path in paths if not _is_image(path)]
-    patterns = sorted({f"{path.parent.name}/*{path.suffix}" for path in unread})
-    return Found([Source(folder.name, folder, IMAGES_BY_CLASS, None, rows)], patterns)
+    unread = [name for paths in classes.values() for name in _not_images(paths)]
+    return Found([Source(folder.name, folder, IMAGES_BY_CLASS, None, rows)], unread)
+
+
+def _not_images(paths: list[Path]) -> Iterator[str]:
+    """Yield the names of what a class folder has besides images; several files of the same type as one pattern."""
+    others = [path for path in paths if not _is_image(path)]
+    suffixes = Counter(path.suffix for path in others)
+    for path in others:
+        if path.is_dir():
+            yield f"{path.parent.name}/{path.name}/"
+        elif suffixes[path.suffix] == 1:
+            yield f"{path.parent.name}/{path.name}"
+        elif count := suffixes.pop(path.suffix, 0):
+            yield f"{path.parent.name}/*{path.suffix} ({count} files)"
 
 
 def _open_zip(path: Path, data: DataFolder) -> Found:

@@ -44,6 +44,7 @@ class ImagePaths:
         self._places = [(self._roots[root], folder) for root, folder in dict.fromkeys(places)]
         self._prefixes = {root: prefix if root == places[-1][0] else "image_folder/" for root in self._roots}
         self._work = work
+        self._folders: dict[str, list[_Folder]] = {}
 
     def find(self, value: Any) -> ImageFile:
         """Return the file of a path. If it does not exist, it is expected in the first folder.
@@ -52,52 +53,98 @@ class ImagePaths:
             `ValueError`: if the value is not the path of a file, or the path leads out of the roots.
         """
         text = _path_text(value)
-        places = self._places
-        if PurePosixPath(text).is_absolute() or _DRIVE.match(text):
-            places, text = self._inside(text), PurePosixPath(text).name
-        missing = []
-        for root, folder in places:
-            path = root.file(text, folder)
-            try:
-                status = os.stat(path)
-            except (FileNotFoundError, NotADirectoryError):
-                missing.append((root, path))
-                continue
-            if stat.S_ISDIR(status.st_mode):
-                raise ValueError(f"{value!r} is a folder, not an image.")
-            break
-        else:
-            (root, path), *missing = missing
-        for _, other in missing:
-            self._work.missing(other)
-        return ImageFile(self._prefixes[root.path] + path.relative_to(root.path).as_posix(), path)
+        head, slash, name = text.rpartition("/")
+        head = head or slash  # of a file at the top
+        if head not in self._folders:  # many images share a folder, and checking a path takes time
+            self._folders[head] = self._existing(head)
+        folders = self._folders[head]
+        found = next((index for index, folder in enumerate(folders) if folder.has(name)), None)
+        for folder in folders[1:] if found is None else folders[:found]:
+            self._work.missing(folder.path / name)
+        return folders[found or 0].image(name)
 
-    def _inside(self, text: str) -> list[tuple[RootFolder, Path]]:
-        """Return the root that has an absolute path."""
+    def _existing(self, head: str) -> list["_Folder"]:
+        """Return the folders in which the images of a path are looked for, or the first one if none exists."""
+        if head.startswith("/") or _DRIVE.match(head):
+            places = [self._place(PurePosixPath(head))]
+        else:
+            places = [(root, folder / head) for root, folder in self._places]
+        folders = []
+        for root, path in places:
+            inside = path.relative_to(root.path)
+            root.file(inside.as_posix())
+            key = self._prefixes[root.path] + (f"{inside.as_posix()}/" if inside.parts else "")
+            folders.append(_Folder(root, path, key))
+            if not path.is_dir():
+                self._work.listing(path)  # records that it does not exist
+        return [folder for folder in folders if folder.path.is_dir()] or folders[:1]
+
+    def _place(self, head: PurePosixPath) -> tuple[RootFolder, Path]:
         for root in self._roots.values():
             for start in (root.path.absolute(), root.path.resolve()):
-                if PurePosixPath(text).is_relative_to(start):
-                    return [(root, root.path / PurePosixPath(text).relative_to(start).parent)]
+                if head.is_relative_to(start):
+                    return root, root.path / head.relative_to(start)
         raise ValueError(
-            f"{text!r} is an absolute path outside of {' and '.join(map(str, self._roots))}. Use a relative path, or "
-            "name the folder of the images with `--image_folder`."
+            f"{str(head)!r} is an absolute path outside of {' and '.join(map(str, self._roots))}. Use relative paths, "
+            "or name the folder of the images with `--image_folder`."
         )
 
 
+class _Folder:
+    """A folder with images.
+
+    Args:
+        root ([`RootFolder`]):
+            The folder that links may not leave.
+        path (`Path`):
+            The folder.
+        key (`str`):
+            Start of the images' keys.
+    """
+
+    def __init__(self, root: RootFolder, path: Path, key: str):
+        self.path = path
+        self._root, self._key, self._start = root, key, f"{path}/"
+
+    def has(self, name: str) -> bool:
+        """Return whether there is a file of this name.
+
+        Raises:
+            `ValueError`: if it is a folder, or a link that leads out of the root.
+        """
+        try:
+            status = os.lstat(self._start + name)
+            if stat.S_ISLNK(status.st_mode):
+                self._root.check(self.path / name)
+                status = os.stat(self._start + name)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        if stat.S_ISDIR(status.st_mode):
+            raise ValueError(f"{name!r} is a folder, not an image.")
+        return True
+
+    def image(self, name: str) -> ImageFile:
+        """Return a file, which need not exist."""
+        return ImageFile(self._key + name, self.path / name)
+
+
 def _path_text(value: Any) -> str:
+    """Return a path with slashes, without `.` and `..`."""
     if not isinstance(value, str):
         raise ValueError(f"expected is the path of a file, got {value!r:.80}.")
     text = value.strip().replace("\\", "/")  # paths of Windows
     if _ADDRESS.match(text):
         raise ValueError(f"{text[:80]!r} is an address or the image itself, not the path of a file.")
+    path = PurePosixPath(text)
     try:
-        is_path = bool(PurePosixPath(text).parts) and "\0" not in text
-        is_path = is_path and all(len(os.fsencode(part)) <= _NAME_BYTES for part in text.split("/"))
+        is_path = bool(path.name) and "\0" not in text and max(map(len, map(os.fsencode, path.parts))) <= _NAME_BYTES
     except UnicodeEncodeError:
         is_path = False
     if not is_path:
         raise ValueError(f"{text[:80]!r} is not the path of a file.")
-    return text
+    if ".." in path.parts:
+        raise ValueError(f"{text!r} must be a path without `..`, inside of the folder of the data.")
+    return str(path)
 
 
 def image_column(rows: Sequence[dict[str, Any]], wanted: str | None, name: str) -> str:

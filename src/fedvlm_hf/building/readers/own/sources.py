@@ -6,9 +6,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from huggingface_hub.repocard import metadata_load
-from yaml import YAMLError
-
+from ....markdown import front_matter
 from ...work import Work
 from .folder import DataFolder
 from .forms import IMAGES_BY_CLASS, UnknownFormError, is_shard, open_file, open_folder, readable, split_name
@@ -111,10 +109,10 @@ def is_hub_layout(path: Path) -> bool:
         return True
     card = path / "README.md"
     try:
-        metadata = metadata_load(card) if card.is_file() else None
-    except (ValueError, YAMLError):  # a text with three dashes that is no card
+        metadata = front_matter(card) if card.is_file() else {}
+    except ValueError:  # a text with three dashes that is no card
         return False
-    return isinstance(metadata, dict) and bool({"configs", "dataset_info"} & metadata.keys())
+    return bool({"configs", "dataset_info"} & metadata.keys())
 
 
 def _used_folders(opened: Mapping[Path, Found], unknown: Iterable[Path], data: DataFolder) -> set[Path]:

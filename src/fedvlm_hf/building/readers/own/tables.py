@@ -115,6 +115,8 @@ def json_records(path: Path, label: str, key: str | None = None) -> Iterator[Rec
 def json_arrays(path: Path, label: str) -> dict[str, Any] | None:
     """Return the first element of each array of a JSON object by key, or `None` if there are several objects.
 
+    Reading stops where `images` and `annotations` have been found, since files of COCO are large.
+
     Raises:
         `ValueError`: if the file is not JSON, or its top level is neither an array nor an object.
     """
@@ -124,6 +126,8 @@ def json_arrays(path: Path, label: str) -> dict[str, Any] | None:
             if stream.peek() == "[":
                 elements = stream.elements()
                 arrays[key] = next(elements, None)
+                if {"images", "annotations"} <= arrays.keys():
+                    return arrays
                 for _ in elements:
                     pass
             else:

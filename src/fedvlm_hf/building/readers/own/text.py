@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ....data.boxes import ANY_BOX, BOX_TASKS, box_problem, box_text, parse_box
-from ....data.spec import TASKS, value_problem
+from ....data.spec import TASKS, text_problem, value_problem
 from ...templates import chat, choice_letter, choices_text
 
 
@@ -135,9 +135,12 @@ def as_text(value: Any) -> str | None:
     """Return a text, number, boolean or date as text; `None` for null, NaN and text without any letter.
 
     Raises:
-        `ValueError`: with the type, if the value is something else.
+        `ValueError`: with the type, if the value is something else; or if a text has characters that no text has.
     """
     if isinstance(value, str):
+        problem = text_problem(value)
+        if problem:
+            raise ValueError(problem)
         return value.strip() or None
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
