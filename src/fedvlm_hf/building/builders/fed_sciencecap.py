@@ -137,7 +137,7 @@ or, with --caption_from hint or solution, a copy of the Hub's derek-thomas/Scien
         )
 
     def _of_large_categories(self, examples: Sequence[Example], work: Work) -> list[Example]:
-        """Keep the rows of categories with `min_rows` rows, as many categories as `iid` can spread over its clients."""
+        """Keep the rows of categories with `min_rows` rows, as many of them as `iid` can spread over its clients."""
         rows = Counter(column(examples, "category"))
         large = sorted(name for name, count in rows.items() if count >= self.min_rows)
         training = Counter(example.columns["category"] for example in examples if example.split == "train")
