@@ -14,6 +14,7 @@ from ..partitions.drawing import shuffled
 from ..partitions.holdout import hold_out_groups
 from ..partitions.natural import natural_and_even
 from ..readers import nifti, radgenome
+from ..readers.files import count_of
 from ..templates import chat
 from ..work import Work
 from .base import BUILDERS, Builder, Example, Partition, Source
@@ -159,15 +160,14 @@ class FedRadGenome(Builder):
         work.counts.note("volumes without a mask of the three organs", len(scans) - len(with_masks), "left out")
         if not with_masks:
             raise ValueError(
-                f"`raw`: none of the {len(scans)} volumes has a mask of {sorted(radgenome.PARTS)}. Expected layout:\n"
-                f"{radgenome.LAYOUT}"
+                f"`raw`: {count_of(len(scans), 'volume')} found, but no mask of {sorted(radgenome.PARTS)}. Expected "
+                f"layout:\n{radgenome.LAYOUT}"
             )
         if self.num_volumes is None:
             return with_masks
         if self.num_volumes > len(with_masks):
-            raise ValueError(
-                f"`num_volumes={self.num_volumes}` is more than the {len(with_masks)} volumes with masks."
-            )
+            found = count_of(len(with_masks), "volume")
+            raise ValueError(f"`num_volumes={self.num_volumes}` is too large: {found} with masks found.")
         drawn = set(shuffled([scan.name for scan in with_masks], self.seed)[: self.num_volumes])
         work.counts.note("volumes not drawn", len(with_masks) - len(drawn), f"`num_volumes` is {self.num_volumes}")
         return [scan for scan in with_masks if scan.name in drawn]
