@@ -122,6 +122,7 @@ def manifest(files: dict[str, list[dict[str, Any]]], configs: dict[str, dict[str
     first = [own for names in next(iter(configs.values())).values() for name in names for own in files[name]]
     num_rows = {f"data/{name}.parquet": {"num_rows": len(rows)} for name, rows in files.items()}
     images = {digest(own): own["images"][0]["bytes"] for own in first if own.get("images")}
+    sizes = [size_of(content) for content in images.values()]
     return {
         "builder": "small", "version": "1", "package_version": "0.1.0", "options": {}, "format": 2, "seed": 0,
         "sources": {}, "inputs": "0" * 64, "restricted_sources": [], "tally": [],
@@ -131,7 +132,7 @@ def manifest(files: dict[str, list[dict[str, Any]]], configs: dict[str, dict[str
         "partition_column": "modality",
         "images": {
             "num_images": len(images), "num_bytes": sum(map(len, images.values())),
-            "smallest": [6, 4], "largest": [6, 4],
+            "smallest": list(min(sizes)), "largest": list(max(sizes)),
         },
         "missing_images": 0,
         "shares_clients": True,
@@ -145,6 +146,14 @@ def digest(own: dict[str, Any]) -> str | None:
     if "image_digest" in own:
         return own["image_digest"]
     return image_digest(Image.open(io.BytesIO(own["images"][0]["bytes"])))
+
+
+def size_of(content: bytes) -> tuple[int, int]:
+    """Width and height of an image; those of `png` if it is broken."""
+    try:
+        return Image.open(io.BytesIO(content)).size
+    except OSError:
+        return (6, 4)
 
 
 def leaked(placed: list[tuple[str, dict[str, Any]]]) -> int:

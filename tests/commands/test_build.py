@@ -9,7 +9,7 @@ from datasets import load_dataset
 from fedvlm_hf.building.builders.base import BUILDERS
 from fedvlm_hf.building.writing.options import WriteOptions
 from fedvlm_hf.cli import main
-from toy_builder import Restricted, ToyBuilder, write_toy
+from toy_builder import Restricted, ToyBuilder, draw, write_toy
 
 
 @pytest.fixture(autouse=True)
@@ -41,9 +41,27 @@ def test_the_same_command_again_changes_nothing(tmp_path, capsys):
     assert main(arguments) == 0
     before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert main(arguments) == 0
+    assert "Nothing has changed since" in capsys.readouterr().out
     assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
     assert main([*arguments, "--seed", "1"]) == 1
-    assert "Nothing is overwritten" in capsys.readouterr().err
+    assert "seed: 0 before, 1 now. Nothing is overwritten: use `--rebuild`" in capsys.readouterr().err
+
+
+def test_a_rebuild_replaces_an_outdated_build_and_says_why(tmp_path, capsys):
+    raw, out = write_toy(tmp_path / "raw"), tmp_path / "out"
+    arguments = ["build", "toy-drawings", "--raw", str(raw), "--out", str(out)]
+    assert main(arguments) == 0
+    draw(99).save(raw / "images" / "0.png")
+    capsys.readouterr()
+    assert main(arguments) == 1
+    error = capsys.readouterr().err
+    assert "is another build: 1 changed (images/0.png). Nothing is overwritten: use `--rebuild`" in error
+    assert main([*arguments, "--rebuild"]) == 0
+    printed = capsys.readouterr().out
+    assert f"{out} was built again. Changes since the last build: 1 changed (images/0.png)." in printed
+    assert "turns: 2 clients" in printed
+    assert (out / "report" / "partition-turns.png").exists()
+    assert main(arguments) == 0
 
 
 @pytest.mark.parametrize("argv", [["build"], ["build", "--help"]])

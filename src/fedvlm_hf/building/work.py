@@ -2,17 +2,13 @@
 
 import json
 import os
-import signal
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import islice
-from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,6 +17,7 @@ from tqdm.auto import tqdm
 from ..data.pixels import Window
 from ..files import file_sha256, write_atomic
 from .inputs import Inputs, Listing
+from .pools import in_order, process_pool
 
 
 if TYPE_CHECKING:
@@ -273,8 +270,8 @@ class Work:
         chunk = 1 if is_long else max(1, min(32, len(keys) // (4 * self.num_workers)))
         num_workers = min(self.num_workers, len(keys))
         try:
-            with ThreadPoolExecutor(num_workers) if in_threads else _process_pool(num_workers) as pool:
-                results = _in_order(pool, function, (todo[key] for key in keys), chunk, 4 * num_workers)
+            with ThreadPoolExecutor(num_workers) if in_threads else process_pool(num_workers) as pool:
+                results = in_order(pool, function, (todo[key] for key in keys), chunk, 4 * num_workers)
                 yield from zip(keys, results, strict=True)
         except BrokenProcessPool as error:
             raise ValueError(
@@ -315,40 +312,6 @@ class Work:
                     file.write(json.dumps([key, result]) + "\n")
 
             yield remember
-
-
-def _process_pool(num_workers: int) -> ProcessPoolExecutor:
-    # Spawn, do not fork: the parent runs threads of torch and Arrow, and a fork would copy their locks as held
-    return ProcessPoolExecutor(num_workers, mp_context=get_context("spawn"), initializer=_follow_parent)
-
-
-def _in_order(
-    pool: Executor, function: Callable[[T], Any], items: Iterable[T], chunk: int, num_ahead: int
-) -> Iterator[Any]:
-    """Yield the results in order. At most `num_ahead` chunks are submitted at a time, whatever the number of items."""
-    rest = iter(items)
-    pending: deque[Future[list[Any]]] = deque()
-    while batch := list(islice(rest, chunk)):
-        pending.append(pool.submit(_apply, function, batch))
-        if len(pending) > num_ahead:
-            yield from pending.popleft().result()
-    while pending:
-        yield from pending.popleft().result()
-
-
-def _apply(function: Callable[[T], Any], batch: list[T]) -> list[Any]:
-    return [function(item) for item in batch]
-
-
-def _follow_parent() -> None:
-    """Set up a worker process: leave Ctrl-C to the parent, and exit if the parent is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_exit_after_parent, daemon=True).start()
-
-
-def _exit_after_parent() -> None:
-    parent_process().join()
-    os._exit(1)
 
 
 def default_workers() -> int:

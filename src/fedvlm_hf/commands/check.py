@@ -18,7 +18,7 @@ def run(argv: Sequence[str]) -> None:
     Every row is read once and every distinct image is decoded once. The command
     checks files, split names and columns; texts, answers, boxes and images; that
     ids are unique, no row is in two splits, and no client has an image of test or
-    validation; and the counts and partitions given in manifest.json.
+    validation; and the counts, partitions and contents given in manifest.json.
 
     The exit status is 1 if there is any problem.
 

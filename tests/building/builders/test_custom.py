@@ -425,3 +425,17 @@ def test_a_changed_image_is_noticed_in_any_folder(tmp_path, option):
         build_dataset(builder, tmp_path / "raw", tmp_path / "out", WriteOptions(num_workers=1))
     text = (tmp_path / "out" / "manifest.json").read_text() + (tmp_path / "out" / "README.md").read_text()
     assert str(tmp_path) not in text
+
+
+@pytest.mark.parametrize("target", ["raw", "raw/site_d", "elsewhere"])
+def test_a_link_is_no_client(raw, tmp_path, target):
+    """Neither a folder that contains the link itself, nor one that is outside of the data."""
+    write_image(tmp_path / "elsewhere" / "cat" / "1.png", 1)
+    link = raw / "site_d" / "loop"
+    link.symlink_to(tmp_path / target)
+    with pytest.raises(
+        ValueError, match=rf"{link} is a link to {tmp_path / target}, (a folder that contains|which is)"
+    ):
+        build_dataset(Custom(), raw, tmp_path / "out", WriteOptions(num_workers=1))
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / ".out.build").exists()

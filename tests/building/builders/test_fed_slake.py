@@ -6,6 +6,7 @@ import pytest
 
 from fedvlm_hf.building.builders.base import BUILDERS, column
 from fedvlm_hf.building.builders.fed_slake import FedSlake
+from fedvlm_hf.building.inputs import changes
 from fedvlm_hf.building.work import Work
 from raw_slake import raw_rows, write_raw
 
@@ -154,3 +155,24 @@ def test_repeated_rows_are_kept_and_counted(tmp_path):
     examples, _, work = build(write_raw(tmp_path, rows))
     assert len(examples) == 39
     assert counts(work, "note")["rows that repeat another's image, question and answer"] == 1
+
+
+def test_another_name_of_a_file_is_noticed(raw):
+    """`validate.json` comes before `validation.json`, which is the name in the authors' copy on the Hub."""
+    (raw / "validate.json").rename(raw / "validation.json")
+    work = Work(raw=raw)
+    FedSlake(min_question_type_rows=1).read(raw, work)
+    assert not changes(work.inputs, work.inputs.read_again(work))
+    (raw / "validate.json").write_bytes((raw / "validation.json").read_bytes())
+    assert changes(work.inputs, work.inputs.read_again(work)).added == ("validate.json",)
+
+
+def test_images_may_be_elsewhere_but_no_image_leads_out_of_their_folder(raw, tmp_path):
+    elsewhere = (raw / "imgs").rename(tmp_path / "elsewhere")
+    (raw / "imgs").symlink_to(elsewhere)
+    examples, _, _ = build(raw)
+    image = elsewhere / examples[0].image.key.removeprefix("imgs/")
+    image.rename(tmp_path / "secret.jpg")
+    image.symlink_to(tmp_path / "secret.jpg")
+    with pytest.raises(ValueError, match=r"is a link to .*secret\.jpg, which is outside of .*imgs"):
+        build(raw)

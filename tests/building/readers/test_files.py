@@ -129,7 +129,8 @@ def test_a_snapshot_of_the_hubs_cache_has_links_to_its_files(tmp_path):
     (snapshot / "rows.csv").symlink_to("../../blobs/cafe")
     assert RootFolder(snapshot).names(snapshot) == ["rows.csv"]
     assert RootFolder(snapshot).file("rows.csv").read_text() == "rows"
-    (snapshot / "other.csv").symlink_to(tmp_path)
+    (tmp_path / "secret.csv").touch()
+    (snapshot / "other.csv").symlink_to(tmp_path / "secret.csv")
     with pytest.raises(ValueError, match="outside"):
         RootFolder(snapshot).names(snapshot)
 

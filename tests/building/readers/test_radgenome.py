@@ -99,3 +99,14 @@ def test_a_link_to_nowhere_is_named(tmp_path):
     volume.symlink_to(tmp_path / "not_here.nii.gz")
     with pytest.raises(ValueError, match=r"train_1_a_1\.nii\.gz is a link to a file that does not exist"):
         radgenome.read(raw)
+
+
+def test_a_folder_that_contains_itself_is_named(tmp_path):
+    """It is not walked without end. Folders on other disks are followed."""
+    raw_radgenome.write_raw(tmp_path / "elsewhere", num_train=1, num_valid=1)
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "dataset").symlink_to(tmp_path / "elsewhere")
+    assert radgenome.read(tmp_path / "raw")
+    (tmp_path / "elsewhere" / "again").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match=r"again is a link to .*elsewhere, a folder that contains the link itself"):
+        radgenome.read(tmp_path / "raw")

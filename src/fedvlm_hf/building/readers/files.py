@@ -75,7 +75,7 @@ class RootFolder:
         path (`str` or `Path`):
             The folder.
         allow_links (`bool`, *optional*, defaults to `False`):
-            Whether links may lead anywhere: parts of an official download are often kept on another disk.
+            Whether links may lead out of the folder: parts of an official download are often kept on another disk.
     """
 
     def __init__(self, path: str | Path, allow_links: bool = False):
@@ -160,15 +160,13 @@ class RootFolder:
                 yield entry.name, entry.is_dir()
 
     def _check_link(self, path: Path) -> None:
-        if self._allow_links:
-            return
         target = Path(os.path.realpath(path))
-        if not any(target.is_relative_to(folder) for folder in self._inside):
+        if Path(os.path.realpath(path.parent)).is_relative_to(target):
+            raise ValueError(f"{path} is a link to {target}, a folder that contains the link itself. Remove the link.")
+        if not self._allow_links and not any(target.is_relative_to(folder) for folder in self._inside):
             raise ValueError(
                 f"{path} is a link to {target}, which is outside of {self.path}. Copy it into the folder instead."
             )
-        if Path(os.path.realpath(path.parent)).is_relative_to(target):
-            raise ValueError(f"{path} is a link to {target}, a folder that contains the link itself. Remove the link.")
 
 
 def read_text(path: Path, download: str) -> str:

@@ -3,10 +3,10 @@
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from threading import Lock
+from threading import Lock, local
 from typing import Any
+from weakref import WeakValueDictionary
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -66,7 +66,8 @@ class _Group:
         metadata = pq.read_metadata(path).row_group(row_group)
         leaves = (metadata.column(index) for index in range(metadata.num_columns))
         num_bytes = sum(leaf.total_uncompressed_size for leaf in leaves if leaf.path_in_schema.split(".")[0] == column)
-        self._batch_rows = _BATCH_ROWS if num_bytes > _GROUP_BYTES else max(1, metadata.num_rows)
+        self.is_whole = num_bytes <= _GROUP_BYTES
+        self._batch_rows = max(1, metadata.num_rows) if self.is_whole else _BATCH_ROWS
         self._start()
 
     def value(self, row: int) -> Any:
@@ -93,8 +94,28 @@ class _Group:
                 yield batch.column(self._column)
 
 
-# Rows are requested in order, so keeping the last row group is enough. The version is that of the file, which may be
-# replaced by another one between two builds of a process
-@lru_cache(maxsize=1)
+class _LastGroup(local):
+    """The row group that a thread read last. Each thread requests its rows almost in order, so one is enough."""
+
+    key: tuple[Any, ...] | None = None
+    group: _Group | None = None
+
+
+_last = _LastGroup()
+# Row groups that are completely in memory are shared by the threads that read them at the moment. Large ones are not:
+# threads at different rows would start from the first row again and again
+_shared: "WeakValueDictionary[tuple[Any, ...], _Group]" = WeakValueDictionary()
+_lock = Lock()
+
+
 def _group(path: Path, version: tuple[int, ...], column: str, row_group: int) -> _Group:
-    return _Group(path, column, row_group)
+    """Return a row group. The version is that of the file, which may be replaced between two builds of a process."""
+    key = (path, version, column, row_group)
+    if _last.group is None or _last.key != key:
+        _last.group = None  # its memory is free before the next one is read
+        with _lock:
+            group = _shared.get(key) or _Group(path, column, row_group)
+            if group.is_whole:
+                _shared[key] = group
+        _last.key, _last.group = key, group
+    return _last.group

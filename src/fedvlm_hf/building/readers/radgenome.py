@@ -22,6 +22,7 @@ from PIL import Image
 from ...data.pixels import scaled
 from ..images import StoredImage
 from . import nifti
+from .files import RootFolder
 
 
 LAYOUT = """\
@@ -128,7 +129,10 @@ def _walk(raw: Path) -> tuple[dict[str, Path], dict[str, list[Path]]]:
     """Return the volumes and the folders of masks by volume name, with the masks of regions first."""
     volumes: dict[str, Path] = {}
     mask_folders: dict[str, list[Path]] = {}
+    root = RootFolder(raw, allow_links=True)
     for parent, folders, files in os.walk(raw, followlinks=True):
+        for folder in folders:
+            root.check(Path(parent, folder))  # a link to a folder around itself would be walked without end
         # Each of these has 210 files in the release, so they are not walked
         for name in [folder for folder in folders if folder.startswith("seg_")]:
             folders.remove(name)
