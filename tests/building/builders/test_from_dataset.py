@@ -288,7 +288,9 @@ def test_splits_that_are_not_used_are_counted(tmp_path):
     folder = tmp_path / "own"
     table(folder, *({"question": "?", "answer": "x"} for _ in range(10)))
     (folder / "rows.csv").rename(folder / "train.csv")
-    write_csv(folder / "extra.csv", [{"question": "?", "answer": "x", "image": f"{number}.png"} for number in range(3)])
+    write_csv(
+        folder / "extra.csv", [{"question": "?", "answer": "x", "image": f"{number}.png"} for number in range(3)]
+    )
     work = Work()
     examples = read(FromDataset(dataset=str(folder), iid=True, num_clients=2), work)
     assert len(examples) == 10

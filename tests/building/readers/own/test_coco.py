@@ -94,7 +94,10 @@ def test_boxes_need_an_image_of_the_size_that_the_file_says(tmp_path):
             lambda c: c["annotations"][0].update(image_id=None),
             r"annotations\[0\]: `image_id` must be of type int",
         ),
-        (lambda c: c["annotations"][0].update(category_id=9), r"annotations\[0\]: `category_id` 9 is not one of the 2 ids"),
+        (
+            lambda c: c["annotations"][0].update(category_id=9),
+            r"annotations\[0\]: `category_id` 9 is not one of the 2 ids",
+        ),
         (
             lambda c: c["annotations"][0].pop("category_id"),
             r"annotations\[0\]: `category_id` must be of type int",
