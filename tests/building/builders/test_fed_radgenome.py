@@ -288,3 +288,13 @@ def test_only_masks_of_other_organs_are_an_error(tmp_path):
     write_masks(tmp_path, "train_1_a_1", {"bone": organ_masks()["heart"]})
     with pytest.raises(ValueError, match=r"none of the 1 volumes has a mask of \['abdomen', 'heart', 'lung'\]"):
         FedRadGenome().read(tmp_path, Work())
+
+
+def test_masks_that_change_while_a_build_is_interrupted_are_read_again(tmp_path):
+    """The journal of the interrupted build has the slices of the old masks."""
+    raw, folder = write_raw(tmp_path / "raw"), tmp_path / "journals"
+    folder.mkdir()
+    FedRadGenome().read(raw, Work(folder))
+    write_masks(raw, "train_1_a_1", {"heart": organ_masks()["abdomen"]})
+    again, fresh = (FedRadGenome().read(raw, work) for work in (Work(folder), Work()))
+    assert [(e.id, e.references) for e in again] == [(e.id, e.references) for e in fresh]
