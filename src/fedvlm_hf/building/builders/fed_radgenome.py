@@ -144,7 +144,9 @@ class FedRadGenome(Builder):
         """Return the rows of [`read`] including training rows whose slice is also held out."""
         scans = self._drawn(radgenome.read(raw), work)
         items = {f"{scan.name} {self.axes or 'by affine'}": (scan, self.axes) for scan in scans}
-        found = list(work.map("radgenome", find_slices, items, "Finding slices", is_long=True).values())
+        found = list(
+            work.map("radgenome", find_slices, items, "Finding slices", is_long=True, is_current=is_current).values()
+        )
         _count(work, found)
         split_of = _splits(scans, self.seed)
         return [
@@ -229,8 +231,14 @@ def find_slices(item: tuple[radgenome.Scan, str | None]) -> dict[str, Any]:
         "missing": sorted(set(radgenome.PARTS) - set(masks)),
         "empty": sorted(set(masks) - set(there)),
         "small": sum(len(there) - len(one["boxes"]) for one in slices),
-        "sha256": _checksum([path for organ in sorted(scan.masks) for path in scan.masks[organ]]),
+        "sha256": _masks_checksum(scan),
     }
+
+
+def is_current(item: tuple[tuple[radgenome.Scan, str | None], dict[str, Any]]) -> bool:
+    """Return whether the masks of a scan are still those for which an interrupted build found slices."""
+    (scan, _), result = item
+    return _masks_checksum(scan) == result["sha256"]
 
 
 def choose_slices(areas: dict[str, np.ndarray]) -> list[int]:
@@ -268,10 +276,11 @@ def _count(work: Work, found: Sequence[dict[str, Any]]) -> None:
     work.sources[f"masks of {len(found)} volumes"] = hashlib.sha256(checksums.encode()).hexdigest()
 
 
-def _checksum(paths: Sequence[Path]) -> str:
+def _masks_checksum(scan: radgenome.Scan) -> str:
     digest = hashlib.sha256()
-    for path in paths:
-        digest.update(path.read_bytes())
+    for organ in sorted(scan.masks):
+        for path in scan.masks[organ]:
+            digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
