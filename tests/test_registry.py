@@ -1,5 +1,7 @@
 """Registries of classes by name."""
 
+import importlib
+
 import pytest
 
 from fedvlm_hf.methods import CLIENT_METHODS, STRATEGIES
@@ -50,3 +52,27 @@ def test_a_plugin_that_cannot_be_imported_is_an_error_at_every_call(tmp_path, mo
 def test_message_suggests_the_nearest_name():
     message = unknown_name_message("method", "fedavgg", ["central", "fedavg"])
     assert message == "`method` 'fedavgg' is unknown. Did you mean 'fedavg'? Valid are: central, fedavg."
+
+
+def test_a_class_in_the_module_of_its_name_is_found_without_importing_the_others(tmp_path, monkeypatch):
+    """`slow` cannot be imported, which `names` notices and `get("quick")` does not."""
+    package = tmp_path / "some_plugins"
+    package.mkdir()
+    (package / "__init__.py").write_text(
+        "from fedvlm_hf.registry import Registry\nPLUGINS = Registry('plugin', 'some_plugins')\n"
+    )
+    (package / "quick.py").write_text(
+        "from . import PLUGINS\n@PLUGINS.register('quick')\nclass Quick:\n    pass\n"
+        "@PLUGINS.register('other')\nclass Other:\n    pass\n"
+    )
+    (package / "slow.py").write_text("raise RuntimeError('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    plugins = importlib.import_module("some_plugins").PLUGINS
+    quick = plugins.get("quick")
+    assert quick.__name__ == "Quick"
+    assert (plugins.name_of(quick), plugins.name_of(int)) == ("quick", None)
+    assert plugins.get("other").__name__ == "Other"
+    with pytest.raises(RuntimeError, match="imported"):
+        plugins.get("slow")
+    with pytest.raises(RuntimeError, match="imported"):
+        plugins.names()

@@ -75,13 +75,12 @@ CLIENTS, CLASSES, SIDE = 8, 10, 256
 def contestants(raw: Path, out: Path, num_workers: int) -> dict[str, list[str]]:
     """Return the commands that are compared, the reference first."""
     build = [*FEDVLM, "build", "custom", "--raw", str(raw), "--out", str(out), "--num_workers", str(num_workers)]
-    divide = [*FEDVLM, "partition", "--from", str(raw), "--out", str(out), "--num_workers", str(num_workers)]
-    asking = ["--answer", "label", "--instruction", "Which class is shown?", "--task", "classification"]
+    divide = [*FEDVLM, "partition", "--from", str(pooled(raw)), "--out", str(out), "--num_workers", str(num_workers)]
     return {
         "imagefolder, save_to_disk": [sys.executable, "-c", IMAGEFOLDER, str(raw), str(out)],
         "build custom": build,
         "build custom --configs noniid": [*build, "--configs", "noniid"],
-        "partition --from --iid": [*divide, *asking, "--iid", "--num_clients", str(CLIENTS)],
+        "partition --from --iid": [*divide, "--iid", "--num_clients", str(CLIENTS)],
     }
 
 
@@ -95,6 +94,7 @@ def compare(folder: Path, num_rows: int, repeats: int, num_workers: int) -> list
         for name in list(commands)[:: -1 if repeat % 2 else 1]:
             seconds[name].append(run_fresh(commands[name], out)[1])
     shutil.rmtree(raw)
+    shutil.rmtree(pooled(raw))
     reference = median(seconds[next(iter(commands))])
     return [
         [
@@ -117,13 +117,21 @@ def run_fresh(command: list[str], out: Path, sample: bool = False) -> tuple[int,
 
 
 def write_classes(folder: Path, num_rows: int) -> Path:
-    """Write one folder per client, with one folder of images per class in each."""
+    """Write one folder per client, with one folder of images per class in each; and the same files by class alone."""
     rng = np.random.default_rng(0)
     for row in tqdm(range(num_rows), desc="drawing", unit="image"):
         path = folder / f"site_{row % CLIENTS}" / f"class_{row % CLASSES}" / f"{row:06d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         texture(rng, SIDE, SIDE).save(path, quality=90)
+        same = pooled(folder) / path.parent.name / path.name
+        same.parent.mkdir(parents=True, exist_ok=True)
+        os.link(path, same)
     return folder
+
+
+def pooled(folder: Path) -> Path:
+    """Return the folder that has the images by class, not by client."""
+    return folder.with_name(f"{folder.name}-pooled")
 
 
 def write_tree(folder: Path, num_images: int) -> Path:

@@ -129,3 +129,15 @@ def test_the_examples_in_the_help_are_valid(monkeypatch):
         main(lines[1])
     assert taken[0] == "out/fed-slake"
     assert (taken[1].dataset, taken[1].dirichlet, taken[1].num_clients) == ("org/dataset", 0.1, 3)
+
+
+def test_an_outdated_build_is_refused_or_replaced(source, tmp_path, capsys):
+    out = tmp_path / "fed"
+    arguments = ["partition", "--from", source, "--by", "kind", "--out", str(out), "--num_workers", "1"]
+    assert main(arguments) == 0
+    assert main(arguments) == 0
+    assert "Nothing has changed since" in capsys.readouterr().out
+    assert main([*arguments, "--seed", "7"]) == 1
+    assert "seed: 0 before, 7 now. Nothing is overwritten: use `--rebuild`" in capsys.readouterr().err
+    assert main([*arguments, "--seed", "7", "--rebuild"]) == 0
+    assert "was built again. Changes since the last build: seed: 0 before, 7 now." in capsys.readouterr().out

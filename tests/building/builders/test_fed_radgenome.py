@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fedvlm_hf.building.builders import fed_radgenome
 from fedvlm_hf.building.builders.base import BUILDERS
 from fedvlm_hf.building.builders.fed_radgenome import FedRadGenome, choose_slices, find_slices
 from fedvlm_hf.building.readers import radgenome
@@ -231,18 +232,19 @@ def test_equal_slices_of_two_splits_leave_the_held_out_one(tmp_path):
     assert work.counts.kept == len(examples)
 
 
-def test_a_killed_build_continues_where_it_stopped(raw, tmp_path):
-    """The second read takes every volume's slices from the journal: it works with the masks gone."""
+def test_a_killed_build_continues_where_it_stopped(tmp_path, monkeypatch):
+    """The second read takes the slices of every volume from the journal: none is searched again."""
     folder = tmp_path / "work"
     folder.mkdir()
     copy = write_raw(tmp_path / "raw", num_train=4, num_valid=1)
     first = FedRadGenome().read(copy, Work(folder=folder))
-    scans = radgenome.read(copy)
-    for path in scans[0].masks["heart"]:
-        path.write_bytes(b"broken")
-    assert [replace(e, image=None) for e in FedRadGenome().read(copy, Work(folder=folder))] == [
-        replace(e, image=None) for e in first
-    ]
+    searched = []
+    monkeypatch.setattr(fed_radgenome, "find_slices", lambda item: searched.append(item) or find_slices(item))
+    again = FedRadGenome().read(copy, Work(folder=folder))
+    assert [replace(e, image=None) for e in again] == [replace(e, image=None) for e in first]
+    assert searched == []
+    FedRadGenome().read(copy, Work())
+    assert len(searched) == len(radgenome.read(copy))
 
 
 def test_more_processes_find_the_same(raw, examples):
@@ -279,12 +281,22 @@ def test_wrong_options_are_refused(options, message):
 
 
 def test_more_volumes_than_exist_are_an_error(raw):
-    with pytest.raises(ValueError, match=r"`num_volumes=14` is more than the 13 volumes with masks"):
+    with pytest.raises(ValueError, match=r"`num_volumes=14` is too large: 13 volumes with masks found"):
         FedRadGenome(num_volumes=14).read(raw, Work())
 
 
 def test_only_masks_of_other_organs_are_an_error(tmp_path):
     write_volume(tmp_path, "train_1_a_1", 0)
     write_masks(tmp_path, "train_1_a_1", {"bone": organ_masks()["heart"]})
-    with pytest.raises(ValueError, match=r"none of the 1 volumes has a mask of \['abdomen', 'heart', 'lung'\]"):
+    with pytest.raises(ValueError, match=r"1 volume found, but no mask of \['abdomen', 'heart', 'lung'\]"):
         FedRadGenome().read(tmp_path, Work())
+
+
+def test_masks_that_change_while_a_build_is_interrupted_are_read_again(tmp_path):
+    """The journal of the interrupted build has the slices of the old masks."""
+    raw, folder = write_raw(tmp_path / "raw"), tmp_path / "journals"
+    folder.mkdir()
+    FedRadGenome().read(raw, Work(folder))
+    write_masks(raw, "train_1_a_1", {"heart": organ_masks()["abdomen"]})
+    again, fresh = (FedRadGenome().read(raw, work) for work in (Work(folder), Work()))
+    assert [(e.id, e.references) for e in again] == [(e.id, e.references) for e in fresh]

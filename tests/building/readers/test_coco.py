@@ -76,6 +76,13 @@ def test_missing_images_are_expected_where_coco_has_them(tmp_path):
         (lambda c: c["annotations"][3].update(area=True), r"annotations\[3\]: `area` must be a number, not True"),
         (lambda c: c["annotations"].insert(3, [1]), r"annotations\[3\] must be an object, not a list"),
         (lambda c: c["images"][2].update(id="3"), r"images\[2\]: `id` must be a whole number, not '3'"),
+        # numbers that Python cannot compare with fractions
+        (
+            lambda c: c["annotations"][3].update(bbox=[1, 2, 3, 10**400]),
+            r"annotations\[3\]: `bbox` must be four numbers",
+        ),
+        (lambda c: c["annotations"][3].update(area=10**400), r"annotations\[3\]: `area` is a number of more than 18"),
+        (lambda c: c["images"][2].update(width=10**30), r"images\[2\]: `width` is a number of more than 18 digits"),
         (lambda c: c["images"][2].update(width=0), r"images\[2\]: .* 0 x 48"),
         (lambda c: c["images"][2].update(file_name="../x.jpg"), r"images\[2\]: expected a file name without folders"),
         (lambda c: c["categories"][1].update(name=None), r"categories\[1\]: `name` must be text, not None"),

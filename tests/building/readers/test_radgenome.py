@@ -92,6 +92,15 @@ def test_a_slice_has_the_same_bytes_however_the_file_stores_it(tmp_path):
     assert slices[0] == slices[1] == slices[2]
 
 
+def test_a_link_to_nowhere_is_named(tmp_path):
+    raw = raw_radgenome.write_raw(tmp_path / "raw")
+    volume = next(raw.rglob("train_1_a_1.nii.gz"))
+    volume.unlink()
+    volume.symlink_to(tmp_path / "not_here.nii.gz")
+    with pytest.raises(ValueError, match=r"train_1_a_1\.nii\.gz is a link to a file that does not exist"):
+        radgenome.read(raw)
+
+
 def test_a_folder_that_contains_itself_is_named(tmp_path):
     """It is not walked without end. Folders on other disks are followed."""
     raw_radgenome.write_raw(tmp_path / "elsewhere", num_train=1, num_valid=1)

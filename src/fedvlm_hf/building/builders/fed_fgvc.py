@@ -79,7 +79,10 @@ fgvc-aircraft-2013b/               --raw is this folder, or its data/
     )
     limits: ClassVar[tuple[str, ...]] = (
         "Table 2 of the paper has 9,967 rows, 33 fewer than the 10,000 of the archive (from memory, not counted). The "
-        "paper does not say which ones are missing, and no rule here tries to match this.",
+        "paper does not say which ones are missing. Neither leaving out whole variants, which have 100 images each "
+        "(from memory), nor leaving out a split gives this number, and as a prime it is not a number of equal "
+        "clients. Leaving out one split of one variant (33 or 34 images) could, and so could 33 images that are "
+        "unreadable or equal: only the download can tell. No rule here tries to match it.",
         "Only a third of the photographs is used for training, since the official splits are kept. Clients have few "
         "rows, about 33 for the smallest manufacturers.",
         "In `noniid` each client has the same answer to all its questions, so it can be right without the image.",

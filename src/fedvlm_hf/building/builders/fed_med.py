@@ -170,10 +170,10 @@ mimic_cxr/   """ + mimic_cxr.LAYOUT.replace("\n", "\n             ")
         return without_shared_images(examples, work)
 
     def _slake(self, raw: Path, work: Work) -> list[Example]:
+        questions = slake.read(raw)
         work.looked_up(raw, slake.LOOKED_UP)
         for path in slake.annotation_files(raw):
             work.source(path)
-        questions = slake.read(raw)
         work.counts.read("questions of SLAKE", len(questions))
         english = [q for q in questions if q.language == "en"]
         work.counts.exclude("questions of SLAKE in Chinese", len(questions) - len(english), "English only")
@@ -185,10 +185,10 @@ mimic_cxr/   """ + mimic_cxr.LAYOUT.replace("\n", "\n             ")
         return [self._question("slake", q, q.given_split, q.location) for q in answered]
 
     def _vqa_rad(self, raw: Path, work: Work) -> list[Example]:
+        questions = vqa_rad.read(raw)
         work.looked_up(raw, vqa_rad.LOOKED_UP)
         for path in vqa_rad.annotation_files(raw):
             work.source(path)
-        questions = vqa_rad.read(raw)
         if any(question.organ is None for question in questions):
             raise ValueError(
                 f"{raw} is the Hub copy of VQA-RAD, which has no organs, so images of the chest cannot be selected. "
@@ -230,10 +230,10 @@ mimic_cxr/   """ + mimic_cxr.LAYOUT.replace("\n", "\n             ")
         ]
 
     def _mimic_cxr(self, raw: Path, work: Work) -> list[Example]:
+        found = mimic_cxr.read(raw)
         work.looked_up(raw, mimic_cxr.LOOKED_UP)
         for path in mimic_cxr.annotation_files(raw):
             work.source(path)
-        found = mimic_cxr.read(raw)
         work.counts.note("studies of MIMIC-CXR with a frontal image", len(found))
         studies = _without_later_patients(found)
         work.counts.note("studies whose patient is also in a later split", len(found) - len(studies), "left out")

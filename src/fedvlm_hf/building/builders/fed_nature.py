@@ -136,14 +136,14 @@ COCO's val2014 is not needed, because RefCOCO has no images of it."""
         """Return the drawn rows by task, and within a task in the order of the source."""
         work.looked_up(raw, (*refcoco.LOOKED_UP, *coco.image_folders(_PART)))
         instances_path = coco.annotation_file(raw, _PART)
-        for path in (instances_path, *refcoco.annotation_files(raw), *coco_qa.annotation_files(raw)):
-            work.source(path)
         instances = coco.read(instances_path)
         rows = {
             "vqa": _questions(raw, work),
             **_refs(raw, work),
             "classification": _largest(instances, work),
         }
+        for path in (instances_path, *refcoco.annotation_files(raw), *coco_qa.annotation_files(raw)):
+            work.source(path)
         split_of = self._split_of(rows, work)
         images = _images(instances, coco.image_folder(raw, _PART), split_of)
         examples = [

@@ -14,6 +14,7 @@ from ..partitions.drawing import shuffled
 from ..partitions.holdout import hold_out_groups
 from ..partitions.natural import natural_and_even
 from ..readers import nifti, radgenome
+from ..readers.files import count_of
 from ..templates import chat
 from ..work import Work
 from .base import BUILDERS, Builder, Example, Partition, Source
@@ -143,7 +144,9 @@ class FedRadGenome(Builder):
         """Return the rows of [`read`] including training rows whose slice is also held out."""
         scans = self._drawn(radgenome.read(raw), work)
         items = {f"{scan.name} {self.axes or 'by affine'}": (scan, self.axes) for scan in scans}
-        found = list(work.map("radgenome", find_slices, items, "Finding slices", is_long=True).values())
+        found = list(
+            work.map("radgenome", find_slices, items, "Finding slices", is_long=True, is_current=is_current).values()
+        )
         _count(work, found)
         split_of = _splits(scans, self.seed)
         return [
@@ -159,15 +162,14 @@ class FedRadGenome(Builder):
         work.counts.note("volumes without a mask of the three organs", len(scans) - len(with_masks), "left out")
         if not with_masks:
             raise ValueError(
-                f"`raw`: none of the {len(scans)} volumes has a mask of {sorted(radgenome.PARTS)}. Expected layout:\n"
-                f"{radgenome.LAYOUT}"
+                f"`raw`: {count_of(len(scans), 'volume')} found, but no mask of {sorted(radgenome.PARTS)}. Expected "
+                f"layout:\n{radgenome.LAYOUT}"
             )
         if self.num_volumes is None:
             return with_masks
         if self.num_volumes > len(with_masks):
-            raise ValueError(
-                f"`num_volumes={self.num_volumes}` is more than the {len(with_masks)} volumes with masks."
-            )
+            found = count_of(len(with_masks), "volume")
+            raise ValueError(f"`num_volumes={self.num_volumes}` is too large: {found} with masks found.")
         drawn = set(shuffled([scan.name for scan in with_masks], self.seed)[: self.num_volumes])
         work.counts.note("volumes not drawn", len(with_masks) - len(drawn), f"`num_volumes` is {self.num_volumes}")
         return [scan for scan in with_masks if scan.name in drawn]
@@ -229,8 +231,14 @@ def find_slices(item: tuple[radgenome.Scan, str | None]) -> dict[str, Any]:
         "missing": sorted(set(radgenome.PARTS) - set(masks)),
         "empty": sorted(set(masks) - set(there)),
         "small": sum(len(there) - len(one["boxes"]) for one in slices),
-        "sha256": _checksum([path for organ in sorted(scan.masks) for path in scan.masks[organ]]),
+        "sha256": _masks_checksum(scan),
     }
+
+
+def is_current(item: tuple[tuple[radgenome.Scan, str | None], dict[str, Any]]) -> bool:
+    """Return whether the masks of a scan are still those for which an interrupted build found slices."""
+    (scan, _), result = item
+    return _masks_checksum(scan) == result["sha256"]
 
 
 def choose_slices(areas: dict[str, np.ndarray]) -> list[int]:
@@ -268,10 +276,11 @@ def _count(work: Work, found: Sequence[dict[str, Any]]) -> None:
     work.sources[f"masks of {len(found)} volumes"] = hashlib.sha256(checksums.encode()).hexdigest()
 
 
-def _checksum(paths: Sequence[Path]) -> str:
+def _masks_checksum(scan: radgenome.Scan) -> str:
     digest = hashlib.sha256()
-    for path in paths:
-        digest.update(path.read_bytes())
+    for organ in sorted(scan.masks):
+        for path in scan.masks[organ]:
+            digest.update(path.read_bytes())
     return digest.hexdigest()
 
 

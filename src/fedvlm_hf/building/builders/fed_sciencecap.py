@@ -137,7 +137,7 @@ or, with --caption_from hint or solution, a copy of the Hub's derek-thomas/Scien
         )
 
     def _of_large_categories(self, examples: Sequence[Example], work: Work) -> list[Example]:
-        """Keep the rows of the most categories with `min_rows` rows whose training rows suffice for all clients."""
+        """Keep the rows of categories with `min_rows` rows, as many of them as `iid` can spread over its clients."""
         rows = Counter(column(examples, "category"))
         large = sorted(name for name, count in rows.items() if count >= self.min_rows)
         training = Counter(example.columns["category"] for example in examples if example.split == "train")
@@ -175,7 +175,7 @@ or, with --caption_from hint or solution, a copy of the Hub's derek-thomas/Scien
 
 
 def largest_shareable(training_rows: Mapping[str, int]) -> set[str]:
-    """Choose the most categories of which each has a training row for every client of `iid`.
+    """Choose as many categories as possible such that each has a training row for every client of `iid`.
 
     `iid` has as many clients as there are chosen categories. So n categories can be chosen if each of them has at
     least n training rows. Categories with more training rows are chosen first, ties in alphabetical order.

@@ -73,10 +73,10 @@ class FedVqaRad(Builder):
 
     def read(self, raw: Path, work: Work) -> list[Example]:
         """Return all rows in the order of the files."""
+        questions = read(raw)
         work.looked_up(raw, LOOKED_UP)
         for path in annotation_files(raw):
             work.source(path)
-        questions = read(raw)
         for split in ("train", "test"):
             work.counts.read(f"rows of the given {split} split", sum(q.given_split == split for q in questions))
         work.counts.note("rows with repaired texts", sum(q.is_repaired for q in questions))

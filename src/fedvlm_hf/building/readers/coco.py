@@ -163,8 +163,8 @@ def value(row: Any, name: str, kinds: Collection[type], where: str) -> Any:
         raise ValueError(f"{where} has no `{name}`. It is {excerpt(row)}.")
     found = row[name]
     if type(found) not in kinds:
-        kinds = [kind for kind in _EXPECTED if kind in kinds and (kind is not int or float not in kinds)]
-        expected = " or ".join(_EXPECTED[kind] for kind in kinds)
+        named = [kind for kind in _EXPECTED if kind in kinds and not (kind is int and float in kinds)]
+        expected = " or ".join(_EXPECTED[kind] for kind in named)
         raise ValueError(f"{where}: `{name}` must be {expected}, not {excerpt(found)}.")
     if type(found) is int and abs(found) >= _TOO_LARGE:
         raise ValueError(f"{where}: `{name}` is a number of more than 18 digits, so the file is damaged.")

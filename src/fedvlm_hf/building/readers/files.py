@@ -196,8 +196,7 @@ def read_json(path: Path, kind: type[list] | type[dict], download: str) -> Any:
     """
     try:
         with JsonStream(path) as stream:
-            # Element by element, because a single value may only have a limited length
-            content = list(stream.elements()) if stream.peek() == "[" else stream.value()
+            content = _whole(stream)
             stream.end()
     except OSError as error:
         raise unreadable(path, error, download) from error
@@ -208,6 +207,14 @@ def read_json(path: Path, kind: type[list] | type[dict], download: str) -> Any:
     if not content:
         raise ValueError(f"{path} is {kind_of(content)} without content. {advice(path)}")
     return content
+
+
+def _whole(stream: JsonStream) -> Any:
+    """Read a list or an object item by item, because the length of a single value is limited."""
+    start = stream.peek()
+    if start == "[":
+        return list(stream.elements())
+    return {key: stream.value() for key in stream.members()} if start == "{" else stream.value()
 
 
 def unreadable(path: Path, error: OSError, download: str) -> ValueError:

@@ -141,6 +141,8 @@ def _walk(raw: Path) -> tuple[dict[str, Path], dict[str, list[Path]]]:
             name = file.removesuffix(_SUFFIX)
             if name == file or not _NAME.fullmatch(name):
                 continue
+            if not Path(parent, file).is_file():
+                raise ValueError(f"{Path(parent, file)} is a link to a file that does not exist. Copy the file here.")
             if name in volumes:
                 raise ValueError(f"The volume {name} exists twice: {volumes[name]} and {Path(parent, file)}.")
             volumes[name] = Path(parent, file)

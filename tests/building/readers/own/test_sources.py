@@ -124,6 +124,16 @@ def test_splits_of_clients(tmp_path):
     assert len(set(names)) == len(names) == 9
 
 
+@pytest.mark.parametrize(
+    "name", ["train/test.csv", "train/val/cat/1.png", "north_train/test.csv", "north/train/val.csv"]
+)
+def test_names_of_splits_that_contradict_each_other_are_refused(tmp_path, name):
+    """Test rows must not become training rows, and the reverse."""
+    write_tables(tmp_path, "south.csv", name)
+    with pytest.raises(ValueError, match=r"train has rows of train according to its name, but (test|val)"):
+        find(tmp_path)
+
+
 def test_the_folders_of_the_papers_own_datasets(tmp_path):
     write_tables(tmp_path, "train/client_0.json", "train/client_1.json", "test/vqa.json", "test/caption.json")
     found = find(tmp_path)

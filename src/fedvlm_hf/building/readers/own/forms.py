@@ -70,6 +70,21 @@ def split_name(path: Path) -> tuple[str, str | None]:
     return "" if _NUMBER.fullmatch(rest) else rest, SPLIT_NAMES[match["split"].lower()]
 
 
+def split_of(path: Path, source: Source) -> str | None:
+    """Return the split of a source in a file or folder.
+
+    Raises:
+        `ValueError`: if the names of both say that it is another split.
+    """
+    split = split_name(path)[1]
+    if None not in (split, source.split) and split != source.split:
+        raise ValueError(
+            f"{path.name} has rows of {split} according to its name, but {source.path.name} inside of it has rows of "
+            f"{source.split}. Rename one of them."
+        )
+    return split or source.split
+
+
 def is_shard(path: Path) -> bool:
     """Return whether a file is one of several with numbers, such as `north-00000-of-00002.parquet`."""
     return _SHARD.search(path.stem) is not None
@@ -168,8 +183,7 @@ def _pooled(opened: list[tuple[Path, Found]]) -> Found:
     sources: list[Source] = []
     ignored: list[str] = []
     for path, found in opened:
-        split = split_name(path)[1]
-        sources += [replace(source, split=split or source.split) for source in found.sources]
+        sources += [replace(source, split=split_of(path, source)) for source in found.sources]
         ignored += [f"{path.name}/{name}" for name in found.ignored]
     if any(source.split == "train" for source in sources):
         ignored += [source.path.name for source in sources if source.split is None]

@@ -56,17 +56,17 @@ class ImagePaths:
         head, slash, name = text.rpartition("/")
         head = head or slash  # of a file at the top
         if head not in self._folders:  # many images share a folder, and checking a path takes time
-            self._folders[head] = self._existing(head)
+            self._folders[head] = self._existing(head, name)
         folders = self._folders[head]
         found = next((index for index, folder in enumerate(folders) if folder.has(name)), None)
         for folder in folders[1:] if found is None else folders[:found]:
             self._work.missing(folder.path / name)
         return folders[found or 0].image(name)
 
-    def _existing(self, head: str) -> list["_Folder"]:
+    def _existing(self, head: str, name: str) -> list["_Folder"]:
         """Return the folders in which the images of a path are looked for, or the first one if none exists."""
         if head.startswith("/") or _DRIVE.match(head):
-            places = [self._place(PurePosixPath(head))]
+            places = [self._place(PurePosixPath(head), name)]
         else:
             places = [(root, folder / head) for root, folder in self._places]
         folders = []
@@ -79,14 +79,15 @@ class ImagePaths:
                 self._work.listing(path)  # records that it does not exist
         return [folder for folder in folders if folder.path.is_dir()] or folders[:1]
 
-    def _place(self, head: PurePosixPath) -> tuple[RootFolder, Path]:
+    def _place(self, head: PurePosixPath, name: str) -> tuple[RootFolder, Path]:
         for root in self._roots.values():
             for start in (root.path.absolute(), root.path.resolve()):
                 if head.is_relative_to(start):
                     return root, root.path / head.relative_to(start)
+        roots = " and ".join(map(str, self._roots))
         raise ValueError(
-            f"{str(head)!r} is an absolute path outside of {' and '.join(map(str, self._roots))}. Use relative paths, "
-            "or name the folder of the images with `--image_folder`."
+            f"{str(head / name)!r} is an absolute path outside of {roots}. Use relative paths, or name the folder of "
+            "the images with `--image_folder`."
         )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from ....markdown import front_matter
 from ...work import Work
 from .folder import DataFolder
-from .forms import IMAGES_BY_CLASS, UnknownFormError, is_shard, open_file, open_folder, readable, split_name
+from .forms import IMAGES_BY_CLASS, UnknownFormError, is_shard, open_file, open_folder, readable, split_name, split_of
 from .rows import Found, OwnRow, Source
 
 
@@ -121,12 +121,14 @@ def _used_folders(opened: Mapping[Path, Found], unknown: Iterable[Path], data: D
     candidates = {path for path in (*unknown, *by_class) if path.parent == data.root and path.is_dir()}
     named = data.image_folder
     used = {path for path in candidates if named is not None and named.resolve().is_relative_to(path.resolve())}
+    if used == candidates:
+        return used
     scratch = replace(data, work=Work(raw=data.root))  # the rows are counted when they are read for the build
     tables = [path for path in opened if path not in candidates]
     for row in (row for path in tables for row in _rows_with_paths(path, scratch)):
+        used |= candidates & set(row.image.file.parents)
         if used == candidates:
             break
-        used |= candidates & set(row.image.file.parents)
     return used
 
 
@@ -157,7 +159,7 @@ def _owned(path: Path, sources: Sequence[Source], data: DataFolder) -> list[Sour
     client, split = split_name(path)
     found = []
     for source in sources:
-        own, part = client, split or source.split
+        own, part = client, split_of(path, source)
         if not client and path.is_dir() and split == "train" and len(sources) > 1:
             own = split_name(source.path)[0]  # a folder train with one table per client
         name = own or part
