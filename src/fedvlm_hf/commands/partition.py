@@ -39,7 +39,7 @@ def run(argv: Sequence[str]) -> None:
     For a federated dataset, prints the labels, tasks and modalities of each client,
     sizes, distances from the pool and shared images, and writes PNG and Markdown.
 
-    With --from, any dataset that `load_dataset` reads becomes a federated one:
+    With --from, a dataset on the Hub or your own files become a federated dataset:
     `fedvlm partition --from DATASET --help` lists the options.
 
     examples:
@@ -80,11 +80,14 @@ def _from_dataset(argv: Sequence[str]) -> None:
 
     fedvlm partition --from DATASET --out DIR [OPTIONS]
 
+    DATASET is a dataset on the Hub, a folder of `save_to_disk`, or a file or folder
+    in one of the forms that `fedvlm build custom --help` lists.
+
     --by, --dirichlet and --iid define clients; each of them adds a configuration.
-    Rows in the row format, with prompt and completion, or with messages are used
-    unchanged; otherwise set the columns with --question and --answer. The splits
-    test and validation of the source are kept; without a split test, a share of the
-    images is held out. Training rows whose image is held out are left out.
+    Rows with prompt and completion, with messages, or with LLaVA's conversations
+    need no options; otherwise set the columns with --question and --answer. The
+    splits test and validation of the source are kept; without a split test, a share
+    of the images is held out. Training rows whose image is held out are left out.
     """
     from ..building.builders.from_dataset import FromDataset
     from ..building.report.pages import add_partition_reports

@@ -28,12 +28,13 @@ class FromDataset(OwnDataBuilder):
 
     Args:
         dataset (`str`):
-            A dataset on the Hub, a folder that `load_dataset` reads, or one that `DatasetDict.save_to_disk` wrote.
+            A dataset on the Hub; a folder that `DatasetDict.save_to_disk` wrote; or a file or folder in one of the
+            forms that `fedvlm build custom` reads.
     """
 
     dataset: str = field(
         default="",
-        metadata={"aliases": ["--from"], "help": "Dataset on the Hub, or folder that load_dataset reads."},
+        metadata={"aliases": ["--from"], "help": "Dataset on the Hub, or a file or folder of your own."},
     )
     dataset_config: str | None = field(default=None, metadata={"help": "Configuration of the dataset."})
     revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the dataset."})
@@ -59,11 +60,12 @@ class FromDataset(OwnDataBuilder):
 
     title: ClassVar[str] = "Federated dataset"
     summary: ClassVar[str] = "A dataset from the Hub, divided into clients."
-    layout: ClassVar[str] = "A dataset that load_dataset reads, with images, questions and answers."
+    layout: ClassVar[str] = "A dataset on the Hub, or a file or folder with images, questions and answers."
     rules: ClassVar[tuple[str, ...]] = (
         "[ours] The splits `test` and `validation` of the source are kept. If it has no `test`, a share of the "
         "images, `test_share`, is held out with all rows that have them.",
         "[ours] Training rows whose image is held out are left out. Images are compared by their pixels.",
+        "[ours] Each answer of a conversation is a row, and all turns before it are its prompt.",
     )
     limits: ClassVar[tuple[str, ...]] = ("Images that differ in one pixel count as different.",)
 
