@@ -227,7 +227,7 @@ IMAGES = [
     accepted("one pixel", image(encoded(picture(10, (1, 1))))),
     accepted("rotated by EXIF", image(rotated(), "images/x.jpg")),
     accepted("JPEG named .png", image(encoded(picture(10), "JPEG"))),
-    accepted("animation", image(animated(), "images/x.gif")),
+    accepted("animation", image(animated(), "images/x.gif"), r"1  images with several frames  \(only the first"),
 ]  # fmt: skip
 
 CLIENTS = [

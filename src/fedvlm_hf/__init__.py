@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .models.vlm import register_vlm
     from .trainer import FederatedTrainer
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 __all__ = [
     "FederatedArguments",

@@ -112,6 +112,14 @@ def has_deep_colours(content: bytes) -> bool:
         return image.mode.startswith(("RGB", "CMYK")) and any(";16" in layout for layout in layouts)
 
 
+def num_frames(content: bytes) -> int:
+    """Return the number of pictures in an image file, of which Pillow decodes the first: GIF, TIFF, and WebP."""
+    if not content.startswith((b"GIF8", b"II*\0", b"MM\0*", b"RIFF")):
+        return 1
+    with Image.open(io.BytesIO(content)) as image:
+        return getattr(image, "n_frames", 1)
+
+
 def convert_deep(image: Image.Image, where: str, window: Window | None = None) -> Image.Image:
     """Convert an image that has more than 8 bits, see [`~fedvlm_hf.data.pixels.in_8_bits`].
 

@@ -17,6 +17,7 @@ from .images import (
     file_hash,
     has_deep_colours,
     image_digest,
+    num_frames,
     open_image,
 )
 from .work import Work
@@ -33,6 +34,7 @@ class ImageFacts:
         width, height (`int`): Size in pixels, as shown, with its EXIF rotation.
         is_deep (`bool`): Whether it is greyscale with more than 8 bits, see `data.pixels.is_deep`.
         has_deep_colours (`bool`): See `building.images.has_deep_colours`.
+        num_frames (`int`): Number of pictures in the file. Only the first one is used.
         file_content (`str`, *optional*): Hash of the bytes of `StoredImage.file`, if there is one.
         kept (`str`, *optional*): File with the encoded bytes in the folder of the work, if they were made.
     """
@@ -44,6 +46,7 @@ class ImageFacts:
     height: int
     is_deep: bool
     has_deep_colours: bool
+    num_frames: int
     file_content: str | None = None
     kept: str | None = None
 
@@ -109,7 +112,7 @@ def _inspect(job: _Job) -> list[Any] | None:
     kept = _keep(job, content) if job.image.is_made else None
     return [
         content_hash(content), len(content), image_digest(shown), *picture.size, shown is not picture,
-        has_deep_colours(content), file_content, kept,
+        has_deep_colours(content), num_frames(content), file_content, kept,
     ]  # fmt: skip
 
 

@@ -460,7 +460,7 @@ def edit_manifest(folder, edit) -> None:
 )
 def test_a_wrong_manifest_is_named(tmp_path, edit, text):
     written(tmp_path)
-    edit_manifest(tmp_path, lambda manifest: (manifest.update(package_version="0.2.0"), edit(manifest)))
+    edit_manifest(tmp_path, lambda manifest: (manifest.update(package_version="0.3.0"), edit(manifest)))
     checks = checks_of(tmp_path)
     assert failed(checks.values()) == ["manifest"]
     assert any(text in problem for _, problem in checks["manifest"].problems)

@@ -21,7 +21,7 @@ from fedvlm_hf.building.writing.staging import (
     MissingImage,
     StagedImage,
     move_boxes,
-    note_deep_images,
+    note_unusual_images,
     read_unchanged,
     stage_images,
 )
@@ -116,7 +116,7 @@ def test_deep_images_are_reduced_and_padded_without_a_loss(tmp_path):
 
 def notes(staged, **options):
     counts = RowCounts()
-    note_deep_images(staged, WriteOptions(**options), counts)
+    note_unusual_images(staged, WriteOptions(**options), counts)
     return [(line["step"], line["what"], line["count"], line["why"]) for line in counts.lines]
 
 
@@ -134,6 +134,19 @@ def test_deep_images_are_counted_with_what_was_done(tmp_path):
         "converted to 8 bits by the window -600,1500, so that -1350 becomes 0 and 149 becomes 255",
     )
     assert notes({name: image for name, image in staged.items() if name == "plain.png"}) == []
+
+
+def test_images_with_several_frames_are_counted(tmp_path):
+    """A GIF of two frames and a TIFF of two pages; a GIF of one frame is an image like others."""
+    one, two = draw(1), draw(2)
+    one.save(tmp_path / "one.gif")
+    one.save(tmp_path / "two.gif", save_all=True, append_images=[two])
+    one.save(tmp_path / "two.tif", save_all=True, append_images=[two])
+    images = [ImageFile(name, tmp_path / name) for name in ("one.gif", "two.gif", "two.tif")]
+    staged, _ = stage(tmp_path, *images)
+    assert [staged[image.key].num_frames for image in images] == [1, 2, 2]
+    assert notes(staged) == [("note", "images with several frames", 2, "only the first frame is used")]
+    assert staged["two.tif"].digest == image_digest(one)
 
 
 def test_a_deep_image_without_a_finite_value_is_named(tmp_path):

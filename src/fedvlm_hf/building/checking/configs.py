@@ -102,13 +102,13 @@ def check_images(rows: Rows, images: Check) -> list[Check]:
     missing = (rows.federation.manifest or {}).get("missing_images")
     if missing:
         images.notes.append(f"{missing:,} images were missing in the download and are replaced by grey pictures")
-    _note_deep_images(rows, images)
+    _note_unusual_images(rows, images)
     if not num_named:
         digests.skipped = "no row has an `image_digest` to compare with"
     return [digests]
 
 
-def _note_deep_images(rows: Rows, images: Check) -> None:
+def _note_unusual_images(rows: Rows, images: Check) -> None:
     num_grey = sum(pixels.is_deep for pixels in rows.pixels.values())
     if num_grey:
         images.notes.append(

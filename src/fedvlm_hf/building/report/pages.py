@@ -18,7 +18,7 @@ _NO_LABELS = ("images", "prompt", "completion", "references")
 def add_partition_reports(folder: str | Path) -> None:
     """Write the reports of a built folder, and add their section to its card.
 
-    The section replaces that of an earlier call, so the result is the same after every call.
+    The section is added last, so a folder whose card has it has all reports, and nothing is done.
 
     Args:
         folder (`str` or `Path`):
@@ -27,9 +27,11 @@ def add_partition_reports(folder: str | Path) -> None:
     Raises:
         `ValueError`: see [`partition_report`].
     """
-    section = write_partition_reports(folder)
     card = Path(folder) / "README.md"
-    text = card.read_text(encoding="utf-8").partition(_BEGIN)[0]
+    text = card.read_text(encoding="utf-8")
+    if _BEGIN in text:
+        return
+    section = write_partition_reports(folder)
     write_atomic(card, f"{text.rstrip()}\n\n{_BEGIN}\n{section}")
 
 

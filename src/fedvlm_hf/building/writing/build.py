@@ -19,7 +19,7 @@ from .manifest import as_json, build_plan, make_manifest, row_values
 from .options import WriteOptions
 from .schema import row_schema
 from .shards import write_rows_file, write_shards
-from .staging import note_deep_images, stage_images
+from .staging import note_unusual_images, stage_images
 from .workspace import CARD, INPUTS, MANIFEST, Workspace
 
 
@@ -134,7 +134,7 @@ def _build(builder: Builder, raw: Path, options: WriteOptions, space: Workspace)
             f"{len(missing)} of {len(staged)} images are missing, such as {missing[0]}. They are replaced by grey "
             "pictures, so scores on their rows are meaningless."
         )
-    note_deep_images(staged, options, work.counts)
+    note_unusual_images(staged, options, work.counts)
     inputs = work.inputs
     space.accept_images(inputs)
     images = [staged[example.image.key] for example in examples]

@@ -44,6 +44,7 @@ class StagedImage:
         frame (`tuple[int, int]`): Width and height of the picture without padding.
         was_deep (`bool`): Whether the download has it in greyscale with more than 8 bits.
         had_deep_colours (`bool`): See `building.images.has_deep_colours`.
+        num_frames (`int`): Number of pictures in the file of the download.
     """
 
     image: StoredImage
@@ -55,6 +56,7 @@ class StagedImage:
     frame: tuple[int, int]
     was_deep: bool = False
     had_deep_colours: bool = False
+    num_frames: int = 1
 
 
 @dataclass(frozen=True)
@@ -139,8 +141,8 @@ def stage_images(
     return {key: _staged(image, facts[key], folder, results.get(key)) for key, image in images.items()}, missing
 
 
-def note_deep_images(staged: Mapping[str, StagedImage], options: WriteOptions, counts: RowCounts) -> None:
-    """Count the images of the download that have more than 8 bits, and say how they were converted."""
+def note_unusual_images(staged: Mapping[str, StagedImage], options: WriteOptions, counts: RowCounts) -> None:
+    """Count the images of the download that have more than 8 bits or several frames, and say what was done."""
     num_grey = sum(image.was_deep for image in staged.values())
     if num_grey:
         shown = "the range of values of each image"
@@ -152,6 +154,9 @@ def note_deep_images(staged: Mapping[str, StagedImage], options: WriteOptions, c
     if num_colour:
         why = "Pillow reads the upper 8 bits, so they are dark if they use only the lower ones"
         counts.note("images with 16 bits per colour", num_colour, why)
+    num_animated = sum(image.num_frames > 1 for image in staged.values())
+    if num_animated:
+        counts.note("images with several frames", num_animated, "only the first frame is used")
 
 
 def _must_change(facts: ImageFacts, options: WriteOptions) -> bool:
@@ -202,13 +207,13 @@ def read_unchanged(image: StoredImage, content: str) -> bytes:
 
 
 def _staged(image: StoredImage, facts: ImageFacts, folder: Path, result: Sequence[Any] | None) -> StagedImage:
-    depth = facts.is_deep, facts.has_deep_colours
+    origin = facts.is_deep, facts.has_deep_colours, facts.num_frames
     if result is None:
         size = (facts.width, facts.height)
-        return StagedImage(image, facts.content, facts.num_bytes, facts.digest, *size, size, *depth)
+        return StagedImage(image, facts.content, facts.num_bytes, facts.digest, *size, size, *origin)
     file, content, num_bytes, digest, width, height, frame = result
     return StagedImage(
-        ImageFile(image.key, folder / file), content, num_bytes, digest, width, height, tuple(frame), *depth
+        ImageFile(image.key, folder / file), content, num_bytes, digest, width, height, tuple(frame), *origin
     )
 
 

@@ -70,6 +70,18 @@ def test_every_form_is_a_client(tmp_path):
     assert rows == dict.fromkeys(expected, 1) | dict.fromkeys([name for name in expected if "site" in name], 10)
 
 
+def test_class_folders_of_several_sites_are_pooled(tmp_path):
+    """As imagefolder of `datasets` reads them: the class is the last folder."""
+    for site in ("north", "south"):
+        for index, name in enumerate(("cat", "dog")):
+            write_image(tmp_path / "sites" / site / name / "1.png", index)
+    (tmp_path / "sites" / "empty").mkdir()
+    found = open_source(tmp_path / "sites", Work(raw=tmp_path / "sites"))
+    rows = [(source.name, row.name, row.values["label"]) for source in found.sources for row in source.rows()]
+    assert rows == [(s, f"{c}/1.png", c) for s in ("north", "south") for c in ("cat", "dog")]
+    assert found.ignored == ["empty/"]
+
+
 def test_images_by_class(tmp_path):
     for name in ("dog/1.JPG", "cat/2.png", "cat/1.png"):
         write_image(tmp_path / "site" / name, 1)

@@ -156,6 +156,9 @@ def open_folder(folder: Path, data: DataFolder, depth: int = 0) -> Found:
     elif classes := _classes(folders, data):
         found = _class_folders(folder, classes, data)
         found.ignored.extend(f"{path.name}/" for path in folders if path.name not in classes)
+    elif inner := [path for path in folders if depth < _DEPTH and _has_classes(path, data)]:
+        found = _pooled([(path, open_folder(path, data, depth + 1)) for path in inner])
+        found.ignored.extend(f"{path.name}/" for path in folders if path not in inner)
     else:
         raise UnknownFormError(_unknown(folder, files, data))
     unread = [path.name for path in files if path not in tables and not _is_image(path)]
@@ -195,6 +198,10 @@ def _classes(folders: list[Path], data: DataFolder) -> dict[str, list[Path]]:
     """Return the files and folders in each folder that has images."""
     entries = {folder.name: data.entries(folder) for folder in folders}
     return {name: paths for name, paths in entries.items() if any(map(_is_image, paths))}
+
+
+def _has_classes(folder: Path, data: DataFolder) -> bool:
+    return bool(_classes([path for path in data.entries(folder) if path.is_dir()], data))
 
 
 def _class_folders(folder: Path, classes: Mapping[str, list[Path]], data: DataFolder) -> Found:
