@@ -274,7 +274,8 @@ class FederatedArguments:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(
-                f"`learning_rate` must be a finite number above 0, got {self.learning_rate}: clients would learn nothing."
+                f"`learning_rate` must be a finite number above 0, got {self.learning_rate}: clients would "
+                "learn nothing."
             )
         if self.max_steps == 0 or (self.max_steps < 0 and self.num_train_epochs <= 0):
             raise ValueError(

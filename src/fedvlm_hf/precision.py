@@ -10,7 +10,7 @@ logger = logging.get_logger(__name__)
 
 
 def choose_precision(bf16: bool | None, fp16: bool, use_cpu: bool) -> tuple[bool, bool]:
-    """Choose bf16 where nothing was asked for and the accelerator computes in it. TRL's own default is bf16 everywhere.
+    """Choose bf16 where nothing was asked for and the accelerator computes in it. TRL's default is bf16 everywhere.
 
     Args:
         bf16 (`bool`, *optional*), fp16 (`bool`):

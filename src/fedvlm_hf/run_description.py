@@ -136,8 +136,8 @@ def run_differences(saved: Mapping[str, Any], run: Mapping[str, Any]) -> dict[st
     """What decides the bits of a round and differs between two runs.
 
     An argument or a knob that the saved run does not know is equal where it has its default now. What is only
-    written, shown or pushed does not count, nor does the number of rounds under a constant rate. Under another schedule
-    a run may get more rounds, whose rates are then those of the longer schedule: see [`schedule_change`].
+    written, shown or pushed does not count, nor does the number of rounds under a constant rate. Under another
+    schedule a run may get more rounds, whose rates are then those of the longer schedule: see [`schedule_change`].
 
     Args:
         saved (`Mapping[str, Any]`), run (`Mapping[str, Any]`):
