@@ -5,10 +5,12 @@ import os
 import joblib
 import pytest
 import torch
+import yaml
+from datasets import DatasetDict
 
 from federation import federated
 from fedvlm_hf.launch import load_federation, print_results, use_threads
-from tiny import tiny_federation
+from tiny import FEATURES, tiny_federation
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +39,23 @@ def test_a_configuration_of_a_folder_without_any_is_refused(tmp_path):
     assert "client_00" in load_federation(str(tmp_path))
     with pytest.raises(ValueError, match=r"`dataset_config` is 'iid', but `dataset_name` .* has no configurations"):
         load_federation(str(tmp_path), "iid")
+
+
+@pytest.mark.parametrize("split", ["client_01", "test"])
+@pytest.mark.parametrize("layout", ["save_to_disk", "parquet"])
+def test_an_empty_split_is_named(tmp_path, layout, split):
+    splits = DatasetDict({name: rows.select_columns(list(FEATURES)) for name, rows in tiny_federation().items()})
+    splits[split] = splits[split].select([])
+    if layout == "save_to_disk":
+        splits.save_to_disk(tmp_path)
+    else:
+        for name, rows in splits.items():
+            rows.to_parquet(tmp_path / f"{name}.parquet")
+        files = [{"split": name, "path": f"{name}.parquet"} for name in splits]
+        card = yaml.safe_dump({"configs": [{"config_name": "default", "data_files": files}]})
+        (tmp_path / "README.md").write_text(f"---\n{card}---\n")
+    with pytest.raises(ValueError, match=f"`dataset_name` .*: the split '{split}' is empty. Leave it out, or give it"):
+        load_federation(str(tmp_path))
 
 
 def test_a_run_without_evaluation_says_so_at_its_end_and_on_its_card(tmp_path, capsys):
