@@ -5,8 +5,12 @@ import os
 import joblib
 import pytest
 import torch
+import yaml
+from datasets import DatasetDict
 
-from fedvlm_hf.launch import use_threads
+from federation import federated
+from fedvlm_hf.launch import load_federation, print_results, use_threads
+from tiny import FEATURES, tiny_federation
 
 
 @pytest.fixture(autouse=True)
@@ -28,3 +32,44 @@ def test_the_default_is_one_thread_per_core_on_every_system(monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     use_threads(None)
     assert 1 <= torch.get_num_threads() <= os.cpu_count()
+
+
+def test_a_configuration_of_a_folder_without_any_is_refused(tmp_path):
+    tiny_federation().save_to_disk(tmp_path)
+    assert "client_00" in load_federation(str(tmp_path))
+    with pytest.raises(ValueError, match=r"`dataset_config` is 'iid', but `dataset_name` .* has no configurations"):
+        load_federation(str(tmp_path), "iid")
+
+
+@pytest.mark.parametrize("split", ["client_01", "test"])
+@pytest.mark.parametrize("layout", ["save_to_disk", "parquet"])
+def test_an_empty_split_is_named(tmp_path, layout, split):
+    splits = DatasetDict({name: rows.select_columns(list(FEATURES)) for name, rows in tiny_federation().items()})
+    splits[split] = splits[split].select([])
+    if layout == "save_to_disk":
+        splits.save_to_disk(tmp_path)
+    else:
+        for name, rows in splits.items():
+            rows.to_parquet(tmp_path / f"{name}.parquet")
+        files = [{"split": name, "path": f"{name}.parquet"} for name in splits]
+        card = yaml.safe_dump({"configs": [{"config_name": "default", "data_files": files}]})
+        (tmp_path / "README.md").write_text(f"---\n{card}---\n")
+    with pytest.raises(ValueError, match=f"`dataset_name` .*: the split '{split}' is empty. Leave it out, or give it"):
+        load_federation(str(tmp_path))
+
+
+def test_a_run_without_evaluation_says_so_at_its_end_and_on_its_card(tmp_path, capsys):
+    data = tiny_federation({"client_00": 2, "client_01": 2})
+    data.pop("test")
+    trainer = federated(tmp_path, data, num_rounds=1, max_steps=1, trainer_kwargs={"eval_dataset": None})
+    trainer.train()
+    print_results(str(tmp_path))
+    end = capsys.readouterr().out
+    assert "Nothing was evaluated" in end
+    assert "samples" not in end
+    assert "Nothing was evaluated" in (tmp_path / "README.md").read_text()
+    with pytest.raises(ValueError, match="`eval_dataset` is needed: the run has no evaluation set"):
+        trainer.evaluate()
+    with pytest.raises(ValueError, match="`eval_dataset` is needed"):
+        trainer.evaluate({})
+    assert "test/vqa_accuracy" in trainer.evaluate(tiny_federation(test_rows=1)["test"])

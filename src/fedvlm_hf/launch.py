@@ -1,6 +1,8 @@
 """What the training scripts share: their arguments, loading of data, threads and the final output."""
 
+import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,15 +92,37 @@ def load_federation(name: str, config: str | None = None) -> DatasetDict:
 
     Returns:
         [`~datasets.DatasetDict`]: The splits by name.
+
+    Raises:
+        `ValueError`: if a configuration of a folder is asked for that has none, or a split is empty.
     """
     if (Path(name) / "dataset_dict.json").exists():
+        if config is not None:
+            raise ValueError(
+                f"`dataset_config` is {config!r}, but `dataset_name` {name!r} is a folder that `save_to_disk` wrote, "
+                "which has no configurations. Leave `dataset_config` out, or name the folder of another partition."
+            )
+        splits = json.loads((Path(name) / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]
+        for split in splits:  # `datasets` fails on one without rows with an IndexError
+            state = json.loads((Path(name) / split / "state.json").read_text(encoding="utf-8"))
+            if not state["_data_files"]:
+                raise _empty_split(name, split)
         return load_from_disk(name)
-    dataset = load_dataset(name, config)
+    try:
+        dataset = load_dataset(name, config)
+    except ValueError as error:
+        if empty := re.search('Instruction "(.*)" corresponds to no data', str(error)):
+            raise _empty_split(name, empty[1]) from None
+        raise
     for rows in dataset.values() if not Path(name).exists() else ():
         rows.info.dataset_name = (
             name  # `load_dataset` omits the owner, without which a card cannot link to the dataset
         )
     return dataset
+
+
+def _empty_split(name: str, split: str) -> ValueError:
+    return ValueError(f"`dataset_name` {name!r}: the split {split!r} is empty. Leave it out, or give it rows.")
 
 
 def use_threads(num_threads: int | None) -> None:
@@ -111,4 +135,6 @@ def print_results(output_dir: str) -> None:
     """Print the table of a finished run and the place of its other files."""
     folder = Path(output_dir)
     print(f"\n{(folder / 'report' / 'results.md').read_text(encoding='utf-8')}")
-    print(f"Rounds, card, curves and samples are in {folder}/. Start with README.md and report/.")
+    has_scores = (folder / "report" / "samples.png").exists()
+    files = "Rounds, card, curves and samples" if has_scores else "Rounds, card and losses"
+    print(f"{files} are in {folder}/. Start with README.md and report/.")
