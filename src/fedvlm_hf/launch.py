@@ -90,8 +90,16 @@ def load_federation(name: str, config: str | None = None) -> DatasetDict:
 
     Returns:
         [`~datasets.DatasetDict`]: The splits by name.
+
+    Raises:
+        `ValueError`: if a configuration of a folder is asked for that has none.
     """
     if (Path(name) / "dataset_dict.json").exists():
+        if config is not None:
+            raise ValueError(
+                f"`dataset_config` is {config!r}, but `dataset_name` {name!r} is a folder that `save_to_disk` wrote, "
+                "which has no configurations. Leave `dataset_config` out, or name the folder of another partition."
+            )
         return load_from_disk(name)
     dataset = load_dataset(name, config)
     for rows in dataset.values() if not Path(name).exists() else ():
@@ -111,4 +119,6 @@ def print_results(output_dir: str) -> None:
     """Print the table of a finished run and the place of its other files."""
     folder = Path(output_dir)
     print(f"\n{(folder / 'report' / 'results.md').read_text(encoding='utf-8')}")
-    print(f"Rounds, card, curves and samples are in {folder}/. Start with README.md and report/.")
+    has_scores = (folder / "report" / "samples.png").exists()
+    files = "Rounds, card, curves and samples" if has_scores else "Rounds, card and losses"
+    print(f"{files} are in {folder}/. Start with README.md and report/.")

@@ -1,3 +1,4 @@
+import logging
 import os
 import subprocess
 import sys
@@ -80,6 +81,18 @@ def test_evaluation_sets():
     assert evaluation_datasets({"a": rows}) == {}
     assert evaluation_datasets(splits, rows) == {"test": rows}
     assert evaluation_datasets(splits, {"near": rows, "far": rows}) == {"near": rows, "far": rows}
+
+
+def test_without_a_test_split_a_warning_says_which_splits_there_are(caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    splits = tiny_federation()
+    assert evaluation_datasets({name: splits[name] for name in ("client_00", "validation")}) == {}
+    assert "Nothing will be evaluated: `train_dataset` has no split `test`; its splits are client_00, validation" in (
+        caplog.text
+    )
+    caplog.clear()
+    assert evaluation_datasets({"a": splits["test"]}, {}) == {}  # asked for
+    assert not caplog.text
 
 
 # What is refused without reading rows

@@ -14,11 +14,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict, IterableDataset
 from tqdm.auto import tqdm
+from transformers.utils import logging
 
 from ..files import write_atomic
 from .naming import CLIENT_PREFIX, HELD_OUT, is_client
 from .spec import EVALUATION, PROMPT_COMPLETION, RowFormat, check_rows
 
+
+logger = logging.get_logger(__name__)
 
 _DIGESTED = ("id", "prompt", "completion", "chosen", "rejected", "task", "references")
 # Ids become file, branch and metric names; git refuses branches with ".." or a dot at the end.
@@ -110,6 +113,11 @@ def evaluation_datasets(
     """
     if eval_dataset is None:
         evaluations = {name: train_dataset[name] for name in train_dataset if name == "test"}
+        if not evaluations:
+            logger.warning(
+                f"Nothing will be evaluated: `train_dataset` has no split `test`; its splits are "
+                f"{', '.join(train_dataset)}. Name one of them `test`, or pass `eval_dataset`."
+            )
     elif isinstance(eval_dataset, Mapping):
         evaluations = dict(eval_dataset)
     else:
