@@ -21,11 +21,12 @@ from tiny import save_tiny, tiny_federation
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("hospital", "scores")
-MAX_NOT_RUN = 1
-"""Number of blocks in all pages that cannot run here."""
+NOT_RUN = {"hospital": 1, "scores": 0, "errors": 1}
+"""Number of blocks of each page that cannot run here."""
 
 SMALL = {
-    "llava-hf/llava-1.5-7b-hf --dtype bfloat16": "tiny --use_cpu true --bf16 false --report_to none --num_threads 1",
+    "llava-hf/llava-1.5-7b-hf --dtype bfloat16": "tiny --use_cpu true --report_to none --num_threads 1",
+    "llava-hf/llava-1.5-7b-hf": "tiny --num_threads 1",
     "--num_rounds 10": "--num_rounds 1 --max_steps 1",
 }
 
@@ -47,6 +48,12 @@ def commands(block: str) -> list[list[str]]:
     """Return the words of each command of a block."""
     lines = block.replace("\\\n", " ").splitlines()
     return [words for words in (shlex.split(line, comments=True) for line in lines) if words]
+
+
+def small(content: str) -> str:
+    for text, replacement in SMALL.items():
+        content = content.replace(text, replacement)
+    return content
 
 
 def run(words: list[str]) -> int:
@@ -90,8 +97,7 @@ def test_every_block_of_a_page_runs_in_order(folder, name):
     for mark, language, content in blocks(name):
         if mark:
             continue
-        for text, small in SMALL.items():
-            content = content.replace(text, small)
+        content = small(content)
         if language == "python":
             exec(compile(content, f"{name}.md", "exec"), {"__name__": f"docs_{name}"})
             continue
@@ -103,9 +109,63 @@ def test_every_block_of_a_page_runs_in_order(folder, name):
     assert [path for path in left[name] if not (folder / path).is_file()] == []
 
 
-def test_few_blocks_are_not_run():
-    marked = [mark for name in PAGES for mark, _, _ in blocks(name) if mark]
-    assert len(marked) == MAX_NOT_RUN
+def write_mistakes() -> None:
+    """Write the folders that the page of errors starts from: each has one mistake."""
+    for name, change in {
+        "no-image": {"image": "images/7.png"},
+        "no-answer": {"answer": ""},
+        "placeholder": {"question": "In <image>, is there an effusion?"},
+        "columns": {},
+    }.items():
+        rows = []
+        for index in range(10):
+            write_image(Path(f"mistakes/{name}/images/{index + 10}.png"), 20 * index)
+            rows.append({"image": f"images/{index + 10}.png", "question": "Is it there?", "answer": "yes"})
+        rows[3] |= change
+        if name == "columns":
+            rows = [{"file": row["image"], "frage": row["question"], "answer": row["answer"]} for row in rows]
+        write_csv(Path(f"mistakes/{name}/north.csv"), rows)
+    data = tiny_federation({"client_00": 4, "client_01": 3}, test_rows=2)
+    renamed = {name: rows.rename_column("prompt", "question") for name, rows in data.items()}
+    datasets.DatasetDict(renamed).save_to_disk("mistakes/no-prompt")
+    datasets.DatasetDict(train=data["client_00"], test=data["test"]).save_to_disk("mistakes/no-clients")
+    data["test"] = data["test"].remove_columns("client_id")
+    data.save_to_disk("mistakes/no-client-id")
+
+
+def refusal(words: list[str], monkeypatch, capsys) -> str:
+    """Return the message with which a command is refused. Words such as `NAME=1` before it set variables."""
+    capsys.readouterr()
+    with monkeypatch.context() as patch:
+        while "=" in words[0]:
+            assert words.pop(0) == "HF_HUB_OFFLINE=1"
+            patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+        try:
+            assert run(words) != 0, shlex.join(words)
+        except (ValueError, OSError) as error:
+            return str(error)
+    return capsys.readouterr().err
+
+
+@pytest.mark.timeout(900)
+def test_each_error_of_the_page_is_the_real_one(folder, monkeypatch, capsys):
+    """The last command of a block is refused with the message in the block below, and the others succeed."""
+    write_mistakes()
+    found = blocks("errors")
+    shown = [block for block in found if not block[0]]
+    assert [language for _, language, _ in shown] == ["bash", "text"] * (len(shown) // 2)
+    for (_, _, block), (_, _, message) in zip(shown[::2], shown[1::2], strict=True):
+        *first, last = commands(small(block))
+        for words in first:
+            assert run(words) == 0, shlex.join(words)
+        pattern = ".*".join(re.escape(" ".join(part.split())) for part in message.split("..."))
+        printed = " ".join(refusal(last, monkeypatch, capsys).split())
+        assert re.search(pattern, printed), f"{message}\n{printed}"
+
+
+@pytest.mark.parametrize("name", NOT_RUN)
+def test_few_blocks_are_not_run(name):
+    assert len([mark for mark, _, _ in blocks(name) if mark]) == NOT_RUN[name]
 
 
 def test_the_table_of_tasks_is_what_is_scored():
@@ -116,7 +176,7 @@ def test_the_table_of_tasks_is_what_is_scored():
         assert sorted(re.findall(r"`(\w+)`", metrics)) == sorted(score(task, answers, [[text] for text in answers]))
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", NOT_RUN)
 def test_links_lead_to_pages_and_headings(name):
     for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", page(name)):
         path = (ROOT / "docs" / target) if target else ROOT / "docs" / f"{name}.md"
