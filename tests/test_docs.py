@@ -155,6 +155,8 @@ def test_each_error_of_the_page_is_the_real_one(folder, monkeypatch, capsys):
     shown = [block for block in found if not block[0]]
     assert [language for _, language, _ in shown] == ["bash", "text"] * (len(shown) // 2)
     for (_, _, block), (_, _, message) in zip(shown[::2], shown[1::2], strict=True):
+        if "there is no accelerator" in message and torch.accelerator.is_available():
+            continue
         *first, last = commands(small(block))
         for words in first:
             assert run(words) == 0, shlex.join(words)

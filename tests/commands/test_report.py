@@ -38,6 +38,9 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
 
+    def handle_endtag(self, tag):
+        self.text += " " if tag in ("td", "th") else ""
+
     def handle_data(self, data):
         self.text += data
 
@@ -73,10 +76,19 @@ def test_scores_are_side_by_side(compared):
 
 def test_only_what_differs_is_listed(compared):
     page, _, _ = compared
-    listed = page.text[page.text.index("What differs") : page.text.index("MB down")]
+    listed = page.text[page.text.index("What differs") : page.text.index("mean client loss")]
     assert "learning_rate" in listed
     assert "base_model" not in listed
+    assert "output_dir" not in listed
     assert "somebody" not in page.text
+
+
+def test_the_runs_are_named_with_their_length_and_traffic(compared):
+    """Three records of 4.5 s are 0.2 minutes; two clients in two rounds receive 1 MB each and send 2 MB."""
+    page, _, _ = compared
+    start = page.text[: page.text.index("Evaluation set")].split()
+    assert start[start.index("fedavg") :][:7] == ["fedavg", "one", "base", "2", "0.2", "4.00", "8.00"]
+    assert start[start.index("central") :][:7] == ["central", "two", "base", "3", "0.1", "1.00", "2.00"]
 
 
 def test_the_page_loads_nothing(compared):

@@ -69,7 +69,9 @@ def _report(arguments: Namespace) -> None:
     ]
     curves = folder / "learning_curves.png"
     learning_curves(first.records, curves, others)
-    text = "\n".join(["# Runs compared\n", *parts, "![Learning curves](curves)\n", *_details(compared)])
+    text = "\n".join(
+        ["# Runs compared\n", _overview(compared), *parts, "![Learning curves](curves)\n", *_details(compared)]
+    )
     page = html_page("Runs compared", text, {"curves": curves.read_bytes()})
     write_atomic(folder / "index.html", page)
     print("\n".join(parts))
@@ -136,6 +138,22 @@ def _check_comparable(first: tuple[str, Mapping[str, Any]], other: tuple[str, Ma
             f"`RUN` {first[0]!r} and {other[0]!r} cannot be compared, since their data are not the same: "
             f"{'; '.join(shown)}. Compare runs of the same dataset and configuration with the same evaluation sets."
         )
+
+
+def _overview(compared: Mapping[str, _Compared]) -> str:
+    """Return a table with the place, the length and the traffic of each run."""
+    from ..markdown import markdown_table, number
+    from ..reporting.run_info import public_name
+    from ..reporting.tables import megabytes
+
+    rows = []
+    for label, own in compared.items():
+        history = own.records.history
+        minutes = sum(record.seconds.get("total", 0.0) for record in history) / 60
+        traffic = [sum(getattr(record, key) for record in history) for key in ("bytes_down", "bytes_up")]
+        length = [str(history[-1].round_idx), number(minutes, 1), *map(megabytes, traffic)]
+        rows.append([label, public_name(own.name), public_name(own.description["base_model"]), *length])
+    return markdown_table(["run", "folder", "base model", "rounds", "minutes", "MB down", "MB up"], rows, num_labels=3)
 
 
 def _details(compared: Mapping[str, _Compared]) -> list[str]:
