@@ -25,7 +25,7 @@ def record(round_idx: int, vqa: float | None, grounding: float = 0.25, losses: t
         clients = {"a": {"vqa_accuracy": vqa}, "b": {"grounding_mean_iou": grounding}}
         subsets = {"open": {"vqa_accuracy": vqa / 2}}
         generations = [
-            Generation(0, "vqa", f"red {round_idx}", ["red"]),
+            Generation(0, "vqa", f"red {round_idx}", ["red"], id="row-0", question="What color is it?", score=1.0),
             Generation(1, "grounding", "[0.3, 0.3, 0.9, 0.9]", ["[0.2, 0.2, 0.6, 0.6]"]),
         ]
         evaluations["test"] = EvalResult(scores, clients, subsets, generations, seconds=0.5)

@@ -14,6 +14,7 @@ from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 import tiny
 from deep_images import deep_rows, in_8_bit_files
 from fedvlm_hf.evaluation import PreparedEvaluation, prompt_inputs
+from fedvlm_hf.metrics import PRIMARY
 
 
 TASKS = ("vqa", "caption", "grounding")
@@ -114,6 +115,12 @@ def test_batches_cache_and_padding_do_not_change_answers_or_their_order(model_an
         assert [generation.row for generation in result.generations] == list(range(len(rows)))
         assert [generation.task for generation in result.generations] == rows["task"][:]
         assert [generation.references for generation in result.generations] == rows["references"][:]
+        assert [generation.id for generation in result.generations] == rows["id"][:]
+        questions = [prompt[-1]["content"] for prompt in rows["prompt"]]
+        assert [generation.question for generation in result.generations] == questions
+        for task in set(rows["task"]):
+            values = [generation.score for generation in result.generations if generation.task == task]
+            assert sum(values) / len(values) == pytest.approx(result.scores[f"{task}_{PRIMARY[task]}"])
 
 
 def test_one_prefill_then_one_token_a_step_and_no_step_after_the_last_row_ends(model_and_processor):

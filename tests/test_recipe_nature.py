@@ -15,6 +15,7 @@ from trl import get_peft_config
 
 from federation import federated
 from fedvlm_hf import FederatedTrainer
+from fedvlm_hf.files import path_from_here
 from fedvlm_hf.launch import DataArguments, load_federation, parse_recipe
 from fedvlm_hf.mini import base_model, fed_nature
 from fedvlm_hf.models import base_with_connector
@@ -97,7 +98,7 @@ def test_another_connector(recipe, tmp_path, data_folder, connector):
     recipe.main([*arguments, "--connector", connector])
     base = tmp_path / "out" / "base"
     export = tmp_path / "out" / "rounds" / "round-0001"
-    assert json.loads((export / "adapter_config.json").read_text())["base_model_name_or_path"] == str(base)
+    assert json.loads((export / "adapter_config.json").read_text())["base_model_name_or_path"] == path_from_here(base)
     model = AutoModelForImageTextToText.from_pretrained(base)
     assert (
         type(model).__name__ == ("LlavaForCond" if connector == "mlp2x" else "FedLlavaForCond") + "itionalGeneration"

@@ -10,7 +10,8 @@ from .commands import dedented
 
 
 COMMANDS = (
-    "build", "check", "partition", "build-llava", "push", "rounds", "eval", "methods", "hub-server", "hub-client",
+    "build", "check", "partition", "build-llava", "push", "rounds", "eval", "report", "merge", "methods", "hub-server",
+    "hub-client",
 )  # fmt: skip
 """Each subcommand is the function `run` of a module in `commands/`."""
 

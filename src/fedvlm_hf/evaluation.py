@@ -15,7 +15,7 @@ from trl.data_utils import apply_chat_template, prepare_multimodal_messages
 from .data.boxes import BOX_TASKS
 from .data.frames import frame_rule
 from .data.framing import in_stored_frame, prepare_row, row_frames
-from .metrics import TASK_METRICS, check_references, score_examples
+from .metrics import PRIMARY, TASK_METRICS, check_references, score_examples
 from .types import EvalResult, Generation
 
 
@@ -135,9 +135,7 @@ class PreparedEvaluation:
             scores=_means(values, range(len(self))),
             clients=self._means_by("client_id", values),
             subsets=self._means_by("subset", values),
-            generations=[
-                Generation(row, self.tasks[row], text, self.references[row]) for row, text in enumerate(predictions)
-            ],
+            generations=self._generations(predictions, values),
             seconds=time.perf_counter() - start,
         )
 
@@ -209,6 +207,22 @@ class PreparedEvaluation:
             for metric, column in columns.items():
                 values[f"{task}_{metric}"] = dict(zip(rows, column, strict=True))
         return values
+
+    def _generations(self, predictions: list[str], values: Mapping[str, Mapping[int, float]]) -> list[Generation]:
+        """Return each answer with its row: id, question, references and value of the primary metric."""
+        ids = self.dataset["id"] if "id" in self.dataset.column_names else [None] * len(self)
+        return [
+            Generation(
+                row=row,
+                task=task,
+                prediction=predictions[row],
+                references=self.references[row],
+                id=None if row_id is None else str(row_id),
+                question=str(prompt[-1]["content"]),
+                score=values[f"{task}_{PRIMARY[task]}"].get(row),
+            )
+            for row, (task, row_id, prompt) in enumerate(zip(self.tasks, ids, self.dataset["prompt"], strict=True))
+        ]
 
     def _means_by(self, column: str, values: Mapping[str, Mapping[int, float]]) -> dict[str, dict[str, float]]:
         if column not in self.dataset.column_names:

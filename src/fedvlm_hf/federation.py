@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -25,7 +26,8 @@ from .models import untrained_connector
 from .progress import RoundProgress, evaluation_bar
 from .reporting.card import CardCallback
 from .reporting.report import ReportCallback
-from .reporting.run_info import run_info
+from .reporting.round_card import round_card
+from .reporting.run_info import RunInfo, run_info
 from .reporting.trackers import TrackerCallback
 from .rounds import RoundStart, run_rounds
 from .run_description import RunDescription
@@ -237,16 +239,17 @@ class Federation:
         info = run_info(
             described,
             args,
-            *(self.local.plan.tuning, self.method, self.local.model, self.roster.datasets),
+            *(self.local.plan.tuning, self.method, self.local.model, self.roster.datasets, self.evaluation_sets),
             clients=self.client_rows,
             is_personal=self.local.is_personal,
             is_simulated=len(self.roster.datasets) == len(self.roster.names),  # others train on their own hosts
         )
+        export = partial(self._export, info)
         hub: list[RoundCallback] = []
         if args.push_to_hub:
             hub = [HubCallback(args.output_dir, PushTarget.of(args), args.hub_token, args.hub_patience)]
         return [
-            CheckpointCallback(args.output_dir, described, self._export, self.store, args.save_total_limit),
+            CheckpointCallback(args.output_dir, described, export, self.store, args.save_total_limit),
             TrackerCallback(self.reporters, args, self.local.model),
             ReportCallback(args.output_dir, args.method_name, self.evaluation_sets),
             CardCallback(args.output_dir, info),
@@ -300,8 +303,10 @@ class Federation:
     def _load_client(self, client_id: str) -> None:
         self.local.load_personal(self.store.load(client_id))
 
-    def _export(self, folder: Path, end: RoundEnd) -> None:
+    def _export(self, info: RunInfo, folder: Path, end: RoundEnd) -> None:
         self.local.export(folder, end.tensors, self.method.strategy.base_change(end.state))
+        card = round_card(info, end.record, self.args.output_dir)
+        (folder / "README.md").write_text(f"{card}\n", encoding="utf-8")  # PEFT has written an empty template
 
     def _local_run(self, run: RunDescription) -> LocalRun:
         shapes = self.local.initial.shapes

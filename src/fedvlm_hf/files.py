@@ -19,6 +19,18 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def path_from_here(path: str | os.PathLike[str]) -> str:
+    """Return the path of a folder from the current directory, such as `"./out/run"` or `"../models/base"`.
+
+    It starts with a dot, so that nothing takes it for the id of a repository on the Hub.
+    """
+    try:
+        relative = Path(os.path.relpath(path)).as_posix()
+    except ValueError:  # on another drive of Windows there is no relative path
+        return str(path)
+    return relative if relative.startswith("..") else f"./{relative}"
+
+
 def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> None:
     """Write a file under a temporary name, flush it to disk and rename it to `path`.
 
@@ -54,8 +66,15 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def move_folder(folder: Path, path: Path) -> None:
-    """Flush a finished folder to disk and rename it to `path`, which is on the same disk and must not exist yet."""
+    """Flush a finished folder to disk and rename it to `path`, which is on the same disk and must not exist yet.
+
+    Its files get the permissions that the umask gives to new files: safetensors writes files that only their owner can
+    read. The permissions of the folder show the umask, which a process cannot read without changing it.
+    """
+    permissions = folder.stat().st_mode & 0o666
     for file in sorted(folder.rglob("*")):
+        if file.is_file():
+            file.chmod(permissions)
         _flush(file)
     _flush(folder)
     os.replace(folder, path)

@@ -202,12 +202,28 @@ class ServerState:
 
 @dataclass(frozen=True)
 class Generation:
-    """One generated answer with its references; `row` is its index in the evaluation set."""
+    """One generated answer.
+
+    Args:
+        row (`int`):
+            Index of the row in the evaluation set.
+        task (`str`), prediction (`str`), references (`list[str]`):
+            The task of the row, the answer of the model, and the correct answers.
+        id (`str`, *optional*):
+            The `id` of the row, if the evaluation set has that column.
+        question (`str`, *optional*, defaults to `""`):
+            The last message of the prompt.
+        score (`float`, *optional*):
+            The value of the primary metric of the task for this row.
+    """
 
     row: int
     task: str
     prediction: str
     references: list[str]
+    id: str | None = None
+    question: str = ""
+    score: float | None = None
 
 
 @dataclass(frozen=True)

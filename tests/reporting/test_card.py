@@ -4,12 +4,22 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+import torch
 from huggingface_hub import ModelCard
+from peft import PeftConfig
+from transformers import AutoModelForImageTextToText
 
 import fedvlm_hf
-from fedvlm_hf.reporting.card import CardCallback, model_card
+from federation import federated
+from fedvlm_hf.files import path_from_here
+from fedvlm_hf.hub.layout import PushTarget
+from fedvlm_hf.hub.pack import Packer
+from fedvlm_hf.reporting.card import CardCallback, duration, model_card
+from fedvlm_hf.reporting.round_card import round_card
 from fedvlm_hf.reporting.run_info import RunInfo
 from records import HISTORY, drive, record
+from tiny import save_tiny, tiny_federation
 
 
 CONFIG = {"num_rounds": 2, "output_dir": "/home/someone/out"}
@@ -126,10 +136,12 @@ def test_personal_models_are_explained():
 def test_what_a_card_is_made_of_is_kept_beside_it(tmp_path):
     drive(CardCallback(tmp_path / "run", INFO), HISTORY)
     kept = RunInfo(**json.loads((tmp_path / "run" / "card.json").read_text()))
-    assert str(model_card(kept, HISTORY, "run")) + "\n" == (tmp_path / "run" / "README.md").read_text()
+    folder = path_from_here(tmp_path / "run")
+    assert str(model_card(kept, HISTORY, "run", folder=folder)) + "\n" == (tmp_path / "run" / "README.md").read_text()
 
 
-def test_nothing_of_the_machine_is_named(tmp_path):
+def test_nothing_of_the_machine_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "base").mkdir()
     shown = {"model_init_kwargs": {"cache_dir": str(tmp_path / "cache")}}
     info = RunInfo(str(tmp_path / "base"), "fedavg", "llm", {"a": 1}, CONFIG, shown, dataset=str(tmp_path / "rows"))
@@ -137,7 +149,7 @@ def test_nothing_of_the_machine_is_named(tmp_path):
     assert str(tmp_path) not in str(card)
     assert "someone" not in str(card)
     assert platform.node() not in re.findall(r"[\w.-]+", str(card))
-    assert 'from_pretrained("base")' in card.text
+    assert 'from_pretrained("./base")' in card.text
     assert "| `model_init_kwargs` | `{'cache_dir': 'cache'}` |" in card.text
     # the metadata would link to another model and dataset with these names
     assert card.data.base_model is None
@@ -151,6 +163,90 @@ def test_the_embedded_base_is_loaded_by_name():
     assert 'AutoModelForImageTextToText.from_pretrained(base_model("llava"))' in text
     assert "from fedvlm_hf.mini import base_model\n" in text
     assert str(base.parent) not in text
+
+
+def test_the_card_names_data_tasks_rows_scores_by_client_and_cost():
+    """Three rounds of 4.5 s; each record has a peak memory of 1 GB."""
+    info = replace(INFO, tasks=["vqa", "grounding"], eval_rows={"test": 1200}, hardware="1 x NVIDIA H200")
+    text = model_card(info, HISTORY, "run").text
+    for part in (
+        "(tasks: vqa, grounding)",
+        "Evaluation set `test` (1,200 rows), with greedily generated answers:",
+        "Scores of each client's rows of `test`:",
+        "| a      | vqa       | accuracy |   0.500 |   0.750 |",
+        "| b      | grounding | mean_iou |   0.250 |   0.500 |",
+        "Time: 14 s on 1 x NVIDIA H200, of which 0 s for evaluation. Peak memory: 1.00 GB of the process.",
+    ):
+        assert part in text, part
+    accelerated = [replace(line, peak_accelerator_memory=2_500_000_000) for line in HISTORY]
+    assert "1.00 GB of the process and 2.50 GB of the accelerator." in model_card(info, accelerated, "run").text
+
+
+DURATIONS = [(0.4, "0 s"), (59.6, "1 min 0 s"), (372, "6 min 12 s"), (12000, "3 h 20 min")]
+
+
+@pytest.mark.parametrize(("seconds", "text"), DURATIONS)
+def test_durations_are_short(seconds, text):
+    assert duration(seconds) == text
+
+
+def code_of(card: Path) -> str:
+    return re.search(r"```python\n(.*?)```", card.read_text(encoding="utf-8"), re.DOTALL)[1]
+
+
+@pytest.mark.parametrize("method", ["fedavg", "flora"])
+def test_the_snippets_of_a_run_and_of_its_rounds_run_as_they_stand(tmp_path, monkeypatch, capsys, method):
+    """From the directory in which the run was started. FLoRA changes the base model too."""
+    monkeypatch.chdir(tmp_path)
+    base = save_tiny(tmp_path / "base")
+    data = tiny_federation({"client_00": 4, "client_01": 4}, test_rows=2)
+    run = federated(Path("out/run"), data, model=base, method=method, num_rounds=2, max_steps=2)
+    run.train()
+    weights = {}
+    for card in ("out/run/README.md", "out/run/rounds/round-0001/README.md", "out/run/rounds/round-0002/README.md"):
+        capsys.readouterr()
+        namespace = {}
+        exec(code_of(Path(card)), namespace)
+        assert capsys.readouterr().out.endswith("\n")
+        assert len(namespace["output"][0]) > namespace["inputs"]["input_ids"].shape[1]
+        weights[card] = torch.cat([value.flatten() for value in namespace["model"].merge_and_unload().parameters()])
+        # written by the run, without the template and the paths of PEFT
+        text = Path(card).read_text(encoding="utf-8")
+        assert "More Information Needed" not in text
+        assert str(tmp_path) not in text
+    first, last = weights["out/run/rounds/round-0001/README.md"], weights["out/run/rounds/round-0002/README.md"]
+    assert torch.equal(weights["out/run/README.md"], last)
+    assert not torch.equal(first, last)
+    assert "# run, round 2\n" in Path("out/run/rounds/round-0002/README.md").read_text(encoding="utf-8")
+    config = PeftConfig.from_pretrained("out/run/rounds/round-0002")
+    assert config.base_model_name_or_path == "./base"
+    assert AutoModelForImageTextToText.from_pretrained(config.base_model_name_or_path) is not None
+
+
+def test_a_card_of_a_round_has_its_scores():
+    card = round_card(INFO, HISTORY[2], "out/run")
+    assert "# run, round 2\n" in card.text
+    assert "| vqa        | accuracy       | 0.750 |" in card.text
+    assert 'PeftModel.from_pretrained(base, "./out/run/rounds/round-0002")' in card.text
+    assert card.data.base_model == "owner/base"
+    assert card.data.license == "mit"
+
+
+def test_a_pushed_card_runs_from_its_repository(tmp_path, monkeypatch, capsys):
+    """The repository is replaced by the folder of the round that would be pushed; the code is otherwise unchanged."""
+    monkeypatch.chdir(tmp_path)
+    base = save_tiny(tmp_path / "base")
+    data = tiny_federation({"client_00": 4}, test_rows=2)
+    federated(Path("run"), data, model=base, num_rounds=1, max_steps=1).train()
+    packer = Packer(Path("run"), PushTarget("owner/run"))
+    (tmp_path / "pushed").mkdir()
+    packer.pack_round(1, tmp_path / "pushed")
+    code = code_of(tmp_path / "pushed" / "README.md")
+    assert 'PeftModel.from_pretrained(base, "owner/run", revision="round-0001")' in code
+    assert code.count('from_pretrained("owner/run-base")') == 2
+    code = code.replace('"owner/run", revision="round-0001"', '"pushed"').replace("owner/run-base", "./base")
+    exec(code, {})
+    assert capsys.readouterr().out.endswith("\n")
 
 
 def test_a_run_without_scores_has_no_model_index():
@@ -178,7 +274,9 @@ def test_transforms_limits_and_paper_are_named():
     assert "- English only.\n" in text
 
 
-def test_a_resumed_run_leaves_the_same_card(tmp_path):
+def test_a_resumed_run_leaves_the_same_card(tmp_path, monkeypatch):
     for folder, first in (("a", 0), ("b", 2)):
-        drive(CardCallback(tmp_path / folder / "run", INFO), HISTORY, first)
+        (tmp_path / folder).mkdir()
+        monkeypatch.chdir(tmp_path / folder)
+        drive(CardCallback("run", INFO), HISTORY, first)
     assert (tmp_path / "a/run/README.md").read_text() == (tmp_path / "b/run/README.md").read_text()

@@ -44,9 +44,25 @@ def test_answers_are_those_of_the_latest_evaluated_round(tmp_path):
     drive(ReportCallback(tmp_path, "fedavg", {"test": ROWS}), [*HISTORY, record(3, None, losses=(1.0, 1.0))])
     lines = [json.loads(line) for line in (tmp_path / "report" / "generations.jsonl").read_text().splitlines()]
     assert lines[0] == {
-        "round_idx": 2, "evaluation": "test", "row": 0, "task": "vqa", "prediction": "red 2", "references": ["red"]
+        "round_idx": 2, "evaluation": "test", "row": 0, "task": "vqa", "prediction": "red 2", "references": ["red"],
+        "id": "row-0", "question": "What color is it?", "score": 1.0,
     }  # fmt: skip
     assert len(lines) == 2
+
+
+def test_answers_of_each_evaluation_set_are_kept_and_drawn(tmp_path):
+    history = [replace(HISTORY[0], evaluations={"test": HISTORY[0].evaluations["test"]})]
+    drive(ReportCallback(tmp_path / "one", "fedavg", {"test": ROWS}), history)
+    both = dict.fromkeys(("test", "other"), HISTORY[0].evaluations["test"])
+    history = [replace(HISTORY[0], evaluations=both)]
+    drive(ReportCallback(tmp_path / "two", "fedavg", {"test": ROWS, "other": ROWS}), history)
+    lines = [json.loads(line) for line in (tmp_path / "two" / "report" / "generations.jsonl").read_text().splitlines()]
+    assert [line["evaluation"] for line in lines] == ["test", "test", "other", "other"]
+    with (
+        Image.open(tmp_path / "one/report/samples.png") as one,
+        Image.open(tmp_path / "two/report/samples.png") as two,
+    ):
+        assert two.height > 1.7 * one.height
 
 
 def test_rounds_between_evaluations_leave_the_curves_alone(tmp_path):

@@ -27,7 +27,7 @@ def test_results_stand_between_local_and_central():
         "fedprox": Run("fedprox", [record(0, 0.5)]),
     }
     assert results_table(Run("fedavg", HISTORY), others, "test") == (
-        "| task       | metric         | round 0 | local | fedprox | **fedavg** | central | share of central |\n"
+        "| task       | metric         | round 0 | local | fedprox | **fedavg** | central | fedavg / central |\n"
         "| ---------- | -------------- | ------: | ----: | ------: | ---------: | ------: | ---------------: |\n"
         "| vqa        | accuracy       |   0.500 | 0.600 |   0.500 |      0.750 |   0.900 |              83% |\n"
         "| grounding  | mean_iou       |   0.250 | 0.375 |   0.250 |      0.500 |   0.625 |              80% |\n"
@@ -43,7 +43,7 @@ def test_without_central_there_is_no_share():
 
 
 def test_central_is_not_compared_with_itself():
-    assert "share" not in results_table(Run("central", HISTORY), {}, "test")
+    assert "/ central" not in results_table(Run("central", HISTORY), {}, "test")
 
 
 def test_a_central_score_of_zero_gives_no_share():

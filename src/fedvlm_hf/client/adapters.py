@@ -1,6 +1,7 @@
 """Which parameters of a PeftModel are the adapter, which of them train, how they are read, written and exported."""
 
 import copy
+import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import nn
 from torch.utils._pytree import tree_leaves, tree_map
 from transformers import PreTrainedModel
 
+from ..files import path_from_here
 from ..lora import LoraPair, lora_pairs
 from ..models.vlm import VLMParts, lora_target_regex, vlm_parts
 from ..tensors import TensorDict, split
@@ -205,10 +207,18 @@ class Adapter:
         return weight
 
     def export(self, folder: Path) -> None:
-        """Save a folder that stock `PeftModel.from_pretrained(base, folder)` loads; it must be new or empty."""
+        """Save a folder that stock `PeftModel.from_pretrained(base, folder)` loads; it must be new or empty.
+
+        If the base model is a local folder, `adapter_config.json` names it by its path from the current directory.
+        """
+        config = self.model.peft_config[self.model.active_adapter]
+        base_name = config.base_model_name_or_path
+        if base_name and os.path.isdir(base_name):
+            config.base_model_name_or_path = path_from_here(base_name)
         # "auto" would ask the Hub for the base's configuration at every call. A trainer may have added an adapter of
         # its own, such as DPO's reference.
         self.model.save_pretrained(folder, save_embedding_layers=False, selected_adapters=[self.model.active_adapter])
+        config.base_model_name_or_path = base_name
 
 
 def changed_weight(weight: torch.Tensor, pair: LoraPair, is_transposed: bool = False) -> torch.Tensor:

@@ -89,22 +89,28 @@ class RoundScorer:
             by_client=self.is_personal,
         )
 
-    def score(self, round_idx: int, prepared: PreparedEvaluation, on_batch: Callable[[int], None]) -> EvalResult:
-        """Score a round; if each client has its own model, its rows are answered by that model."""
+    def load(self, round_idx: int, client_id: str | None = None) -> PeftModel:
+        """Put a round into the model, and over it what a client keeps for itself if one is named."""
         exported = TensorDict.from_tensors(load_file(self.saved.weights(round_idx, self.shapes)))
         self.local.adapter.write(exported)
         self.local.adapter.change_base(self._base_change(round_idx))
+        if client_id is not None:
+            versions = self.saved.client_versions(round_idx)
+            self.local.load_personal(self._state(client_id, versions[client_id]) if client_id in versions else {})
+        return self.local.model
+
+    def score(self, round_idx: int, prepared: PreparedEvaluation, on_batch: Callable[[int], None]) -> EvalResult:
+        """Score a round; if each client has its own model, its rows are answered by that model."""
         config = self.run["config"]
         dtype = torch.bfloat16 if config.get("bf16") else torch.float16 if config.get("fp16") else None
+        model = self.load(round_idx)
         if not self.is_personal:
-            return prepared.run(self.local.model, autocast_dtype=dtype, on_batch=on_batch)
-        versions = self.saved.client_versions(round_idx)
+            return prepared.run(model, autocast_dtype=dtype, on_batch=on_batch)
 
         def load_client(client_id: str) -> None:
-            self.local.adapter.write(exported)
-            self.local.load_personal(self._state(client_id, versions[client_id]) if client_id in versions else {})
+            self.load(round_idx, client_id)
 
-        return prepared.run(self.local.model, autocast_dtype=dtype, on_batch=on_batch, load_client=load_client)
+        return prepared.run(model, autocast_dtype=dtype, on_batch=on_batch, load_client=load_client)
 
     def _base_change(self, round_idx: int) -> TensorDict:
         path = self.saved.base_delta(round_idx, self.shapes)

@@ -69,6 +69,8 @@ def fed_nature(
             for index in range(num_rows)
         ]
         splits[split] = _to_dataset(rows)
+    for rows in splits.values():
+        rows.info.dataset_name = "Fed-Nature mini"
     return DatasetDict(splits)
 
 

@@ -11,17 +11,15 @@ from huggingface_hub import EvalResult as HubEvalResult
 from huggingface_hub import ModelCard, ModelCardData
 
 from ..callbacks import RoundCallback, RoundEnd
-from ..files import round_tag, write_atomic
+from ..files import path_from_here, round_tag, write_atomic
 from ..markdown import markdown_table
 from ..types import RoundRecord
+from .round_card import TASK, TEMPLATE, adapter_metadata, loading_snippet
 from .run_info import RunInfo, is_hub_id, public_name, public_value
 from .runs import Run, evaluation_names, split_name
-from .tables import flat_scores, megabytes, number
+from .tables import client_scores_table, flat_scores, megabytes, number
 
 
-TEMPLATE = "---\n{{ card_data }}\n---\n\n{{ text }}"
-TAGS = ("federated-learning", "fedvlm_hf", "trl", "lora")
-TASK = "image-text-to-text"
 MAX_LISTED_CLIENTS = 20
 LIMITS = (
     "The scores are for the evaluation rows above; other images, questions and wordings were not tested.",
@@ -61,12 +59,20 @@ class CardCallback(RoundCallback):
         self._write()
 
     def _write(self) -> None:
-        card = model_card(self.info, self._history, self.output_dir.resolve().name)
+        name = self.output_dir.resolve().name
+        card = model_card(self.info, self._history, name, folder=path_from_here(self.output_dir))
         write_atomic(self.output_dir / "README.md", f"{card}\n")
 
 
-def model_card(info: RunInfo, history: Sequence[RoundRecord], name: str, *, is_public: bool = False) -> ModelCard:
-    """Build the card of a run. It names no path of the machine that the run used.
+def model_card(
+    info: RunInfo,
+    history: Sequence[RoundRecord],
+    name: str,
+    *,
+    is_public: bool = False,
+    folder: str | None = None,
+) -> ModelCard:
+    """Build the card of a run. It names folders only by their paths from the current directory.
 
     Args:
         info (`RunInfo`):
@@ -77,12 +83,14 @@ def model_card(info: RunInfo, history: Sequence[RoundRecord], name: str, *, is_p
             Name of the model.
         is_public (`bool`, *optional*, defaults to `False`):
             Whether the card leaves the machine. A public card shows no image of the evaluation rows.
+        folder (`str`, *optional*):
+            Path of the run's folder from the directory in which a reader loads a round, by default `name`.
     """
     run = Run(info.method, history)
     sections = {
         f"# {name}": _summary(info, run),
-        "## Results": _results(run, is_public),
-        "## Use": _usage(info, run, name),
+        "## Results": _results(info, run, is_public),
+        "## Use": _usage(info, run, folder or name),
         "## Training": _training(info, run),
         "## Limits": _limits(info),
         "## Reproduce": _reproduction(info),
@@ -98,7 +106,6 @@ def _metadata(info: RunInfo, history: Sequence[RoundRecord], name: str) -> Model
     repository that happens to have the same name.
     """
     run = Run(info.method, history)
-    is_linked = is_hub_id(info.base_model)
     data = public_name(info.dataset) if info.dataset else "the clients' data"
     results = [
         HubEvalResult(
@@ -115,19 +122,8 @@ def _metadata(info: RunInfo, history: Sequence[RoundRecord], name: str) -> Model
         for evaluation in evaluation_names(history)
         for score, value in sorted(run.last(evaluation).scores.items())
     ]
-    return ModelCardData(
-        base_model=info.base_model if is_linked else None,
-        base_model_relation="adapter" if is_linked else None,
-        datasets=[info.dataset] if info.dataset and is_hub_id(info.dataset) else None,
-        library_name="peft",
-        license=info.license,
-        license_name=info.license_name,
-        license_link=info.license_link,
-        pipeline_tag=TASK,
-        tags=[*TAGS, info.objective],
-        model_name=name,
-        eval_results=results or None,
-    )
+    linked_data = [info.dataset] if info.dataset and is_hub_id(info.dataset) else None
+    return adapter_metadata(info, datasets=linked_data, model_name=name, eval_results=results or None)
 
 
 def _summary(info: RunInfo, run: Run) -> str:
@@ -140,24 +136,27 @@ def _summary(info: RunInfo, run: Run) -> str:
         base = f"[{info.base_model}](https://huggingface.co/{info.base_model})"
     method = f"[{info.method}]({info.paper})" if info.paper else f"`{info.method}`"
     rows = f"{sum(info.clients.values()):,} rows{f' of {_dataset(info)}' if info.dataset else ''}"
+    tasks = f" (tasks: {', '.join(info.tasks)})" if info.tasks else ""
     return (
         f"This is {trained} for {base}, trained by {method} in {run.history[-1].round_idx} rounds over "
-        f"{len(info.clients)} clients with {rows}. It was made with fedvlm_hf, which runs each client as a Hugging "
-        "Face Trainer.\n"
+        f"{len(info.clients)} clients with {rows}{tasks}. It was made with fedvlm_hf, which runs each client as a "
+        "Hugging Face Trainer.\n"
     )
 
 
-def _results(run: Run, is_public: bool) -> str:
-    """Show the scores before and after training, and the curves."""
+def _results(info: RunInfo, run: Run, is_public: bool) -> str:
+    """Show the scores before and after training, of all rows and of each client, and the curves."""
     parts = []
     for name in evaluation_names(run.history):
         start, last = flat_scores(run.first(name)), flat_scores(run.last(name))
         rows = [[*key, number(start.get(key)), number(value)] for key, value in last.items()]
         header = ["task", "metric", "round 0", f"round {run.last_round(name)}"]
         parts += [
-            f"Evaluation set `{name}`, with greedily generated answers:\n",
+            f"Evaluation set `{name}`{_num_rows(info, name)}, with greedily generated answers:\n",
             markdown_table(header, rows, num_labels=2),
         ]
+        if 1 < len(run.last(name).clients) <= MAX_LISTED_CLIENTS:
+            parts += [f"Scores of each client's rows of `{name}`:\n", client_scores_table(run, name)]
     if not parts:
         return "Nothing was evaluated: there was no split `test` and no other evaluation set.\n"
     parts.append("![Learning curves](report/learning_curves.png)\n")
@@ -168,28 +167,11 @@ def _results(run: Run, is_public: bool) -> str:
     return "\n".join(parts)
 
 
-def _usage(info: RunInfo, run: Run, name: str) -> str:
-    """Show how to load a round, from its repository if there is one, else from the folder of the run."""
-    imports, base = "", f'"{public_name(info.base_model)}"'
-    if Path(info.base_model).parent == Path(__file__).parents[1] / "mini":
-        imports, base = "from fedvlm_hf.mini import base_model\n", f"base_model({base})"
-    elif info.is_our_class:
-        imports = "import fedvlm_hf.models  # registers the class of the base model\n"
+def _usage(info: RunInfo, run: Run, folder: str) -> str:
+    """Show how to load the last round, from its repository if there is one, else from the folder of the run."""
     tag = round_tag(run.history[-1].round_idx)
-    place = f'"{info.hub_model_id}", revision="{tag}"' if info.hub_model_id else f'"{name}/rounds/{tag}"'
-    change = ""
-    if info.changes_base:
-        imports += "from fedvlm_hf import apply_base_delta\n"
-        if info.hub_model_id:
-            imports += "from huggingface_hub import snapshot_download\n"
-            place = f"snapshot_download({place})"
-        change, place = f"folder = {place}\nbase = apply_base_delta(base, folder)\n", "folder"
-    text = (
-        "Every round is a PEFT adapter that also contains the connector; round 0 is the model before training.\n\n"
-        f"```python\n{imports}from peft import PeftModel\nfrom transformers import AutoModelForImageTextToText\n\n"
-        f"base = AutoModelForImageTextToText.from_pretrained({base})\n{change}"
-        f"model = PeftModel.from_pretrained(base, {place})\n```\n"
-    )
+    text = "Every round is a PEFT adapter that also contains the connector; round 0 is the model before training.\n\n"
+    text += loading_snippet(info, f"{folder}/rounds/{tag}", tag)
     if info.is_personal:
         text += f"\n{_personal(info)}"
     if info.hub_model_id is None:
@@ -217,6 +199,7 @@ def _training(info: RunInfo, run: Run) -> str:
         clients,
         markdown_table(["hyperparameter", "value"], rows, num_labels=2) if rows else "",
         _traffic(run),
+        _cost(info, run),
     ]
     return "\n".join(part for part in parts if part)
 
@@ -268,6 +251,32 @@ def _traffic(run: Run) -> str:
         f"Traffic per client and round: {megabytes(down / num_runs)} MB down, {megabytes(up / num_runs)} MB up; "
         f"{megabytes(down + up)} MB in total over {len(trained)} rounds.\n"
     )
+
+
+def _cost(info: RunInfo, run: Run) -> str:
+    """Say how long the run took, on which hardware, and how much memory it used at its peak."""
+    seconds = sum(record.seconds.get("total", 0.0) for record in run.history)
+    evaluation = sum(record.seconds.get("evaluate", 0.0) for record in run.history)
+    memory = max(record.peak_memory for record in run.history)
+    accelerator = max(record.peak_accelerator_memory for record in run.history)
+    hardware = f" on {info.hardware}" if info.hardware else ""
+    text = (
+        f"Time: {duration(seconds)}{hardware}, of which {duration(evaluation)} for evaluation. Peak memory: "
+        f"{memory / 1e9:.2f} GB of the process"
+    )
+    return text + (f" and {accelerator / 1e9:.2f} GB of the accelerator.\n" if accelerator else ".\n")
+
+
+def duration(seconds: float) -> str:
+    """Format a time such as `45 s`, `6 min 12 s` or `3 h 20 min`."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def _num_rows(info: RunInfo, evaluation: str) -> str:
+    return f" ({info.eval_rows[evaluation]:,} rows)" if evaluation in info.eval_rows else ""
 
 
 def _dataset(info: RunInfo) -> str:

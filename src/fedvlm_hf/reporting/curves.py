@@ -10,10 +10,12 @@ from ..figures import COLOURS, INK, MUTED, new_figure, png, style
 from ..files import write_atomic
 from ..metrics import PRIMARY
 from ..types import RoundRecord
-from .runs import Run, client_mean, evaluation_names, primary_scores
+from .runs import Run, client_mean, evaluation_names, metric_name, primary_scores
 
 
 MAX_NAMED_CLIENTS = 8
+UNBOUNDED = ("cider",)
+"""Metrics that may be larger than 1. The axes of all others are from 0 to 1."""
 Points = tuple[tuple[int, float], ...]
 
 
@@ -33,17 +35,22 @@ class Line:
 
 @dataclass(frozen=True)
 class Panel:
-    """A set of axes with its lines."""
+    """A set of axes with its lines.
+
+    The vertical axis starts at 0 and ends at `top`, or above the highest value of all panels with the same `ylabel`.
+    """
 
     title: str
     ylabel: str
     lines: tuple[Line, ...]
+    top: float | None = None
 
 
 def learning_curves(run: Run, path: str | os.PathLike[str], others: Mapping[str, Run] | None = None) -> None:
-    """Draw one panel per task: a line for each evaluation set, thin lines for the clients, grey lines for other runs.
+    """Draw one panel for each task and evaluation set, with one colour for each run.
 
-    Clients are drawn only where several of them have the task. Nothing is written if the run was never evaluated.
+    The scores of a run on all rows are a line with markers. Thin lines in the same colour are the scores of each
+    client's rows, where several clients have the task. Nothing is written if the run was never evaluated.
 
     Args:
         run (`Run`):
@@ -51,28 +58,45 @@ def learning_curves(run: Run, path: str | os.PathLike[str], others: Mapping[str,
         path (`str` or `os.PathLike`):
             The PNG file to write.
         others (`Mapping[str, Run]`, *optional*):
-            Other runs by label. Each is drawn for the first evaluation set.
+            Other runs by label.
     """
     names = evaluation_names(run.history)
+    rows = [row for name in names if (row := _evaluation_panels(run, name, others or {}))]
+    if not rows:
+        return
+    longest = max(len(row) for row in rows)
+    num_columns = min(longest, 2 if longest == 4 else 3)
+    panels = [panel for row in rows for panel in [*row, *[None] * (-len(row) % num_columns)]]
+    title = f"{run.method}: scores by round" + (f", evaluation set {names[0]}" if len(names) == 1 else "")
+    num_rows = math.ceil(len(panels) / num_columns)
+    size = (max(4.0 * num_columns, 6.0), 2.8 * num_rows + 0.9)
+    write_atomic(path, _draw(tuple(panels), num_rows, num_columns, size, title))
+
+
+def _evaluation_panels(run: Run, name: str, others: Mapping[str, Run]) -> list[Panel]:
+    """Return the panels of an evaluation set, one for each task that the run has scores of."""
+    has_one_set = len(evaluation_names(run.history)) == 1
     panels = []
-    for task in PRIMARY:
-        points = [_task_points(run.history, name, task) for name in names]
-        if not any(points):
+    for task, metric in PRIMARY.items():
+        if not (points := _task_points(run.history, name, task)):
             continue
         lines = [
-            Line(_task_points(other.history, names[0], task), label, MUTED, ("dotted", "dashed", "dashdot")[rank % 3])
-            for rank, (label, other) in enumerate((others or {}).items())
+            Line(_task_points(other.history, name, task), label, *_run_style(rank), marker="o", markersize=3)
+            for rank, (label, other) in enumerate(others.items(), 1)
         ]
-        lines += _client_lines(_client_points(run.history, names[0], task))
-        for rank, (name, line) in enumerate(zip(names, points, strict=True)):
-            dashes = ("solid", "dashed", "dashdot", "dotted")[rank % 4]
-            lines.append(Line(line, f"{run.method}, {name}", INK, dashes, linewidth=2, marker="o"))
-        panels.append(Panel(task, PRIMARY[task], tuple(lines)))
-    if panels:
-        num_columns = min(len(panels), 2 if len(panels) == 4 else 3)
-        num_rows = math.ceil(len(panels) / num_columns)
-        size = (max(4.0 * num_columns, 6.0), 2.8 * num_rows + 0.6)
-        write_atomic(path, _draw(tuple(panels), num_rows, num_columns, size))
+        clients = _client_points(run.history, name, task).values()
+        lines += [
+            Line(own, f"{run.method}, rows of each client", COLOURS[0], linewidth=0.8, alpha=0.4) for own in clients
+        ]
+        lines.append(Line(points, run.method, COLOURS[0], linewidth=2.2, marker="o", markersize=5))
+        title = task if has_one_set else f"{task}, {name}"
+        panels.append(Panel(title, metric_name(metric), tuple(lines), None if metric in UNBOUNDED else 1.0))
+    return panels
+
+
+def _run_style(rank: int) -> tuple[str, str]:
+    """Return colour and line style of a run. The styles change where the colours begin again."""
+    return COLOURS[rank % len(COLOURS)], ("solid", "dashed", "dotted", "dashdot")[rank // len(COLOURS) % 4]
 
 
 def client_loss(history: Sequence[RoundRecord], path: str | os.PathLike[str]) -> None:
@@ -96,10 +120,21 @@ def client_loss(history: Sequence[RoundRecord], path: str | os.PathLike[str]) ->
 # A pushed round writes every figure twice, to the run's folder and to the folder that is pushed, and each takes about
 # a second to draw. Two figures for each of two folders, whose clients may have different names.
 @lru_cache(maxsize=4)
-def _draw(panels: tuple[Panel, ...], num_rows: int, num_columns: int, size: tuple[float, float]) -> bytes:
-    """Draw the panels with one common legend, and return the PNG file."""
+def _draw(
+    panels: tuple[Panel | None, ...],
+    num_rows: int,
+    num_columns: int,
+    size: tuple[float, float],
+    title: str | None = None,
+) -> bytes:
+    """Draw the panels, `None` being an empty place, with one common legend, and return the PNG file."""
     figure = new_figure(*size)
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK, parse_math=False)
+    entries, tops = {}, {}
     for place, panel in enumerate(panels):
+        if panel is None:
+            continue
         axes = figure.add_subplot(num_rows, num_columns, place + 1)
         style(axes, panel.title, ylabel=panel.ylabel)
         for line in panel.lines:
@@ -108,11 +143,11 @@ def _draw(panels: tuple[Panel, ...], num_rows: int, num_columns: int, size: tupl
                 rounds, values, label=line.label, color=line.color, linestyle=line.linestyle, linewidth=line.linewidth,
                 marker=line.marker, markersize=line.markersize, alpha=line.alpha, clip_on=False,
             )  # fmt: skip
-    entries = {}
-    for axes in figure.axes:
-        axes.set_ylim(bottom=max(axes.get_ylim()[0], 0.0))  # neither scores nor losses are negative
+        tops[panel.ylabel] = panel.top or max(axes.get_ylim()[1], tops.get(panel.ylabel, 1e-6))
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
+    for axes in figure.axes:
+        axes.set_ylim(0.0, tops[axes.get_ylabel()])  # neither scores nor losses are negative
     figure.legend(
         entries.values(), entries.keys(), loc="outside lower center", ncols=min(len(entries), 5), frameon=False,
         fontsize=8, labelcolor=INK,

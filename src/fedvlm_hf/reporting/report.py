@@ -22,8 +22,8 @@ class ReportCallback(RoundCallback):
       folders beside `output_dir` (see [`~reporting.runs.comparable_runs`]), and one line per round;
     - `clients.md`: weights, losses, times and scores by client;
     - `learning_curves.png`, `client_loss.png`;
-    - `samples.png`: test images with question, answer and reference;
-    - `generations.jsonl`: every answer of the last evaluated round.
+    - `samples.png`: images of each evaluation set with question, answer, reference and score;
+    - `generations.jsonl`: every answer of the last evaluated round, with id, question and score.
 
     All of it is derived from the records, so a run that was killed and resumed leaves the same report.
 
@@ -83,9 +83,8 @@ class ReportCallback(RoundCallback):
         ]
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
         write_atomic(folder / "generations.jsonl", text)
-        name = next(iter(answers))
-        title = f"{self.method}, {name}, round {record.round_idx}"
-        sample_sheet(answers[name], self.eval_datasets[name], folder / "samples.png", title)
+        title = f"{self.method}, {', '.join(answers)}, round {record.round_idx}"
+        sample_sheet(answers, self.eval_datasets, folder / "samples.png", title)
 
 
 def write_pages(folder: Path, run: Run, others: Mapping[str, Run], with_curves: bool = True) -> None:

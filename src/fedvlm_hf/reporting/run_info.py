@@ -8,12 +8,14 @@ import os
 import platform
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+import torch
 from datasets import Dataset
 from huggingface_hub import ModelCard
 from huggingface_hub.utils import HFValidationError, validate_repo_id
@@ -22,6 +24,7 @@ from transformers import TrainingArguments
 
 from ..methods import ClientMethod, Method, Strategy
 from ..methods.fedavg import FedAvg
+from ..metrics import PRIMARY
 from ..registry import paper_link
 
 
@@ -96,6 +99,12 @@ class RunInfo:
             Whether the method changes the weights of the base model, which loading has to repeat.
         is_simulated (`bool`, *optional*, defaults to `True`):
             Whether all clients ran on one host.
+        tasks (`Sequence[str]`, *optional*):
+            Tasks of the rows, such as `vqa`.
+        eval_rows (`Mapping[str, int]`, *optional*):
+            Number of rows of each evaluation set.
+        hardware (`str`, *optional*):
+            The processor or accelerator that the run used, from [`hardware`].
     """
 
     base_model: str
@@ -121,6 +130,9 @@ class RunInfo:
     is_personal: bool = False
     changes_base: bool = False
     is_simulated: bool = True
+    tasks: Sequence[str] = ()
+    eval_rows: Mapping[str, int] = field(default_factory=dict)
+    hardware: str | None = None
 
 
 def run_info(
@@ -130,6 +142,7 @@ def run_info(
     method: Method,
     model: PeftModel,
     datasets: Mapping[str, Dataset],
+    evaluation_sets: Mapping[str, Dataset],
     **kwargs: Any,
 ) -> RunInfo:
     """Collect what a card says about a run.
@@ -141,6 +154,8 @@ def run_info(
             The configuration, the tuning mode, the method and the model of the run.
         datasets (`Mapping[str, Dataset]`):
             Training rows of each client.
+        evaluation_sets (`Mapping[str, Dataset]`):
+            Evaluation sets by name.
         kwargs:
             The other arguments of [`RunInfo`].
     """
@@ -164,9 +179,26 @@ def run_info(
         command=public_command(sys.argv),
         objective=args.objective,
         is_our_class=type(model.get_base_model()).__module__.startswith("fedvlm_hf."),
+        tasks=_tasks([*datasets.values(), *evaluation_sets.values()]),
+        eval_rows={name: len(rows) for name, rows in evaluation_sets.items()},
+        hardware=hardware(),
         **_license(base_model),
         **kwargs,
     )
+
+
+def hardware() -> str:
+    """Return the accelerators of this process, such as `"1 x NVIDIA H200"`, or what is known of its CPU."""
+    if not torch.cuda.is_available():
+        return f"{torch.get_num_threads()} threads of a CPU ({platform.machine()}, {os.cpu_count()} cores)"
+    names = Counter(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
+    return ", ".join(f"{count} x {name}" for name, count in names.items())
+
+
+def _tasks(datasets: Sequence[Dataset]) -> list[str]:
+    """Return the tasks of the rows in the order of `PRIMARY`."""
+    found = {task for rows in datasets if "task" in rows.column_names for task in rows.unique("task")}
+    return [task for task in PRIMARY if task in found]
 
 
 def _described(transform: Mapping[str, Any]) -> str:

@@ -15,6 +15,14 @@ from ..types import EvalResult, RoundRecord
 
 logger = logging.get_logger(__name__)
 
+METRIC_NAMES = {
+    "mean_iou": "mean IoU",
+    "accuracy_at_50": "accuracy at IoU 0.5",
+    "cider": "CIDEr",
+    "rouge_l": "ROUGE-L",
+}
+"""Names of metrics in figures, where they are not the words of the key."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -63,6 +71,11 @@ def split_name(score: str) -> tuple[str, str]:
             return task, score.removeprefix(f"{task}_")
     task, _, metric = score.partition("_")
     return task, metric
+
+
+def metric_name(metric: str) -> str:
+    """Return the name of a metric as people write it, such as `"mean IoU"` for `mean_iou`."""
+    return METRIC_NAMES.get(metric, metric.replace("_", " "))
 
 
 def client_mean(record: RoundRecord, metric: str) -> float | None:

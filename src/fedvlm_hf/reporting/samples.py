@@ -1,4 +1,4 @@
-"""A figure of test images, each with its question, the answer of the model and the reference."""
+"""A figure of test images, each with its question, the answer of the model, the reference and the score."""
 
 import os
 import textwrap
@@ -11,7 +11,9 @@ from PIL import Image
 from ..data.boxes import parse_box
 from ..data.pixels import in_8_bits
 from ..figures import COLOURS, DPI, GRID, INK, MUTED, new_figure, save
+from ..metrics import PRIMARY
 from ..types import Generation
+from .runs import metric_name
 
 
 if TYPE_CHECKING:
@@ -21,10 +23,13 @@ NUM_COLUMNS = 4
 # in inches, except the font size, which is in points
 CELL, GAP, HEAD, LINE, FONT_SIZE = 2.3, 0.3, 0.38, 0.14, 7.5
 WRAP = 39  # characters that fit in the width of a cell
+MAX_SHEET_LINES = 24  # of all evaluation sets: Matplotlib draws no figure of more than 65,536 pixels
 PREDICTION, REFERENCE = COLOURS[1], COLOURS[2]
+RIGHT, WRONG = "#1a7f37", "#b42318"
 # most lines shown of the question, of the answer and of the reference
 MAX_LINES = (3, 6, 6)
-Cell = tuple[Generation, Image.Image, list[list[str]]]
+Text = tuple[list[str], str, str]  # its lines, colour and font weight
+Cell = tuple[Generation, Image.Image, list[Text]]
 
 
 def pick(generations: Sequence[Generation]) -> list[list[Generation]]:
@@ -40,28 +45,50 @@ def pick(generations: Sequence[Generation]) -> list[list[Generation]]:
     return lines
 
 
+def mark(generation: Generation) -> tuple[str, str] | None:
+    """Return what to write about the score of an answer, and in which colour; `None` if it has no score.
+
+    An answer is right from half of the highest score on: a box from an IoU of 0.5 on. Captions and reports are not
+    right or wrong, so only their score is written.
+    """
+    if generation.score is None:
+        return None
+    metric = PRIMARY[generation.task]
+    if metric not in ("accuracy", "mean_iou"):
+        return f"{metric_name(metric)} {generation.score:.2f}", MUTED
+    text, colour = ("\u2713 right", RIGHT) if generation.score >= 0.5 else ("\u2717 wrong", WRONG)
+    if metric == "mean_iou":
+        text += f", IoU {generation.score:.2f}"
+    elif 0 < generation.score < 1:
+        text += f", accuracy {generation.score:.2f}"
+    return text, colour
+
+
 def sample_sheet(
-    generations: Sequence[Generation],
-    rows: Sequence[Mapping[str, Any]],
+    answers: Mapping[str, Sequence[Generation]],
+    datasets: Mapping[str, Sequence[Mapping[str, Any]]],
     path: str | os.PathLike[str],
     title: str,
 ) -> None:
-    """Draw the figure. Nothing is written if there are no generations.
+    """Draw some rows of each evaluation set, with a mark at each answer. Nothing is written without any answer.
 
     Args:
-        generations (`Sequence[Generation]`):
-            Answers of one evaluation set.
-        rows (`Sequence[Mapping[str, Any]]`):
-            The evaluation set: `rows[generation.row]` has `images` (PIL) and `prompt` (messages).
+        answers (`Mapping[str, Sequence[Generation]]`):
+            The answers by evaluation set.
+        datasets (`Mapping[str, Sequence[Mapping[str, Any]]]`):
+            The evaluation sets by name. `datasets[name][generation.row]` has `images` (PIL) and `prompt` (messages).
         path (`str` or `os.PathLike`):
             The PNG file to write.
         title (`str`):
             Title of the figure.
     """
-    lines = [[_describe(generation, rows[generation.row]) for generation in line] for line in pick(generations)]
+    lines, tasks = [], []
+    for name, generations in answers.items():
+        for line in pick(generations)[: max(1, MAX_SHEET_LINES // len(answers))]:
+            lines.append([_describe(generation, datasets[name][generation.row]) for generation in line])
+            tasks.append(f"{name}: {line[0].task}" if len(answers) > 1 else line[0].task)
     if not lines:
         return
-    tasks = [line[0][0].task for line in lines]
     heads = [HEAD if place == 0 or task != tasks[place - 1] else 0.0 for place, task in enumerate(tasks)]
     heights = [head + CELL + LINE * (3 + max(map(_num_lines, line))) for head, line in zip(heads, lines, strict=True)]
     width, height = NUM_COLUMNS * (CELL + GAP) + GAP, sum(heights) + HEAD + GAP
@@ -85,7 +112,7 @@ def sample_sheet(
 
 
 def _describe(generation: Generation, row: Mapping[str, Any]) -> Cell:
-    """Return the generation, its image, made small for quick drawing, and wrapped question, answer and reference."""
+    """Return the generation, its image, made small for quick drawing, and its texts."""
     image = in_8_bits(row["images"][0]).convert("RGB")
     image.thumbnail((int(2 * CELL * DPI), int(2 * CELL * DPI)))
     more = f" (1 of {len(generation.references)})" if len(generation.references) > 1 else ""
@@ -94,7 +121,11 @@ def _describe(generation: Generation, row: Mapping[str, Any]) -> Cell:
         f"model: {generation.prediction.strip() or '(no answer)'}",
         f"reference{more}: {generation.references[0]}",
     )
-    return generation, image, [_wrap(text, num_lines) for text, num_lines in zip(texts, MAX_LINES, strict=True)]
+    lines = [_wrap(text, num_lines) for text, num_lines in zip(texts, MAX_LINES, strict=True)]
+    texts = [(line, colour, "normal") for line, colour in zip(lines, (INK, PREDICTION, REFERENCE), strict=True)]
+    if found := mark(generation):
+        texts.append(([found[0]], found[1], "bold"))
+    return generation, image, texts
 
 
 def _wrap(text: str, num_lines: int) -> list[str]:
@@ -103,7 +134,7 @@ def _wrap(text: str, num_lines: int) -> list[str]:
 
 
 def _num_lines(cell: Cell) -> int:
-    return sum(len(text) for text in cell[2])
+    return sum(len(text) for text, *_ in cell[2])
 
 
 def _draw_image(figure: "Figure", left: float, top: float, image: Image.Image, generation: Generation) -> None:
@@ -127,10 +158,11 @@ def _draw_image(figure: "Figure", left: float, top: float, image: Image.Image, g
             axes.add_patch(Rectangle(box[:2], *size, fill=False, edgecolor=colour, linewidth=2, linestyle=style))
 
 
-def _draw_texts(figure: "Figure", left: float, top: float, texts: Sequence[Sequence[str]]) -> None:
+def _draw_texts(figure: "Figure", left: float, top: float, texts: Sequence[Text]) -> None:
     width, height = figure.get_size_inches()
-    for text, colour in zip(texts, (INK, PREDICTION, REFERENCE), strict=True):
-        for line in text:
-            figure.text(left / width, top / height, line, fontsize=FONT_SIZE, color=colour, va="top", parse_math=False)
+    for lines, colour, weight in texts:
+        look = {"fontsize": FONT_SIZE, "color": colour, "fontweight": weight, "va": "top", "parse_math": False}
+        for line in lines:
+            figure.text(left / width, top / height, line, **look)
             top -= LINE
         top -= LINE / 3

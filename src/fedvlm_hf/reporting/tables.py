@@ -58,8 +58,8 @@ def results_table(run: Run, others: Mapping[str, Run], evaluation: str) -> str:
     header = ["task", "metric", "round 0", *columns]
     own, start, central = columns[f"**{run.method}**"], flat_scores(run.first(evaluation)), columns.get("central")
     rows = [[*key, number(start.get(key)), *(number(scores.get(key)) for scores in columns.values())] for key in own]
-    if central:
-        header.append("share of central")
+    if central:  # the share of the central run's score that this run reaches
+        header.append(f"{run.method} / central")
         for row, (key, value) in zip(rows, own.items(), strict=True):
             row.append(f"{value / central[key]:.0%}" if central.get(key, 0.0) > 0 else MISSING)
     table = markdown_table(header, rows, num_labels=2)
