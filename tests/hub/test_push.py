@@ -50,7 +50,11 @@ base = AutoModelForImageTextToText.from_pretrained("alice/rounds-base")
 model = PeftModel.from_pretrained(base, "alice/rounds", revision="round-0001")
 config = json.loads(Path(hf_hub_download("alice/rounds", "adapter_config.json", revision="round-0001")).read_text())
 there = {name: tensor for name, tensor in model.named_parameters() if "lora_B" in name}
-show(base=config["base_model_name_or_path"], loaded=len(there), trained=any(t.abs().sum() > 0 for t in there.values()),
+card = Path(hf_hub_download("alice/rounds", "README.md", revision="round-0001")).read_text()
+code = {}
+exec(card.split("```python")[1].split("```")[0], code)
+same = all(torch.equal(tensor, code["model"].state_dict()[name]) for name, tensor in there.items())
+show(code=same and len(code["output"][0]) > code["inputs"]["input_ids"].shape[1], base=config["base_model_name_or_path"], loaded=len(there), trained=any(t.abs().sum() > 0 for t in there.values()),
      url=trained.push_to_hub(), private=HfApi().model_info("alice/rounds").private)
 """,
         OUT=out,
@@ -64,6 +68,7 @@ show(base=config["base_model_name_or_path"], loaded=len(there), trained=any(t.ab
     assert seen["base"] == "alice/rounds-base"
     assert seen["loaded"] > 0
     assert seen["trained"] is True
+    assert seen["code"] is True
     assert (seen["url"], seen["private"]) == (f"{hub.endpoint}/alice/rounds", True)
     assert [path.name for path in (out / "outbox").glob("round-*")] == []
     assert not any(request.startswith("POST") and "alice/rounds-base" in request for request in hub.log[-20:])
@@ -259,6 +264,12 @@ lora = {}
 for revision in ("main", "clients/client_00", "clients/client_01"):
     model = PeftModel.from_pretrained(base, "alice/own", revision=revision)
     lora[revision] = [t.abs().sum().item() for name, t in model.named_parameters() if "lora_B" in name]
+    if revision != "main":
+        card = Path(hf_hub_download("alice/own", "README.md", revision=revision)).read_text()
+        code = {}
+        exec(card.split("```python")[1].split("```")[0], code)
+        shown = [t.abs().sum().item() for name, t in code["model"].named_parameters() if "lora_B" in name]
+        assert shown == lora[revision], (shown, lora[revision])
     base = model.unload()
 assert sum(lora["main"]) == 0 and 0 < sum(lora["clients/client_00"]) != sum(lora["clients/client_01"]) > 0, lora
 """,

@@ -20,6 +20,7 @@ from ..client.store import ClientStore
 from ..exchange.tensor_files import load_state
 from ..reporting.card import model_card
 from ..reporting.report import write_pages
+from ..reporting.round_card import loading_snippet
 from ..reporting.run_info import RunInfo, public_value
 from ..reporting.runs import Run, comparable_runs, read_history
 from ..repository.repository import Content, open_content
@@ -153,12 +154,12 @@ class Packer:
 
     def _client_card(self, round_idx: int, client: str) -> ModelCard:
         repo_id, data = self.target.repo_id, ModelCardData(library_name="peft", base_model=self.base_model)
+        info = replace(self.info, base_model=self.base_model, hub_model_id=repo_id)
         return ModelCard(
             f"---\n{data.to_yaml()}\n---\n\n# {repo_id}, {client}\n\n"
             f"The model of one client, `{client}`, after round {round_idx} of `{self.info.method}`, a method in which "
             f"clients keep a state of their own. What they share is on the branch `{self.target.branch}`.\n\n"
-            f'```python\nfrom peft import PeftModel\n\nmodel = PeftModel.from_pretrained(base, "{repo_id}", '
-            f'revision="{client_branch(client)}")\n```\n\n'
+            f"{loading_snippet(info, repo_id, client_branch(client))}\n"
             "Everyone who may read this repository may read what this client's data left in these weights.\n"
         )
 

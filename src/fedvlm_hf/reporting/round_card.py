@@ -95,8 +95,13 @@ def loading_snippet(info: RunInfo, folder: str, revision: str | None = None) -> 
         imports += f"from fedvlm_hf import apply_base_delta\n{download}"
         place = f"snapshot_download({place})" if download else place
         change, place = f"folder = {place}\nbase = apply_base_delta(base, folder)\n", "folder"
-    is_named = "" if info.base_model else "The base model was made in memory: load it instead of the empty name.\n\n"
-    return f"""{is_named}```python
+    notes = []
+    if not info.base_model:
+        notes.append("The base model was made in memory: load it in place of the empty name.")
+    if not (info.hub_model_id and revision):
+        notes.append("Paths are from the directory in which the run was started.")
+    note = f"{' '.join(notes)}\n\n" if notes else ""
+    return f"""{note}```python
 {imports}from peft import PeftModel
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor

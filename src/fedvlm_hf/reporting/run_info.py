@@ -190,7 +190,7 @@ def run_info(
 def hardware() -> str:
     """Return the accelerators of this process, such as `"1 x NVIDIA H200"`, or what is known of its CPU."""
     if not torch.cuda.is_available():
-        return f"{torch.get_num_threads()} threads of a CPU ({platform.machine()}, {os.cpu_count()} cores)"
+        return f"a CPU ({platform.machine()}, {os.cpu_count()} cores, torch threads: {torch.get_num_threads()})"
     names = Counter(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
     return ", ".join(f"{count} x {name}" for name, count in names.items())
 
