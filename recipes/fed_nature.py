@@ -1,4 +1,4 @@
-"""
+r"""
 Fine-tune one vision-language model over four clients with four tasks, as in Fed-Nature of FedVLMBench.
 
 Without arguments it uses the embedded data and a tiny pretrained LLaVA. This needs no download, 2 CPU cores and 3 GiB
@@ -32,7 +32,15 @@ from pathlib import Path
 from trl import get_peft_config, get_quantization_config
 
 from fedvlm_hf import FederatedTrainer
-from fedvlm_hf.launch import DataArguments, load_federation, parse_recipe, print_results
+from fedvlm_hf.launch import (
+    DataArguments,
+    check_arguments,
+    load_federation,
+    parse_recipe,
+    print_results,
+    resumable,
+    run_recipe,
+)
 from fedvlm_hf.mini import base_model, fed_nature
 from fedvlm_hf.models import base_with_connector
 
@@ -64,6 +72,7 @@ class NatureArguments(DataArguments):
 
 def main(argv: list[str]) -> None:
     data_args, args, model_args = parse_recipe(argv, NatureArguments, __doc__, DEFAULTS)
+    check_arguments(args, model_args)
 
     # Data
     is_default = data_args.dataset_name is None
@@ -89,11 +98,12 @@ def main(argv: list[str]) -> None:
         peft_config=get_peft_config(model_args),
         quantization_config=get_quantization_config(model_args),
     )
-    trainer.train()
+    with resumable(args.output_dir, args.num_rounds):
+        trainer.train()
 
     # All rounds have been saved during training
     print_results(args.output_dir)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(run_recipe(main, sys.argv[1:], "fed_nature"))

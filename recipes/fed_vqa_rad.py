@@ -1,4 +1,4 @@
-"""
+r"""
 Fine-tune one vision-language model on VQA-RAD: 3,515 questions on 314 radiographs, CT and MR images, by organ.
 
 First download the data: the folder data_RAD/ of github.com/longle0702/med-v2qa at commit
@@ -33,7 +33,7 @@ from trl import get_peft_config, get_quantization_config
 
 from fedvlm_hf import FederatedTrainer
 from fedvlm_hf.data.clients import client_datasets
-from fedvlm_hf.launch import DataArguments, load_federation, parse_recipe
+from fedvlm_hf.launch import DataArguments, check_arguments, load_federation, parse_recipe, resumable, run_recipe
 from fedvlm_hf.markdown import markdown_table
 from fedvlm_hf.metrics import score_examples
 from fedvlm_hf.metrics.blind import commonest_answers
@@ -88,10 +88,14 @@ def load_data(args: VqaRadArguments) -> tuple[DatasetDict, dict[str, Dataset]]:
     if args.dataset_name is None:
         raise ValueError(
             "`--dataset_name` is missing: the folder of a dataset that `fedvlm build` made, or its name on the Hub. "
-            "Run these two commands:\n"
-            f"  {BUILD}\n  accelerate launch recipes/fed_vqa_rad.py --dataset_name data/fed-vqa-rad"
+            f"Run `{BUILD}`, then `accelerate launch recipes/fed_vqa_rad.py --dataset_name data/fed-vqa-rad`."
         )
     dataset = load_federation(args.dataset_name, args.dataset_config)
+    if "test" not in dataset or "organ" not in dataset["test"].column_names:
+        raise ValueError(
+            f"`--dataset_name` {args.dataset_name!r} needs a split `test` with a column `organ`, because this recipe "
+            "scores by organ. Make it with `fedvlm build fed-vqa-rad`, or train with recipes/fed_nature.py."
+        )
     organs = dataset["test"]["organ"]
     if None in organs:
         raise ValueError(
@@ -117,6 +121,7 @@ def leak_note(clients: Sequence[Dataset], test: Dataset) -> str:
 
 def main(argv: list[str]) -> None:
     data_args, args, model_args = parse_recipe(argv, VqaRadArguments, __doc__, DEFAULTS)
+    check_arguments(args, model_args)
 
     # Data
     dataset, tests = load_data(data_args)
@@ -130,7 +135,8 @@ def main(argv: list[str]) -> None:
         peft_config=get_peft_config(model_args),
         quantization_config=get_quantization_config(model_args),
     )
-    trainer.train()
+    with resumable(args.output_dir, args.num_rounds):
+        trainer.train()
 
     # All rounds have been saved during training
     run = Run(args.method, read_history(Path(args.output_dir) / "metrics.jsonl"))
@@ -140,4 +146,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(run_recipe(main, sys.argv[1:], "fed_vqa_rad"))

@@ -44,7 +44,7 @@ def test_it_builds_a_model_once(parts, tmp_path, capsys):
     written = (tmp_path / "x" / "model.safetensors").stat().st_mtime_ns
     assert main(arguments) == 0
     assert (tmp_path / "x" / "model.safetensors").stat().st_mtime_ns == written
-    assert main([*arguments, "--seed", "8"]) == 1
+    assert main([*arguments, "--seed", "8"]) == 2
     assert "another recipe" in capsys.readouterr().err
 
 
@@ -55,7 +55,7 @@ def test_errors_are_one_line_and_a_status(parts, tmp_path, capsys):
         (["--vision_model", f"{tmp_path}/nothing", "--dry_run"], "nothing"),
     ]:
         capsys.readouterr()
-        assert main([*parts, *extra]) == 1
+        assert main([*parts, *extra]) == 2
         error = capsys.readouterr().err
         assert "fedvlm build-llava: error: " in error
         assert expected in error
@@ -69,7 +69,8 @@ def test_help_names_every_option_and_its_default(capsys):
     printed = " ".join(capsys.readouterr().out.split())
     for option in fields(LlavaRecipe):
         assert f"--{option.name}" in printed
-        assert f"(default: {option.default})" in printed.replace("meta- llama", "meta-llama")
+        default = {True: "yes", False: "no"}.get(option.default, option.default)
+        assert option.default is None or f"(default: {default})" in printed.replace("meta- llama", "meta-llama")
     assert "--output_dir" in printed
     assert "--dry_run" in printed
     assert "HF_TOKEN" in printed
@@ -86,12 +87,20 @@ def test_the_examples_of_the_help_are_arguments_that_it_takes(monkeypatch):
     assert taken == [LlavaRecipe(), (LlavaRecipe(), "out/llava-mlp2x")]
 
 
-@pytest.mark.parametrize("argv", [[], ["nope"], ["build_llava"]])
-def test_without_a_subcommand_the_usage_is_shown(argv, capsys):
-    with pytest.raises(SystemExit) as stop:
-        main(argv)
-    assert stop.value.code == 2
-    assert "usage: fedvlm SUBCOMMAND" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        ([], "are required: SUBCOMMAND"),
+        (["nope"], "`SUBCOMMAND` 'nope' is unknown. Valid are: build, check, "),
+        (["build_llava"], "Did you mean 'build-llava'"),
+    ],
+)
+def test_without_a_subcommand_one_line_says_so(argv, expected, capsys):
+    assert main(argv) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("fedvlm: error: ")
+    assert expected in error
+    assert error.count("\n") == 1
 
 
 def test_help_and_version(capsys):

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 
 from . import __version__
 from .commands import dedented
+from .launch.errors import OneLineParser, run_main
+from .registry import unknown_name_message
 
 
 COMMANDS = (
@@ -24,28 +26,32 @@ def main(argv: Sequence[str] | None = None) -> int:
             Arguments without the name of the program, by default those of the process.
 
     Returns:
-        `int`: The exit status, 1 if the arguments, or the files that they name, cannot be used.
+        `int`: The exit status, 2 if the arguments, or the files that they name, cannot be used.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
+    debug = argv[:1] == ["--debug"]
+    argv = argv[1:] if debug else argv
+    return run_main(_run, argv, f"fedvlm {argv[0]}" if argv and argv[0] in COMMANDS else "fedvlm", debug)
+
+
+def _run(argv: Sequence[str]) -> int:
     summaries = [f"  {name:<14} {dedented(_command(name).__doc__).splitlines()[0]}" for name in COMMANDS]
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="fedvlm",
-        usage="fedvlm SUBCOMMAND [--help] [OPTIONS]",
+        usage="fedvlm [--debug] SUBCOMMAND [--help] [OPTIONS]",
         description="\n".join(["Federated fine-tuning of vision-language models.", "", "subcommands:", *summaries]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"fedvlm_hf {__version__}")
-    parser.add_argument("subcommand", choices=COMMANDS, help=argparse.SUPPRESS)
-    command = parser.parse_args(argv[:1]).subcommand
-    try:
-        _command(command)(argv[1:])
-    except (ValueError, OSError) as error:  # the user can correct these; a traceback would hide the line that says how
-        print(f"fedvlm {command}: error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.add_argument("subcommand", metavar="SUBCOMMAND", help=argparse.SUPPRESS)
+    arguments = parser.parse_args(argv[:1])
+    if arguments.subcommand not in COMMANDS:
+        raise ValueError(unknown_name_message("SUBCOMMAND", arguments.subcommand, list(COMMANDS)))
+    return _command(arguments.subcommand)(argv[1:]) or 0
 
 
-def _command(name: str) -> Callable[[Sequence[str]], None]:
+def _command(name: str) -> Callable[[Sequence[str]], int | None]:
     # Modules import what takes seconds inside `run`, so that `fedvlm --help` does not wait for it
     return importlib.import_module(f"{__package__}.commands.{name.replace('-', '_')}").run
 

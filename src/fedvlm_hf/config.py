@@ -11,6 +11,12 @@ from .precision import choose_precision
 from .repository.requests import check_repo_id
 
 
+_POSITIVE = (
+    *("num_rounds", "eval_every", "eval_max_new_tokens", "gradient_accumulation_steps"),
+    *("per_device_train_batch_size", "per_device_eval_batch_size"),
+)
+
+
 @dataclass
 class FederatedArguments:
     r"""
@@ -269,8 +275,8 @@ class FederatedArguments:
             raise ValueError("`compute_metrics` cannot be passed: scores come from generated answers.")
 
     def _check_rounds(self) -> None:
-        for name in ("num_rounds", "eval_every"):
-            if getattr(self, name) < 1:
+        for name in _POSITIVE:
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(

@@ -43,7 +43,7 @@ def test_the_same_command_again_changes_nothing(tmp_path, capsys):
     assert main(arguments) == 0
     assert "Nothing has changed since" in capsys.readouterr().out
     assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
-    assert main([*arguments, "--seed", "1"]) == 1
+    assert main([*arguments, "--seed", "1"]) == 2
     assert "seed: 0 before, 1 now. Nothing is overwritten: use `--rebuild`" in capsys.readouterr().err
 
 
@@ -53,7 +53,7 @@ def test_a_rebuild_replaces_an_outdated_build_and_says_why(tmp_path, capsys):
     assert main(arguments) == 0
     draw(99).save(raw / "images" / "0.png")
     capsys.readouterr()
-    assert main(arguments) == 1
+    assert main(arguments) == 2
     error = capsys.readouterr().err
     assert "is another build: 1 changed (images/0.png). Nothing is overwritten: use `--rebuild`" in error
     assert main([*arguments, "--rebuild"]) == 0
@@ -98,7 +98,7 @@ def test_the_help_of_a_dataset_says_where_to_get_it(name, capsys):
 )
 def test_errors_are_one_line_and_leave_nothing(argv, expected, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert main(["build", *argv]) == 1
+    assert main(["build", *argv]) == 2
     error = capsys.readouterr().err
     assert "fedvlm build: error: " in error
     assert expected in error

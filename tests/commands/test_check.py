@@ -48,7 +48,7 @@ def test_a_saved_dataset(folder, tmp_path, capsys):
 
 
 def test_a_folder_that_does_not_exist(tmp_path, capsys):
-    assert main(["check", str(tmp_path)]) == 1
+    assert main(["check", str(tmp_path)]) == 2
     assert "is not a federated dataset" in capsys.readouterr().err
 
 
@@ -94,7 +94,7 @@ def test_datasets_of_the_hub(folder, tmp_path):
         )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     seen = json.loads(done.stdout.splitlines()[-1])
-    assert seen["statuses"] == [0, 0, 1, 0, 0, 1]
+    assert seen["statuses"] == [0, 0, 2, 0, 0, 2]
     assert "alice/fed: 2 configurations, noniid, iid" in seen["printed"]
     assert (tmp_path / "out/report/partition-noniid.png").exists()
     assert seen["test"] == ["t0", "t1", "t2", "t3"]

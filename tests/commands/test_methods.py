@@ -62,7 +62,7 @@ def test_a_transform_of_another_package(capsys, monkeypatch):
 
 
 def test_an_unknown_name_is_an_error(capsys):
-    assert main(["methods", "fedyogy"]) == 1
+    assert main(["methods", "fedyogy"]) == 2
     assert "fedvlm methods: error: `names` 'fedyogy' is unknown. Did you mean 'fedyogi'" in capsys.readouterr().err
 
 

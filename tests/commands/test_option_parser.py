@@ -1,5 +1,6 @@
 """Options of the commands that build datasets: those that transformers' parser would make, without importing it."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -55,15 +56,13 @@ def test_values_are_those_of_transformers(argv):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ("", "required: --text"),
-        ("--text a --number x", "--number: invalid int value: 'x'"),
+        ("", "required: `--text`"),
+        ("--text a --number x", "`--number`: invalid int value: 'x'"),
         ("--text a --off maybe", "'maybe' is neither true nor false"),
-        ("--text a --one c", "--one: invalid choice: 'c'"),
-        ("--text a --numbers 3", "unrecognized arguments: --numbers 3"),
+        ("--text a --one c", "`--one`: invalid choice: 'c'"),
+        ("--text a --numbers 3", "`--numbers` is not an option. Did you mean `--number`?"),
     ],
 )
-def test_wrong_values_are_refused(argv, message, capsys):
-    with pytest.raises(SystemExit) as stop:
+def test_wrong_values_are_refused(argv, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
         OptionParser(Kinds, **BOTH).parse_into_dataclasses(argv.split())
-    assert stop.value.code == 2
-    assert message in capsys.readouterr().err

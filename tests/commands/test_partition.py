@@ -60,7 +60,7 @@ def test_all_configurations_by_another_column_elsewhere(folder, tmp_path, capsys
     ],
 )
 def test_unknown_names_list_the_known_ones(folder, capsys, arguments, text):
-    assert main(["partition", str(folder), *arguments]) == 1
+    assert main(["partition", str(folder), *arguments]) == 2
     assert text in capsys.readouterr().err
 
 
@@ -96,7 +96,7 @@ def test_all_ways_at_once(source, tmp_path):
     ],
 )
 def test_invalid_options_make_no_folder(source, tmp_path, capsys, arguments, text):
-    assert main(["partition", "--from", source, *arguments, "--out", str(tmp_path / "fed")]) == 1
+    assert main(["partition", "--from", source, *arguments, "--out", str(tmp_path / "fed")]) == 2
     assert text in capsys.readouterr().err
     assert not (tmp_path / "fed").exists()
 
@@ -137,7 +137,7 @@ def test_an_outdated_build_is_refused_or_replaced(source, tmp_path, capsys):
     assert main(arguments) == 0
     assert main(arguments) == 0
     assert "Nothing has changed since" in capsys.readouterr().out
-    assert main([*arguments, "--seed", "7"]) == 1
+    assert main([*arguments, "--seed", "7"]) == 2
     assert "seed: 0 before, 7 now. Nothing is overwritten: use `--rebuild`" in capsys.readouterr().err
     assert main([*arguments, "--seed", "7", "--rebuild"]) == 0
     assert "was built again. Changes since the last build: seed: 0 before, 7 now." in capsys.readouterr().out

@@ -1,11 +1,11 @@
 """The subcommands of `fedvlm`: one module each, with a function `run(argv)`. Its docstring is the help text."""
 
-import argparse
 import inspect
 
+from ..launch.help import HelpFormatter
 
-class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Show the default of each option, and keep the line breaks of texts."""
+
+__all__ = ["HelpFormatter", "dedented"]
 
 
 def dedented(text: str | None) -> str:

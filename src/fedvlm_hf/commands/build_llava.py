@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from . import HelpFormatter, dedented
+from .option_parser import OptionParser
 
 
 @dataclass
@@ -48,18 +49,17 @@ def run(argv: Sequence[str]) -> None:
             --config recipes/configs/fedvlmbench_llava.yaml
     """
     # Imported here because it takes seconds, which `fedvlm --help` should not wait for
-    from transformers import HfArgumentParser
-
     from ..models.builder import LlavaRecipe, recipe_config, save_llava
     from .dry_run import dry_run
 
-    parser = HfArgumentParser(
-        (LlavaRecipe, BuildArguments),
+    parser = OptionParser(
+        LlavaRecipe,
+        BuildArguments,
         prog="fedvlm build-llava",
         description=dedented(run.__doc__),
         formatter_class=HelpFormatter,
     )
-    recipe, build = parser.parse_args_into_dataclasses(list(argv))
+    recipe, build = parser.parse_into_dataclasses(argv)
     if build.dry_run:
         print(dry_run(recipe_config(recipe)))
         return

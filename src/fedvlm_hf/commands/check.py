@@ -1,10 +1,11 @@
 """`fedvlm check`."""
 
-from argparse import ArgumentParser
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..launch.errors import OneLineParser
 from . import HelpFormatter, dedented
 
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from ..building.dataset import FederatedDataset
 
 
-def run(argv: Sequence[str]) -> None:
+def run(argv: Sequence[str]) -> int:
     """Check a federated dataset, and list the first rows with problems.
 
     Every row is read once and every distinct image is decoded once. The command
@@ -20,7 +21,8 @@ def run(argv: Sequence[str]) -> None:
     ids are unique, no row is in two splits, and no client has an image of test or
     validation; and the counts, partitions and contents given in manifest.json.
 
-    The exit status is 1 if there is any problem.
+    The exit status is 1 if there is any problem, and 2 if the dataset cannot be
+    read.
 
     examples:
       A folder that `fedvlm build` wrote:
@@ -28,7 +30,7 @@ def run(argv: Sequence[str]) -> None:
       A dataset on the Hub, or a DatasetDict that was saved to disk:
         fedvlm check fedvlmbench/fed-slake
     """
-    parser = ArgumentParser("fedvlm check", description=dedented(run.__doc__), formatter_class=HelpFormatter)
+    parser = OneLineParser("fedvlm check", description=dedented(run.__doc__), formatter_class=HelpFormatter)
     parser.add_argument("dataset", help="Folder, or name of a dataset on the Hub.")
     parser.add_argument("--num_workers", type=int, help="Number of worker processes; one per CPU core by default.")
     arguments = parser.parse_args(argv)
@@ -43,7 +45,9 @@ def run(argv: Sequence[str]) -> None:
     print("\n".join(map(str, checks)))
     wrong = failed(checks)
     if wrong:
-        raise ValueError(f"{federation.name} fails {len(wrong)} of {len(checks)} checks: {', '.join(wrong)}.")
+        found = f"{federation.name} fails {len(wrong)} of {len(checks)} checks: {', '.join(wrong)}."
+        print(f"fedvlm check: error: {found}", file=sys.stderr)
+    return 1 if wrong else 0
 
 
 def open_federation(name: str) -> "FederatedDataset":

@@ -1,11 +1,12 @@
 """`fedvlm eval`."""
 
 import json
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ..launch.errors import OneLineParser
 from . import HelpFormatter, dedented
 
 
@@ -27,7 +28,7 @@ def run(argv: Sequence[str]) -> None:
         fedvlm eval out/fed_nature/fedavg-seed42 --dataset_name org/dataset \
             --split validation --out scores.json
     """
-    parser = ArgumentParser("fedvlm eval", description=dedented(run.__doc__), formatter_class=HelpFormatter)
+    parser = OneLineParser("fedvlm eval", description=dedented(run.__doc__), formatter_class=HelpFormatter)
     parser.add_argument("run", help="Repository on the Hub, or folder of a run.")
     parser.add_argument("--rounds", help="Such as 1,5,10, or all. The last one by default.")
     parser.add_argument("--dataset_name", required=True, help="Dataset on the Hub, or folder.")

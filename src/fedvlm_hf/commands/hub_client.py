@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import HelpFormatter, dedented
+from .option_parser import OptionParser
 
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ def run(argv: Sequence[str]) -> None:
             --dataset_name path/to/rows --model_name_or_path path/to/base
     """
     # Imports that take seconds are in the functions, so that `fedvlm --help` does not wait for them
-    from transformers import HfArgumentParser
     from trl import get_peft_config, get_quantization_config
 
     from ..engines.hub.answers import exclusive_lock
@@ -43,13 +43,13 @@ def run(argv: Sequence[str]) -> None:
     from ..repository import Repository
     from ..trainer import FederatedTrainer
 
-    parser = HfArgumentParser(
+    parser = OptionParser(
         HubClientArguments,
         prog="fedvlm hub-client",
         description=dedented(run.__doc__),
         formatter_class=HelpFormatter,
     )
-    (own,) = parser.parse_args_into_dataclasses(list(argv))
+    (own,) = parser.parse_into_dataclasses(argv)
     show_steps()
     use_threads(own.num_threads)
     folder = Path(own.output_dir or Path("out") / own.repo.replace("/", "--") / own.client_id)

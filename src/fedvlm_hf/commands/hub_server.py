@@ -49,13 +49,16 @@ def run(argv: Sequence[str]) -> None:
             --config run.yaml --min_clients 2 --round_timeout 7200
     """
     # Imports that take seconds are in the functions, so that `fedvlm --help` does not wait for them
-    from trl import ModelConfig, TrlParser
+    from trl import ModelConfig
 
     from ..config import FederatedConfig
     from ..launch import use_threads
+    from ..launch.checks import check_arguments
+    from ..launch.parser import RecipeParser
 
-    parser = TrlParser((HubServerArguments, FederatedConfig, ModelConfig), description=dedented(run.__doc__))
-    own, args, model_args = parser.parse_args_and_config(list(argv))
+    types = (HubServerArguments, FederatedConfig, ModelConfig)
+    parser = RecipeParser(types, dedented(run.__doc__), "fedvlm hub-server")
+    own, args, model_args = parser.parse(argv)
     if model_args.model_name_or_path is None:
         raise ValueError("`--model_name_or_path` is needed: the base model that every client starts from.")
     if own.round_timeout is not None and own.min_clients is None:
@@ -63,6 +66,7 @@ def run(argv: Sequence[str]) -> None:
     num_clients = len(own.client_ids.split(","))
     if own.min_clients is not None and not 1 <= own.min_clients <= num_clients:
         raise ValueError(f"`--min_clients` must be from 1 to {num_clients}, got {own.min_clients}.")
+    check_arguments(args, model_args)
     show_steps()
     use_threads(own.num_threads)
     serve(own, args, model_args)

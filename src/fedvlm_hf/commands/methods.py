@@ -2,9 +2,9 @@
 
 import dataclasses
 import inspect
-from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
 
+from ..launch.errors import OneLineParser
 from . import HelpFormatter, dedented
 
 
@@ -21,7 +21,7 @@ def run(argv: Sequence[str]) -> None:
       One method, or one transform:
         fedvlm methods fedadam
     """
-    parser = ArgumentParser("fedvlm methods", description=dedented(run.__doc__), formatter_class=HelpFormatter)
+    parser = OneLineParser("fedvlm methods", description=dedented(run.__doc__), formatter_class=HelpFormatter)
     parser.add_argument("names", nargs="*", help="Names of methods and transforms to show; all by default.")
     print(methods_text(parser.parse_args(argv).names), end="")
 

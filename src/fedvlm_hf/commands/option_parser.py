@@ -1,9 +1,11 @@
 """Options from the fields of dataclasses, without importing transformers, which reads 1,600 files to start."""
 
 import dataclasses
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentTypeError
 from collections.abc import Sequence
 from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from ..launch.errors import OneLineParser
 
 
 _BOOLEANS = {
@@ -12,8 +14,8 @@ _BOOLEANS = {
 }
 
 
-class OptionParser(ArgumentParser):
-    """An `ArgumentParser` that makes an option of every field of some dataclasses.
+class OptionParser(OneLineParser):
+    """A parser that makes an option of every field of some dataclasses.
 
     The options are those that `transformers.HfArgumentParser` makes for fields of the types `str`, `int`, `float` and
     `bool`, for lists and `Literal` of them, and for unions with `None`.
@@ -37,7 +39,7 @@ class OptionParser(ArgumentParser):
         """Return one instance of each dataclass.
 
         Raises:
-            `ValueError`: if a dataclass refuses a value. Unknown options end the process, as in `argparse`.
+            `ValueError`: on an unknown option, or if a dataclass refuses a value.
         """
         values = vars(self.parse_args(argv))
         names = [[field.name for field in dataclasses.fields(own)] for own in self._dataclass_types]

@@ -1,11 +1,11 @@
 """`fedvlm partition`."""
 
 import json
-from argparse import ArgumentParser
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..launch.errors import OneLineParser
 from . import HelpFormatter, dedented
 from .check import open_federation
 from .option_parser import OptionParser
@@ -56,7 +56,7 @@ def run(argv: Sequence[str]) -> None:
 
 
 def _report(argv: Sequence[str]) -> None:
-    parser = ArgumentParser("fedvlm partition", description=dedented(run.__doc__), formatter_class=HelpFormatter)
+    parser = OneLineParser("fedvlm partition", description=dedented(run.__doc__), formatter_class=HelpFormatter)
     parser.add_argument("dataset", help="Folder, or name of a federated dataset on the Hub.")
     parser.add_argument("--config", help="The configuration; all configurations by default.")
     parser.add_argument("--by", help="Column to compare clients by. Default: the one in the manifest, or task.")

@@ -1,9 +1,10 @@
 """`fedvlm push`."""
 
-from argparse import ArgumentParser, BooleanOptionalAction
+from argparse import BooleanOptionalAction
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..launch.errors import OneLineParser
 from . import HelpFormatter, dedented
 
 
@@ -29,7 +30,7 @@ def run(argv: Sequence[str]) -> None:
       A run that was trained without the Hub:
         fedvlm push out/fedavg-seed42 --repo my-name/fed-slake-fedavg
     """
-    parser = ArgumentParser("fedvlm push", description=dedented(run.__doc__), formatter_class=HelpFormatter)
+    parser = OneLineParser("fedvlm push", description=dedented(run.__doc__), formatter_class=HelpFormatter)
     parser.add_argument("out", help="The run's output_dir.")
     parser.add_argument("--repo", help="Repository, such as my-name/my-run. By default the one of the training.")
     parser.add_argument(

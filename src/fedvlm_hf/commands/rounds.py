@@ -1,9 +1,9 @@
 """`fedvlm rounds`."""
 
-from argparse import ArgumentParser
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..launch.errors import OneLineParser
 from . import HelpFormatter, dedented
 
 
@@ -23,7 +23,7 @@ def run(argv: Sequence[str]) -> None:
       A run's folder:
         fedvlm rounds out/fed_nature/fedavg-seed42
     """
-    parser = ArgumentParser("fedvlm rounds", description=dedented(run.__doc__), formatter_class=HelpFormatter)
+    parser = OneLineParser("fedvlm rounds", description=dedented(run.__doc__), formatter_class=HelpFormatter)
     parser.add_argument("run", help="Repository on the Hub, or folder of a run.")
     arguments = parser.parse_args(argv)
     # Imports that take seconds are here, so that `fedvlm --help` does not wait for them

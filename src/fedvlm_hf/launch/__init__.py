@@ -1,19 +1,34 @@
 """What the training scripts share: their arguments, loading of data, threads and the final output."""
 
-import json
-import os
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING
 
-import torch
-from datasets import DatasetDict, load_dataset, load_from_disk
-from joblib import cpu_count
-from trl import ModelConfig, TrlParser
+from ..lazy import lazy_attributes
+from .checks import check_arguments, check_on_hub, check_saved_splits, empty_split
+from .errors import resumable, run_main, run_recipe
 
-from .config import FederatedConfig
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+
+    from .parser import parse_recipe
+
+__all__ = [
+    "DataArguments",
+    "check_arguments",
+    "load_federation",
+    "parse_recipe",
+    "print_results",
+    "resumable",
+    "run_main",
+    "run_recipe",
+    "use_threads",
+]
+
+# Imports that take seconds are in the functions, since `fedvlm --help` does not need them
+__getattr__ = lazy_attributes(__name__, {"parse_recipe": "parser"})
 
 
 @dataclass
@@ -45,43 +60,7 @@ class DataArguments:
     )
 
 
-D = TypeVar("D", bound=DataArguments)
-
-
-def parse_recipe(
-    argv: Sequence[str], data_class: type[D], description: str, defaults: str | os.PathLike[str]
-) -> tuple[D, FederatedConfig, ModelConfig]:
-    """Parse the command line of a recipe, and set the number of torch's threads.
-
-    Args:
-        argv (`Sequence[str]`):
-            Arguments without the name of the program. `--config file.yaml` sets defaults, which other arguments
-            override.
-        data_class (`type`):
-            Dataclass of the recipe's own arguments.
-        description (`str`):
-            First text of `--help`.
-        defaults (`str` or `os.PathLike`):
-            Configuration for the embedded model, which is used if neither `--config` nor a model is given.
-
-    Returns:
-        `tuple`: The arguments of the recipe, those of the run, with `model_init_kwargs` set from the model arguments,
-        and those of the model.
-    """
-    if "--config" not in argv and "--model_name_or_path" not in argv:
-        argv = ["--config", str(defaults), *argv]
-    parser = TrlParser((data_class, FederatedConfig, ModelConfig), description=description)
-    data_args, args, model_args = parser.parse_args_and_config(argv)
-    use_threads(data_args.num_threads)
-    args.model_init_kwargs = args.model_init_kwargs or {
-        "revision": model_args.model_revision,
-        "dtype": model_args.dtype,
-        "attn_implementation": model_args.attn_implementation,
-    }
-    return data_args, args, model_args
-
-
-def load_federation(name: str, config: str | None = None) -> DatasetDict:
+def load_federation(name: str, config: str | None = None) -> "DatasetDict":
     """Load a dataset with client splits from the Hub or from a folder.
 
     Args:
@@ -94,26 +73,29 @@ def load_federation(name: str, config: str | None = None) -> DatasetDict:
         [`~datasets.DatasetDict`]: The splits by name.
 
     Raises:
-        `ValueError`: if a configuration of a folder is asked for that has none, or a split is empty.
+        `ValueError`: if there is no such dataset, it has no such configuration, or a split is empty.
     """
+    from datasets import load_dataset, load_from_disk
+    from datasets.exceptions import DatasetsError
+
     if (Path(name) / "dataset_dict.json").exists():
         if config is not None:
             raise ValueError(
-                f"`dataset_config` is {config!r}, but `dataset_name` {name!r} is a folder that `save_to_disk` wrote, "
-                "which has no configurations. Leave `dataset_config` out, or name the folder of another partition."
+                f"`--dataset_config` is {config!r}, but `--dataset_name` {name!r} is a folder that `save_to_disk` "
+                "wrote, which has no configurations. Leave `--dataset_config` out, or name the folder of another "
+                "partition."
             )
-        splits = json.loads((Path(name) / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]
-        for split in splits:  # `datasets` fails on one without rows with an IndexError
-            state = json.loads((Path(name) / split / "state.json").read_text(encoding="utf-8"))
-            if not state["_data_files"]:
-                raise _empty_split(name, split)
+        check_saved_splits(name)
         return load_from_disk(name)
+    if not Path(name).exists():
+        check_on_hub("--dataset_name", name, "dataset")
     try:
         dataset = load_dataset(name, config)
-    except ValueError as error:
+    except (ValueError, OSError, DatasetsError) as error:
         if empty := re.search('Instruction "(.*)" corresponds to no data', str(error)):
-            raise _empty_split(name, empty[1]) from None
-        raise
+            raise empty_split(name, empty[1]) from error
+        asked = f"`--dataset_name` {name!r}" + (f" with `--dataset_config` {config!r}" if config else "")
+        raise ValueError(f"{asked} cannot be loaded: {error}") from error
     for rows in dataset.values() if not Path(name).exists() else ():
         rows.info.dataset_name = (
             name  # `load_dataset` omits the owner, without which a card cannot link to the dataset
@@ -121,13 +103,12 @@ def load_federation(name: str, config: str | None = None) -> DatasetDict:
     return dataset
 
 
-def _empty_split(name: str, split: str) -> ValueError:
-    return ValueError(f"`dataset_name` {name!r}: the split {split!r} is empty. Leave it out, or give it rows.")
-
-
 def use_threads(num_threads: int | None) -> None:
     """Set the number of torch's threads, by default one per usable core. Other numbers give other bits."""
     # counts what affinity and container limits leave to this process, on Linux, macOS and Windows
+    import torch
+    from joblib import cpu_count
+
     torch.set_num_threads(num_threads or cpu_count())
 
 
