@@ -29,6 +29,12 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+
+if __name__ == "__main__":
+    import fedvlm_hf  # noqa: F401 - before torch, since it decides how torch's threads wait
+
+    print("loading torch, transformers and trl ...", flush=True)
+
 from trl import get_peft_config, get_quantization_config
 
 from fedvlm_hf import FederatedTrainer
@@ -43,6 +49,7 @@ from fedvlm_hf.launch import (
 )
 from fedvlm_hf.mini import base_model, fed_nature
 from fedvlm_hf.models import base_with_connector
+from fedvlm_hf.progress import print_loading
 
 
 DEFAULTS = Path(__file__).parent / "configs" / "fed_nature_mini.yaml"
@@ -75,6 +82,7 @@ def main(argv: list[str]) -> None:
     check_arguments(args, model_args)
 
     # Data
+    print_loading("loading data")
     is_default = data_args.dataset_name is None
     dataset = fed_nature() if is_default else load_federation(data_args.dataset_name, data_args.dataset_config)
 

@@ -28,6 +28,12 @@ from dataclasses import dataclass, field
 from math import fsum
 from pathlib import Path
 
+
+if __name__ == "__main__":
+    import fedvlm_hf  # noqa: F401 - before torch, since it decides how torch's threads wait
+
+    print("loading torch, transformers and trl ...", flush=True)
+
 from datasets import Dataset, DatasetDict
 from trl import get_peft_config, get_quantization_config
 
@@ -38,6 +44,7 @@ from fedvlm_hf.markdown import markdown_table
 from fedvlm_hf.metrics import score_examples
 from fedvlm_hf.metrics.blind import commonest_answers
 from fedvlm_hf.mini import base_model
+from fedvlm_hf.progress import print_loading
 from fedvlm_hf.reporting.runs import Run, read_history
 from fedvlm_hf.reporting.tables import number
 
@@ -124,6 +131,7 @@ def main(argv: list[str]) -> None:
     check_arguments(args, model_args)
 
     # Data
+    print_loading("loading data")
     dataset, tests = load_data(data_args)
 
     # Model and training

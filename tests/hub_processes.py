@@ -18,6 +18,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from waiting import DEADLINE
+
 
 class Processes:
     """Starts modules' `run(argv)` in processes, kills them and says how they ended.
@@ -42,7 +44,7 @@ class Processes:
     def __exit__(self, *_: Any) -> None:
         for name in self.pids:
             self.kill(name)
-        self.parent.communicate(timeout=60)
+        self.parent.communicate(timeout=DEADLINE)
 
     def start(self, name: str, module: str, argv: Sequence[str], token: str = "") -> None:
         log = str(self.folder / f"{name}.log")

@@ -85,8 +85,8 @@ RECIPE = {
     "no data folder": (f"{RUN} --dataset_name ./data/nothing", "`--dataset_name` './data/nothing' is not a folder in"),
     "data away": (f"{RUN} --dataset_name data/fed-slake", "`--dataset_name` 'data/fed-slake' is not a folder in"),
     "folder without data": (f"{RUN} --dataset_name {{empty}}", "`--dataset_name` "),
-    "empty client": (f"{RUN} --dataset_name {{empty_client}}", "the split 'client_01' has no rows"),
-    "empty test": (f"{RUN} --dataset_name {{empty_test}}", "the split 'test' has no rows"),
+    "empty client": (f"{RUN} --dataset_name {{empty_client}}", "the split 'client_01' is empty"),
+    "empty test": (f"{RUN} --dataset_name {{empty_test}}", "the split 'test' is empty"),
     "no clients": (f"{RUN} --dataset_name {{no_clients}}", "`train_dataset` has "),
     # files
     "no config file": (f"{CPU} --config nope.yaml", "`--config`: nope.yaml cannot be read: No such file"),

@@ -3,16 +3,19 @@ import io
 import time
 from dataclasses import replace
 
+import pytest
+from tqdm import tqdm
 from transformers import TrainerControl, TrainerState
 
-from fedvlm_hf.progress import ClientProgress, RoundProgress, evaluation_bar, round_line
+from fedvlm_hf.progress import BAR, ClientProgress, RoundProgress, evaluation_bar, round_line
 from records import HISTORY, drive, record
 
 
 LINES = [
     "round 0/2 | vqa 0.500 | grounding 0.250 | 4.5 s",
     "round 1/2 | loss 1.500 | 4.0 MB up | 4.5 s",
-    "round 2/2 | vqa 0.750 +0.250 | grounding 0.500 +0.250 | loss 1.000 | 4.0 MB up | 4.5 s",
+    "round 2/2 | vqa 0.750 +0.250 | grounding 0.500 +0.250",
+    "          | loss 1.000 | 4.0 MB up | 4.5 s",
 ]
 
 
@@ -39,7 +42,7 @@ def train(callback, num_steps=30, first_step=0):
     callback.on_log(None, state, control, logs={"train_loss": 1.25})
 
 
-def test_a_log_file_has_one_line_per_round_and_nothing_else(capsys):
+def test_a_log_file_has_the_lines_of_the_rounds_and_nothing_else(capsys):
     drive(RoundProgress(), HISTORY)
     captured = capsys.readouterr()
     assert captured.out.splitlines() == LINES
@@ -67,13 +70,54 @@ def test_a_resumed_bar_continues(capsys):
     assert capsys.readouterr().out.splitlines() == LINES[2:]
 
 
-def test_a_line_names_its_evaluation_sets_if_there_are_several():
+def test_evaluation_sets_start_their_own_lines():
     line = record(12, 0.75)
     line.evaluations["held_out"] = HISTORY[0].evaluations["test"]
     assert round_line(line, 100, HISTORY[0]) == (
-        "round  12/100 | test: | vqa 0.750 +0.250 | grounding 0.250 +0.000 "
-        "| held_out: | vqa 0.500 | grounding 0.250 | 4.5 s"
+        "round  12/100 | test: | vqa 0.750 +0.250 | grounding 0.250 +0.000\n"
+        "              | held_out: | vqa 0.500 | grounding 0.250\n"
+        "              | 4.5 s"
     )
+
+
+FOUR_TASKS = {
+    "vqa_accuracy": 0.898,
+    "classification_accuracy": 0.952,
+    "caption_cider": 6.384,
+    "grounding_mean_iou": 0.575,
+}
+
+
+def test_a_round_with_four_tasks_fits_80_columns():
+    """It was one line of 130 columns, which terminals and log viewers cut or wrap anywhere."""
+    before, line = record(4, 0.5), record(8, 0.5, losses=(0.2, 0.18))
+    for part, factor in ((before, 0.5), (line, 1.0)):
+        part.evaluations["test"].scores.clear()
+        part.evaluations["test"].scores.update({name: value * factor for name, value in FOUR_TASKS.items()})
+    assert round_line(line, 12, before) == (
+        "round  8/12 | vqa 0.898 +0.449 | classification 0.952 +0.476\n"
+        "            | caption 6.384 +3.192 | grounding 0.575 +0.287\n"
+        "            | loss 0.190 | 4.0 MB up | 4.5 s"
+    )
+
+
+@pytest.mark.parametrize("name", ["held_out_hospital_" * 12, "a held out set " * 20])
+def test_long_names_are_wrapped_and_nothing_is_lost(name):
+    line = replace(record(12, 0.75, losses=(1.0,)), absent={name: "no answer", "site_a": "late"})
+    line.evaluations[name] = line.evaluations["test"]
+    shown = round_line(line, 100)
+    assert max(map(len, shown.splitlines())) <= 80
+    joined = "".join(row[16:] for row in shown.splitlines()).replace(" ", "")
+    assert joined.count(name.replace(" ", "")) == 2
+    assert "site_a" in joined
+
+
+def test_the_bar_of_a_client_fits_80_columns():
+    """The loss is at its end, where terminals of 80 columns cut it."""
+    texts = {"prefix": "round 12, client_00", "postfix": "loss 12.250", "bar_format": BAR}
+    shown = tqdm.format_meter(100, 300, elapsed=100, ncols=200, **texts)
+    assert shown.endswith("loss 12.250]")
+    assert len(shown) <= 80
 
 
 def test_the_bar_of_the_current_client_appears_and_disappears():

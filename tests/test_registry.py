@@ -1,6 +1,7 @@
 """Registries of classes by name."""
 
 import importlib
+import sys
 
 import pytest
 
@@ -28,25 +29,81 @@ def test_names_are_lower_case_identifiers(name):
         STRATEGIES.register(name)
 
 
-def test_a_plugin_that_cannot_be_imported_is_an_error_at_every_call(tmp_path, monkeypatch):
-    """Later calls once hid the error and went on without the plugins that had not been imported."""
-    for name, code in [("broken_plugin", "raise RuntimeError('no driver')"), ("whole_plugin", "")]:
-        (tmp_path / f"{name}.py").write_text(code)
-        distribution = tmp_path / f"{name}-1.0.dist-info"
+def install(folder, plugins, group):
+    """Write modules with an entry point each, as distributions of the same name."""
+    for name, code in plugins.items():
+        (folder / f"{name}.py").write_text(code)
+        distribution = folder / f"{name}-1.0.dist-info"
         distribution.mkdir()
-        (distribution / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-        (distribution / "entry_points.txt").write_text(f"[fedvlm_hf.transforms]\n{name} = {name}\n")
+        (distribution / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}-dist\nVersion: 1.0\n")
+        (distribution / "entry_points.txt").write_text(f"[{group}]\n{name} = {name}\n")
+
+
+@pytest.fixture
+def halves(tmp_path, monkeypatch):
+    """A package with two registries for the halves of a method, and the folder for its plugins."""
+    package = tmp_path / "some_methods"
+    package.mkdir()
+    (package / "__init__.py").write_text(
+        "from fedvlm_hf.registry import Registry\n"
+        "SERVER = Registry('strategy', 'some_methods')\n"
+        "CLIENT = Registry('client method', 'some_methods', SERVER)\n"
+    )
+    (package / "built_in.py").write_text("from . import SERVER\n@SERVER.register('plain')\nclass Plain:\n    pass\n")
     monkeypatch.syspath_prepend(tmp_path)
-    registry: Registry = Registry("transform", "fedvlm_hf.transforms")
-    for ask in (registry.names, registry.names, lambda: registry.get("clip")):
-        with pytest.raises(RuntimeError, match="no driver") as error:
+    yield importlib.import_module("some_methods")
+    for name in [
+        name for name, module in sys.modules.items() if str(tmp_path) in str(getattr(module, "__file__", ""))
+    ]:
+        del sys.modules[name]
+
+
+SERVER_HALF = "from some_methods import SERVER\n@SERVER.register('{0}')\nclass {0}Server:\n    pass\n"
+CLIENT_HALF = "from some_methods import CLIENT\n@CLIENT.register('{0}')\nclass {0}Client:\n    pass\n"
+
+
+def test_a_broken_plugin_is_left_out_with_one_warning(tmp_path, halves, caplog):
+    """It stopped every run before, also those that do not use it. What it registered before it failed is gone too:
+    half of a method would be combined with FedAvg."""
+    plugins = {
+        "broken": SERVER_HALF.format("half") + "raise RuntimeError('no driver')",
+        "missing": "import no_such_module",
+        "whole": SERVER_HALF.format("whole") + CLIENT_HALF.format("whole"),
+    }
+    install(tmp_path, plugins, "some_methods")
+    for _ in range(2):
+        assert halves.CLIENT.get("half") is None
+        assert halves.SERVER.get("half") is None
+        assert halves.SERVER.names() == ["plain", "whole"]
+        assert halves.CLIENT.names() == ["whole"]
+    assert sorted(record.getMessage() for record in caplog.records) == [
+        "The plugin 'broken' of the package 'broken-dist' is disabled, because broken cannot be imported "
+        "(RuntimeError: no driver). Repair or uninstall that package. Its entry point is in the group 'some_methods'.",
+        "The plugin 'missing' of the package 'missing-dist' is disabled, because missing cannot be imported "
+        "(ModuleNotFoundError: No module named 'no_such_module'). Repair or uninstall that package. Its entry point "
+        "is in the group 'some_methods'.",
+    ]
+
+
+def test_two_modules_cannot_share_a_name_between_the_halves(tmp_path, halves, caplog):
+    """`method="mine"` would silently combine the client half of one package with the server half of another."""
+    install(tmp_path, {"first": SERVER_HALF.format("mine"), "second": CLIENT_HALF.format("mine")}, "some_methods")
+    assert halves.SERVER.names() == ["mine", "plain"]
+    assert halves.CLIENT.names() == []
+    [warning] = [record.getMessage() for record in caplog.records]
+    assert "client method 'mine' of second has the name of a strategy of first" in warning
+    with pytest.raises(
+        ValueError, match=r"client method 'plain' of .* has the name of a strategy of some_methods.built_in"
+    ):
+        halves.CLIENT.register("plain")(type("Plain", (), {}))
+
+
+def test_a_broken_built_in_module_is_an_error_at_every_call(tmp_path, halves):
+    """Later calls once hid the error and went on without the modules that had not been imported."""
+    (tmp_path / "some_methods" / "failing.py").write_text("raise RuntimeError('no driver')")
+    for ask in (halves.SERVER.names, halves.SERVER.names, lambda: halves.SERVER.get("other")):
+        with pytest.raises(RuntimeError, match="no driver"):
             ask()
-        assert error.value.__notes__ == [
-            "This came from the entry point 'broken_plugin' of the package 'broken_plugin', in the group "
-            "'fedvlm_hf.transforms'. Repair or uninstall that package."
-        ]
-    (tmp_path / "broken_plugin.py").write_text("")
-    assert isinstance(registry.names(), list)
 
 
 def test_message_suggests_the_nearest_name():

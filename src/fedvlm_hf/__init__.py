@@ -1,9 +1,15 @@
 """Federated fine-tuning of vision-language models with transformers, trl and peft."""
 
+import os
 from typing import TYPE_CHECKING
 
 from .lazy import lazy_attributes
 
+
+# Threads of torch that wait for each other sleep. By default they spin for milliseconds, which on a busy machine takes
+# the core from the thread that they wait for, and a round takes several times as long. OpenMP reads this when torch is
+# imported, so this package must be imported first. The results have the same bits.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 if TYPE_CHECKING:
     from .callbacks import RoundCallback

@@ -25,7 +25,7 @@ from .engines.in_process import InProcessEngine
 from .evaluation import flat_scores
 from .federation import Federation
 from .methods import resolve_method
-from .progress import ClientProgress
+from .progress import ClientProgress, print_loading
 from .sampling import cohort_size
 from .transforms import Transform, TransformChain, resolve_transforms
 
@@ -97,7 +97,10 @@ class FederatedMixin(ClientMixin):
         self.num_clients = len(client_ids or datasets)
         self.cohort_size = cohort_size(args.clients_per_round, self.num_clients)
         if args.check_data:
+            print_loading("checking data")
             check_content(datasets, evaluation_sets, self.row_format)
+        if isinstance(model, str):
+            print_loading(f"loading model {Path(model).name if Path(model).is_dir() else model}")
         model, processing_class = load_model(
             model, args, processing_class, peft_config, quantization_config, type(self).__name__
         )

@@ -1,6 +1,7 @@
-"""Terminal output of a run: a bar for the rounds, a bar for the current client, and one line per round."""
+"""Terminal output of a run: what is loaded, a bar for the rounds, a bar for the current client, and each round."""
 
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,11 +13,26 @@ from .reporting.runs import client_mean, evaluation_names, primary_scores
 from .types import RoundRecord
 
 
-BAR = "{desc} |{bar:30}| {n_fmt}/{total_fmt} [{elapsed}, {remaining} left{postfix}]"
+BAR = "{desc} |{bar:16}| {n_fmt}/{total_fmt} [{elapsed}, {remaining} left{postfix}]"
+WIDTH = 80
+"""Columns of the lines, the width of most terminals and of log viewers."""
+
+
+def print_loading(what: str) -> None:
+    """Say what is loaded or prepared next, because it can take a while.
+
+    Args:
+        what (`str`):
+            What happens, such as `loading data`.
+    """
+    print(f"{what} ...", flush=True)
 
 
 def round_line(record: RoundRecord, num_rounds: int, before: RoundRecord | None = None) -> str:
-    """Summarize a round in one line, such as `round  3/10 | vqa 0.612 +0.034 | loss 1.204 | 2.8 MB up | 14.1 s`.
+    """Summarize a round, such as `round  3/10 | vqa 0.612 +0.034 | loss 1.204 | 2.8 MB up | 14.1 s`.
+
+    What does not fit into 80 columns is continued on the next lines, below the first score. Each evaluation set then
+    starts a line.
 
     Args:
         record (`RoundRecord`):
@@ -26,20 +42,41 @@ def round_line(record: RoundRecord, num_rounds: int, before: RoundRecord | None 
         before (`RoundRecord`, *optional*):
             The last earlier round that was evaluated. Changes of scores are relative to it.
     """
-    parts = [f"round {record.round_idx:>{len(str(num_rounds))}}/{num_rounds}"]
+    groups = []
     for name in evaluation_names([record]):
         old = primary_scores(before.evaluations[name].scores) if before and name in before.evaluations else {}
         scores = [
             f"{task} {value:.3f}" + (f" {value - old[task]:+.3f}" if task in old else "")
             for task, value in primary_scores(record.evaluations[name].scores).items()
         ]
-        parts += [f"{name}:", *scores] if len(record.evaluations) > 1 else scores
+        groups.append([f"{name}:", *scores] if len(record.evaluations) > 1 else scores)
+    rest = []
     loss = client_mean(record, "train_loss")
     if loss is not None:
-        parts += [f"loss {loss:.3f}", f"{record.bytes_up / 1e6:.1f} MB up"]
+        rest += [f"loss {loss:.3f}", f"{record.bytes_up / 1e6:.1f} MB up"]
     if record.absent:
-        parts.append(f"without {', '.join(sorted(record.absent))}")
-    return " | ".join([*parts, f"{record.seconds.get('total', 0.0):.1f} s"])
+        rest.append(f"without {', '.join(sorted(record.absent))}")
+    groups.append([*rest, f"{record.seconds.get('total', 0.0):.1f} s"])
+    return _fit(f"round {record.round_idx:>{len(str(num_rounds))}}/{num_rounds}", groups)
+
+
+def _fit(head: str, groups: Sequence[Sequence[str]]) -> str:
+    """Join the parts of all groups with bars, on one line if it fits, otherwise on several lines."""
+    line = " | ".join([head, *(part for group in groups for part in group)])
+    if len(line) <= WIDTH:
+        return line
+    room = WIDTH - len(head) - len(" | ")
+    lines: list[str] = []
+    for group in filter(None, groups):
+        lines.append("")
+        for part in (piece for whole in group for piece in textwrap.wrap(whole, room)):
+            if not lines[-1]:
+                lines[-1] = part
+            elif len(lines[-1]) + len(" | ") + len(part) <= room:
+                lines[-1] += f" | {part}"
+            else:
+                lines.append(part)
+    return "\n".join(f"{'' if index else head:<{len(head)}} | {line}" for index, line in enumerate(lines))
 
 
 class RoundProgress(RoundCallback):

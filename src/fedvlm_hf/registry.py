@@ -1,14 +1,18 @@
 """Registries of classes by name, from the modules of a package and from plugins of other packages."""
 
 import difflib
+import functools
 import importlib
+import logging
 import pkgutil
 import re
 import sys
 from collections.abc import Callable
 from importlib.metadata import entry_points
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T", bound=type)
 
@@ -20,13 +24,16 @@ class Registry(Generic[T]):
 
     A module of `package` registers its classes when it is imported. All modules of that package are imported on first
     use, so adding a file is enough. Other packages register classes with the same decorator, and name the module that
-    does so in an entry point of the group `package`.
+    does so in an entry point of the group `package`. An entry point that fails is left out with a warning.
 
     Args:
         kind (`str`):
             What the classes are called in messages.
         package (`str`):
             Package with the built-in classes, which is also the name of the entry point group.
+        other_half (`Registry`, *optional*):
+            Registry of the same package whose classes are combined with these by name. A name that is in both belongs
+            to one module.
 
     Example:
 
@@ -38,21 +45,32 @@ class Registry(Generic[T]):
     ```
     """
 
-    def __init__(self, kind: str, package: str):
+    def __init__(self, kind: str, package: str, other_half: "Registry[Any] | None" = None):
         self.kind, self.package = kind, package
         self._classes: dict[str, T] = {}
         self._is_discovered = False
+        self._halves: list[Registry[Any]] = [] if other_half is None else other_half._halves
+        self._halves.append(self)
 
     def register(self, name: str) -> Callable[[T], T]:
         """Return a decorator that registers a class under a name.
 
         Raises:
-            `ValueError`: If the name is not a lower-case identifier, or if it belongs to another class.
+            `ValueError`: If the name is not a lower-case identifier, if it belongs to another class, or if it belongs
+                to the other half of a method in another module.
         """
         if not name.isidentifier() or name != name.lower():
             raise ValueError(f"`name` of a {self.kind} must be a lower-case identifier, got {name!r}.")
 
         def decorate(cls: T) -> T:
+            for half in self._halves:
+                other = half._classes.get(name)
+                if half is not self and other is not None and other.__module__ != cls.__module__:
+                    raise ValueError(
+                        f"{self.kind} {name!r} of {cls.__module__} has the name of a {half.kind} of "
+                        f"{other.__module__}: `method` {name!r} would combine the two. Rename one of them, or define "
+                        "both in one module if they are the two halves of one method."
+                    )
             known = self._classes.setdefault(name, cls)
             if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
                 raise ValueError(f"{self.kind} {name!r} is already registered by {known.__module__}.")
@@ -91,17 +109,29 @@ class Registry(Generic[T]):
         package = importlib.import_module(self.package)
         for module in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"{self.package}.{module.name}")
-        for entry_point in entry_points(group=self.package):
+        # Set before plugins are imported, so that a plugin may ask for the names
+        self._is_discovered = True
+        for entry_point in sorted(entry_points(group=self.package), key=lambda plugin: plugin.name):
             try:
                 entry_point.load()
             except Exception as error:
-                error.add_note(
-                    f"This came from the entry point {entry_point.name!r} of the package {entry_point.dist.name!r}, "
-                    f"in the group {self.package!r}. Repair or uninstall that package."
+                for half in self._halves:
+                    half._forget_failed_imports()
+                _warn_once(
+                    f"The plugin {entry_point.name!r} of the package {entry_point.dist.name!r} is disabled, because "
+                    f"{entry_point.module} cannot be imported ({type(error).__name__}: {error}). Repair or uninstall "
+                    f"that package. Its entry point is in the group {self.package!r}."
                 )
-                raise
-        # Set last: after a failed import the next call must fail too, instead of working with half of the classes
-        self._is_discovered = True
+
+    def _forget_failed_imports(self) -> None:
+        """Remove classes that a module registered before it failed, since half of a method may be missing."""
+        self._classes = {name: cls for name, cls in self._classes.items() if cls.__module__ in sys.modules}
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    """Log a warning. Two registries of one package meet the same broken plugin."""
+    logger.warning(message)
 
 
 def paper_link(cls: type) -> str | None:

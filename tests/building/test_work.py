@@ -3,14 +3,15 @@
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from fedvlm_hf.building.work import RowCounts, Work, default_workers
+from waiting import DEADLINE, WAITS, wait_until
 from work_functions import be_killed, fail_at_three, none_at_three, process_id, slow_process_id, square
 
 
@@ -100,7 +101,7 @@ SLEEPER = """
 import os, pathlib, time
 def sleep(number):
     pathlib.Path({folder!r}, f"pid-{{os.getpid()}}").touch()
-    time.sleep(60)
+    time.sleep({seconds})
 """
 
 PARENT = """
@@ -113,17 +114,22 @@ if __name__ == "__main__":
 """
 
 
+@WAITS
 def test_no_process_outlives_a_killed_parent(tmp_path):
-    (tmp_path / "sleeper.py").write_text(SLEEPER.format(folder=str(tmp_path)))
+    (tmp_path / "sleeper.py").write_text(SLEEPER.format(folder=str(tmp_path), seconds=2 * DEADLINE))
     (tmp_path / "parent.py").write_text(PARENT.format(folder=str(tmp_path)))
     parent = subprocess.Popen([sys.executable, tmp_path / "parent.py"])
     try:
-        wait_for(lambda: len(list(tmp_path.glob("pid-*"))) == 2)
+        wait_until(lambda: len(list(tmp_path.glob("pid-*"))) == 2)
     finally:
         parent.kill()
         parent.wait()
     pids = [int(path.name.removeprefix("pid-")) for path in tmp_path.glob("pid-*")]
-    wait_for(lambda: not any(is_running(pid) for pid in pids))
+    try:
+        wait_until(lambda: not any(is_running(pid) for pid in pids))
+    finally:
+        for pid in filter(is_running, pids):
+            os.kill(pid, signal.SIGKILL)
 
 
 def is_running(pid: int) -> bool:
@@ -131,13 +137,6 @@ def is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
-
-
-def wait_for(condition, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_sources_are_named_in_the_download(tmp_path):

@@ -14,7 +14,7 @@ from ..types import Aggregate, ClientTask, ClientUpdate, LocalPhase, ServerState
 
 
 STRATEGIES: Registry[type["Strategy"]] = Registry("strategy", "fedvlm_hf.methods")
-CLIENT_METHODS: Registry[type["ClientMethod"]] = Registry("client method", "fedvlm_hf.methods")
+CLIENT_METHODS: Registry[type["ClientMethod"]] = Registry("client method", "fedvlm_hf.methods", STRATEGIES)
 
 
 @dataclasses.dataclass(frozen=True)

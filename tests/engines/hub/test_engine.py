@@ -1,13 +1,15 @@
 """Announcing and answering through a loopback Hub: who wins, who is waited for, what is refused."""
 
 import json
-import time
 
 import pytest
 
 from hub_processes import Processes
 from hub_server import Fault, running
+from waiting import WAITS, wait_until
 
+
+pytestmark = WAITS
 
 USERS = {
     "hf_server": ("alice", "write"),
@@ -47,16 +49,17 @@ def snippets(family, hub, tmp_path):
             (processes.folder / f"{name}.log").unlink(missing_ok=True)
             processes.start(name, "federation_snippets", [code, str(tmp_path / f"{name}.json")], token)
         seen = {}
-        deadline = time.monotonic() + 60
-        while left := set(codes) - set(seen):
-            for name in left:
+
+        def have_ended() -> bool:
+            for name in codes.keys() - seen.keys():
                 if (status := processes.status(name)) is not None:
                     out = tmp_path / f"{name}.json"
                     seen[name] = (
                         json.loads(out.read_text()) if status == 0 and out.exists() else (status, processes.log(name))
                     )
-            assert time.monotonic() < deadline, processes.log(sorted(left)[0])
-            time.sleep(0.02)
+            return codes.keys() == seen.keys()
+
+        wait_until(have_ended, lambda: "\n".join(processes.log(name) for name in codes))
         return seen
 
     return run

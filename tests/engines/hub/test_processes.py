@@ -1,6 +1,5 @@
 """One server and three clients with nothing between them but a faulty Hub, each killed once: the bits are the same."""
 
-import time
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,10 @@ import yaml
 from hub_processes import Processes
 from hub_server import Fault, Hub, running
 from tiny import save_tiny, tiny_federation
+from waiting import WAITS, wait_until
 
+
+pytestmark = WAITS
 
 USERS = {
     "hf_server": ("alice", "write"),
@@ -91,10 +93,12 @@ def start(processes: Processes, name: str, site: Path, base: str | None = "base"
 def start_server(hub: Hub, processes: Processes, site: Path) -> None:
     """Start the server, and wait until there is a repository: a client that finds none ends with an error."""
     start(processes, "server", site)
-    deadline = time.monotonic() + 60
-    while f"models/{REPO}" not in hub.store.repos:
-        assert time.monotonic() < deadline, processes.log("server")
-        time.sleep(0.02)
+
+    def is_there() -> bool:
+        assert processes.status("server") is None, processes.log("server")
+        return f"models/{REPO}" in hub.store.repos
+
+    wait_until(is_there, lambda: processes.log("server"))
 
 
 def start_strangers(processes: Processes, site: Path) -> None:
@@ -108,20 +112,27 @@ def start_strangers(processes: Processes, site: Path) -> None:
     processes.start("usurper", server, argv, "hf_b")
 
 
-def attend(processes: Processes, site: Path, names: tuple[str, ...], seconds: float = 150) -> dict[str, int]:
-    """Wait until all have ended by themselves, starting again who was killed; their exit statuses."""
-    statuses: dict[str, int] = {}
-    deadline = time.monotonic() + seconds
-    while left := sorted(set(names) - set(statuses)):
-        for name in left:
+def attend(processes: Processes, site: Path, expected: dict[str, int]) -> None:
+    """Wait until all have ended by themselves, and start those again that were killed.
+
+    Fail as soon as one ends with another exit status than expected, since the others may wait for it.
+    """
+    left = set(expected)
+
+    def logs() -> str:
+        return "\n".join(f"{name}: {processes.log(name)[-1500:]}" for name in sorted(left))
+
+    def have_ended() -> bool:
+        for name in sorted(left):
             status = processes.status(name)
             if status == -9:
                 start(processes, name, site)
             elif status is not None:
-                statuses[name] = status
-        assert time.monotonic() < deadline, "\n".join(f"{name}: {processes.log(name)[-1500:]}" for name in left)
-        time.sleep(0.05)
-    return statuses
+                assert status == expected[name], f"{name} ended with status {status}\n{logs()}"
+                left.remove(name)
+        return not left
+
+    wait_until(have_ended, logs)
 
 
 def run_beside_one_process(hub: Hub, processes: Processes, site: Path) -> None:
@@ -131,8 +142,7 @@ def run_beside_one_process(hub: Hub, processes: Processes, site: Path) -> None:
     start_server(hub, processes, site)
     for name in SITES:
         start(processes, name, site)
-    statuses = attend(processes, site, ("whole", *NAMES))
-    assert statuses == dict.fromkeys(statuses, 0), "\n".join(processes.log(name)[-1500:] for name in statuses)
+    attend(processes, site, dict.fromkeys(("whole", *NAMES), 0))
 
 
 def different_files(site: Path, files: list[Path]) -> list[str]:
@@ -175,7 +185,7 @@ def test_killed_and_started_again_over_a_faulty_hub_the_bits_are_those_of_one_pr
 
     # Who comes when it is over, or with something else, is told so before any training
     start_strangers(processes, site)
-    assert attend(processes, site, ("nobody", "changed", "usurper")) == {"nobody": 0, "changed": 0, "usurper": 1}
+    attend(processes, site, {"nobody": 0, "changed": 0, "usurper": 1})
     assert "is served by another server" in processes.log("usurper")
 
 
@@ -216,8 +226,7 @@ def test_nothing_of_a_host_is_in_the_repository(hub, processes, site):
     processes.start("nobody", "fedvlm_hf.commands.hub_client", [
         *command(site, "nobody"), "--client_id", "nobody", "--split", "client_00",
     ], "hf_b")  # fmt: skip
-    statuses = attend(processes, site, (*NAMES, "changed", "nobody"))
-    assert statuses == {**dict.fromkeys(NAMES, 0), "changed": 1, "nobody": 1}
+    attend(processes, site, {**dict.fromkeys(NAMES, 0), "changed": 1, "nobody": 1})
     assert "its weight files have other hashes" in processes.log("changed")
     assert not (site / "changed" / "answers").exists()
     assert "'nobody' is not one of the federation's clients: site_a, site_b, site_c" in processes.log("nobody")
