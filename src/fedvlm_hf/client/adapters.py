@@ -39,6 +39,8 @@ def complete_config(config: LoraConfig | None, model: PreTrainedModel) -> LoraCo
         `ValueError`: if the configuration names a module that the model does not have.
     """
     config = copy.deepcopy(config) if config else LoraConfig(r=8, lora_alpha=32, lora_dropout=0.05)
+    if isinstance(config.target_modules, str) and config.target_modules.isidentifier():
+        config.target_modules = {config.target_modules}  # TRL unpacks a list of one name, which is no whole path
     for option in ("target_modules", "modules_to_save"):
         _check_names(option, getattr(config, option), model)
     if config.target_modules is None:
