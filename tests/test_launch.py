@@ -14,13 +14,24 @@ from pathlib import Path
 import joblib
 import pytest
 import torch
+import yaml
+from datasets import DatasetDict
 from trl import ModelConfig
 
+from federation import federated
 from fedvlm_hf.config import FederatedConfig
-from fedvlm_hf.launch import DataArguments, parse_recipe, resumable, run_main, use_threads
+from fedvlm_hf.launch import (
+    DataArguments,
+    load_federation,
+    parse_recipe,
+    print_results,
+    resumable,
+    run_main,
+    use_threads,
+)
 from fedvlm_hf.launch.parser import RecipeParser
 from fedvlm_hf.methods import CLIENT_METHODS, STRATEGIES
-from tiny import save_tiny, tiny_federation
+from tiny import FEATURES, save_tiny, tiny_federation
 
 
 ROOT = Path(__file__).parents[1]
@@ -216,3 +227,44 @@ def test_under_accelerate_the_line_is_followed_by_a_hint_or_nothing():
         else:
             assert "accelerate launch --quiet" in lines[place + 1]
         assert done.returncode == 1
+
+
+def test_a_configuration_of_a_folder_without_any_is_refused(tmp_path):
+    tiny_federation().save_to_disk(tmp_path)
+    assert "client_00" in load_federation(str(tmp_path))
+    with pytest.raises(ValueError, match=r"`dataset_config` is 'iid', but `dataset_name` .* has no configurations"):
+        load_federation(str(tmp_path), "iid")
+
+
+@pytest.mark.parametrize("split", ["client_01", "test"])
+@pytest.mark.parametrize("layout", ["save_to_disk", "parquet"])
+def test_an_empty_split_is_named(tmp_path, layout, split):
+    splits = DatasetDict({name: rows.select_columns(list(FEATURES)) for name, rows in tiny_federation().items()})
+    splits[split] = splits[split].select([])
+    if layout == "save_to_disk":
+        splits.save_to_disk(tmp_path)
+    else:
+        for name, rows in splits.items():
+            rows.to_parquet(tmp_path / f"{name}.parquet")
+        files = [{"split": name, "path": f"{name}.parquet"} for name in splits]
+        card = yaml.safe_dump({"configs": [{"config_name": "default", "data_files": files}]})
+        (tmp_path / "README.md").write_text(f"---\n{card}---\n")
+    with pytest.raises(ValueError, match=f"`dataset_name` .*: the split '{split}' is empty. Leave it out, or give it"):
+        load_federation(str(tmp_path))
+
+
+def test_a_run_without_evaluation_says_so_at_its_end_and_on_its_card(tmp_path, capsys):
+    data = tiny_federation({"client_00": 2, "client_01": 2})
+    data.pop("test")
+    trainer = federated(tmp_path, data, num_rounds=1, max_steps=1, trainer_kwargs={"eval_dataset": None})
+    trainer.train()
+    print_results(str(tmp_path))
+    end = capsys.readouterr().out
+    assert "Nothing was evaluated" in end
+    assert "samples" not in end
+    assert "Nothing was evaluated" in (tmp_path / "README.md").read_text()
+    with pytest.raises(ValueError, match="`eval_dataset` is needed: the run has no evaluation set"):
+        trainer.evaluate()
+    with pytest.raises(ValueError, match="`eval_dataset` is needed"):
+        trainer.evaluate({})
+    assert "test/vqa_accuracy" in trainer.evaluate(tiny_federation(test_rows=1)["test"])

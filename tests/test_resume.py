@@ -13,6 +13,7 @@ import torch
 from federation import federated, weights
 from fedvlm_hf import RoundCallback
 from fedvlm_hf.checkpoint import round_folder, whole_rounds
+from fedvlm_hf.exchange.updates import UpdateError
 from fedvlm_hf.methods.fedprox import FedProx
 from fedvlm_hf.run_description import RunMismatchError
 from tiny import tiny_federation
@@ -52,10 +53,65 @@ def test_a_longer_run_goes_on_under_a_constant_rate(tmp_path):
     assert longer.federation.tensors.digest() == whole.federation.tensors.digest()
 
 
-def test_under_a_cosine_a_longer_run_is_another_run(tmp_path):
-    federated(tmp_path, num_rounds=1, round_lr_scheduler_type="cosine").train()
-    with pytest.raises(RunMismatchError, match=r"config.num_rounds: 1 in `output_dir`, 2 now"):
-        federated(tmp_path, num_rounds=2, round_lr_scheduler_type="cosine").train(resume_from_checkpoint=True)
+def learning_rates(output_dir):
+    lines = [json.loads(line) for line in (output_dir / "metrics.jsonl").read_text().splitlines()]
+    return [line["clients"]["client_00"]["learning_rate"] for line in lines if line["clients"]]
+
+
+def test_under_a_cosine_a_longer_run_goes_on_with_the_longer_cosine(tmp_path, caplog, monkeypatch):
+    """Round 1 of 1 is at the start of its cosine; rounds 2 and 3 of 3 are at 1/3 and 2/3 of theirs."""
+    cosine = {"round_lr_scheduler_type": "cosine", "max_steps": 1}
+    federated(tmp_path / "a", num_rounds=1, **cosine).train()
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    with caplog.at_level(logging.WARNING):
+        longer = federated(tmp_path / "a", num_rounds=3, **cosine)
+        longer.train(resume_from_checkpoint=True)
+    assert (
+        "`num_rounds` was 1, and is 3 now. From round 2 on, the learning rate is that of a cosine over 3"
+        in caplog.text
+    )
+    assert "not the same as that of one run of 3 rounds" in caplog.text
+    assert learning_rates(tmp_path / "a") == pytest.approx([0.01, 0.0075, 0.0025])
+    assert json.loads((tmp_path / "a" / "run.json").read_text())["config"]["num_rounds"] == 3
+
+
+def test_under_a_cosine_a_shorter_run_is_another_run(tmp_path):
+    federated(tmp_path, num_rounds=2, round_lr_scheduler_type="cosine", max_steps=1).train()
+    with pytest.raises(RunMismatchError, match=r"config.num_rounds: 2 in `output_dir`, 1 now"):
+        federated(tmp_path, num_rounds=1, round_lr_scheduler_type="cosine", max_steps=1).train(True)
+
+
+FAILS = {"learning_rate": 1e38, "max_grad_norm": 0.0, "optim": "sgd"}
+
+
+@pytest.mark.parametrize("resume", [None, True])
+def test_round_0_alone_is_replaced_by_a_run_with_other_arguments(tmp_path, resume, caplog, monkeypatch):
+    with pytest.raises(UpdateError):
+        federated(tmp_path / "a", num_rounds=1, **FAILS).train()
+    assert whole_rounds(tmp_path / "a") == [0]
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    with caplog.at_level(logging.WARNING):
+        corrected = federated(tmp_path / "a", num_rounds=1, seed=7)
+        corrected.train(resume_from_checkpoint=resume)
+    assert "holds only round 0, the evaluation before training" in caplog.text
+    assert "It is replaced." in caplog.text
+    fresh = federated(tmp_path / "b", num_rounds=1, seed=7)
+    fresh.train()
+    assert corrected.federation.tensors.digest() == fresh.federation.tensors.digest()
+    assert whole_rounds(tmp_path / "a") == [0, 1]
+    start = [round_folder(tmp_path / run, 0) / "adapter_model.safetensors" for run in "ab"]
+    assert start[0].read_bytes() == start[1].read_bytes()
+    assert json.loads((tmp_path / "a" / "run.json").read_text())["seed"] == 7
+
+
+def test_round_0_of_the_same_run_is_kept_on_resume(tmp_path, caplog, monkeypatch):
+    federated(tmp_path, num_rounds=1, trainer_kwargs={"callbacks": [StopAfter(0)]}).train()
+    before = round_folder(tmp_path, 0).stat().st_mtime_ns
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    with caplog.at_level(logging.WARNING):
+        federated(tmp_path, num_rounds=1).train(resume_from_checkpoint=True)
+    assert "replaced" not in caplog.text
+    assert round_folder(tmp_path, 0).stat().st_mtime_ns == before
 
 
 def test_a_finished_run_has_nothing_to_do(tmp_path):

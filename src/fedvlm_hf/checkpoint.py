@@ -15,7 +15,7 @@ from .client.store import ClientStore
 from .exchange.tensor_files import load_state, save_state
 from .files import new_folder, round_tag, write_atomic
 from .rounds import RoundStart
-from .run_description import RunDescription, compare_runs
+from .run_description import RunDescription, RunMismatchError, compare_runs, schedule_change
 from .tensors import TensorDict
 from .transforms.base import PREFIX
 from .types import Generation, RoundRecord, ServerState, State
@@ -55,6 +55,9 @@ def start_run(
         fresh (`RoundStart`):
             The start of a new run.
 
+    Round 0 alone, which is evaluated before training, never forbids a start: where the run does not continue from it,
+    it is replaced.
+
     Raises:
         `ValueError`: if `output_dir` holds rounds and `resume` is not set, or `resume` names another place.
         `RunMismatchError`: if `output_dir` holds another run.
@@ -69,7 +72,11 @@ def start_run(
                 f"`output_dir` {str(output_dir)!r}. Pass `true`, or set `output_dir` to that run; a round on the Hub "
                 "is 'org/name@round-0003'."
             )
-    if rounds and (not resume or (is_flag and str(resume).lower() == "false")):
+    continues = bool(resume) and not (is_flag and str(resume).lower() == "false")
+    if rounds == [0] and not (continues and _is_same_run(output_dir, run)):
+        _discard_round_0(Path(output_dir))
+        rounds = []
+    if rounds and not continues:
         raise ValueError(
             f"`output_dir` {str(output_dir)!r} holds a run, up to round {rounds[-1]}. Pass "
             "`--resume_from_checkpoint true` to continue it, or another `--output_dir`; nothing was overwritten."
@@ -79,13 +86,39 @@ def start_run(
         return fresh
     for line in check_same_run(output_dir, run):
         logger.warning(f"The last bits of the resumed run may differ from those of an uninterrupted one: {line}.")
+    if change := schedule_change(_saved_run(output_dir), run.to_json(), rounds[-1]):
+        logger.warning(change)
     return load_last_round(output_dir, store)
+
+
+def _is_same_run(output_dir: str | os.PathLike[str], run: RunDescription) -> bool:
+    try:
+        check_same_run(output_dir, run)
+    except RunMismatchError:
+        return False
+    return True
+
+
+def _discard_round_0(output_dir: Path) -> None:
+    logger.warning(
+        f"`output_dir` {str(output_dir)!r} holds only round 0, the evaluation before training, of a run that was "
+        "stopped before the end of round 1. It is replaced."
+    )
+    folder = round_folder(output_dir, 0)
+    discarded = folder.with_name(f".{folder.name}.tmp")  # a kill while it is deleted must not leave half a round
+    shutil.rmtree(discarded, ignore_errors=True)
+    folder.rename(discarded)
+    shutil.rmtree(discarded)
+    (output_dir / "metrics.jsonl").unlink(missing_ok=True)
 
 
 def check_same_run(output_dir: str | os.PathLike[str], run: RunDescription) -> list[str]:
     """Compare a run with the one that `output_dir` holds; see [`compare_runs`]."""
-    saved = json.loads((Path(output_dir) / "run.json").read_text(encoding="utf-8"))
-    return compare_runs(saved, run.to_json(), f"`output_dir` {str(output_dir)!r}", "`output_dir`")
+    return compare_runs(_saved_run(output_dir), run.to_json(), f"`output_dir` {str(output_dir)!r}", "`output_dir`")
+
+
+def _saved_run(output_dir: str | os.PathLike[str]) -> dict[str, Any]:
+    return json.loads((Path(output_dir) / "run.json").read_text(encoding="utf-8"))
 
 
 class CheckpointCallback(RoundCallback):

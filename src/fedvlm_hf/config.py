@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from trl import SFTConfig
 
+from .precision import choose_precision
 from .repository.requests import check_repo_id
 
 
@@ -23,7 +24,8 @@ class FederatedArguments:
 
     The arguments of that configuration then mean one client's local work in one round. A client run is not a whole
     run, so these defaults differ from TRL's: `num_train_epochs` 1, `lr_scheduler_type` constant, `save_strategy` and
-    `eval_strategy` `"no"`, `max_length` `None` (cutting a VLM's sequence can cut its image tokens or its answer). A
+    `eval_strategy` `"no"`, `max_length` `None` (cutting a VLM's sequence can cut its image tokens or its answer).
+    `bf16` follows the device unless it is given: bf16 where the accelerator computes in it, otherwise fp32. A
     repository that is made is private unless `hub_private_repo` is `False`, and `output_dir` is
     `out/METHOD-seedSEED`, below `out/RUN_NAME` if there is a `run_name`, so that runs to compare lie side by side.
 
@@ -31,7 +33,8 @@ class FederatedArguments:
         > Parameters of the rounds
 
         num_rounds (`int`, *optional*, defaults to `10`):
-            Rounds to run. Round 0 is the evaluation before training.
+            Rounds to run. Round 0 is the evaluation before training. A run that is resumed with more rounds than it
+            had goes on; a schedule over rounds is then the one of the new number, from the next round on.
         clients_per_round (`float`, *optional*):
             Clients that take part in each round: below 1 a fraction of them, from 1 a number. All by default.
         client_sampling (`str`, *optional*, defaults to `"uniform"`):
@@ -219,6 +222,7 @@ class FederatedArguments:
             self.output_dir = "/".join(filter(None, ["out", self.run_name, f"{self.method_name}-seed{self.seed}"]))
         if self.activation_checkpointing is None:  # the old name, which TRL sets, makes transformers warn
             self.activation_checkpointing = self.gradient_checkpointing
+        self.bf16, self.fp16 = choose_precision(self.bf16, self.fp16, self.use_cpu)
         super().__post_init__()
         self._check_rounds()
         self._check_choices()
@@ -274,6 +278,11 @@ class FederatedArguments:
         for name in _POSITIVE:
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(
+                f"`learning_rate` must be a finite number above 0, got {self.learning_rate}: clients would "
+                "learn nothing."
+            )
         if self.max_steps == 0 or (self.max_steps < 0 and self.num_train_epochs <= 0):
             raise ValueError(
                 f"Clients would do nothing: `max_steps` is {self.max_steps} and `num_train_epochs` is "

@@ -174,10 +174,18 @@ class Federation:
 
         Returns:
             `dict[str, float]`: such as `{"test/vqa_accuracy": 0.8, "test_client_00/vqa_accuracy": 0.8}`.
+
+        Raises:
+            `ValueError`: if there is no evaluation set.
         """
         prepared = self._prepare_evaluations()
         if eval_dataset is not None:
             prepared = {k: self._prepare(v) for k, v in evaluation_datasets({}, eval_dataset).items()}
+        if not prepared:
+            raise ValueError(
+                "`eval_dataset` is needed: the run has no evaluation set, since its data have no split `test` and it "
+                "was given no `eval_dataset`."
+            )
         self.load()
         return flat_scores({name: self._score(evaluation) for name, evaluation in prepared.items()})
 

@@ -90,6 +90,10 @@ PRIVATE_NAMES = (
         "changes with every change of the rows, so that what was checked is remembered", "data are checked every time",
     ),
     PrivateName(
+        "datasets.Dataset", "_indices", "datasets 5.2.0",
+        "which rows of its table a filtered or shuffled dataset has", "`image` and `messages` of such data get mixed",
+    ),
+    PrivateName(
         "torch.nn.modules.batchnorm", "_BatchNorm", "torch 2.13.0",
         "the base class of all BatchNorms", "the image tokenizer of Emu3 drifts while clients train",
     ),

@@ -136,7 +136,8 @@ def run_differences(saved: Mapping[str, Any], run: Mapping[str, Any]) -> dict[st
     """What decides the bits of a round and differs between two runs.
 
     An argument or a knob that the saved run does not know is equal where it has its default now. What is only
-    written, shown or pushed does not count, nor does the number of rounds under a constant rate.
+    written, shown or pushed does not count, nor does the number of rounds under a constant rate. Under another
+    schedule a run may get more rounds, whose rates are then those of the longer schedule: see [`schedule_change`].
 
     Args:
         saved (`Mapping[str, Any]`), run (`Mapping[str, Any]`):
@@ -151,14 +152,43 @@ def run_differences(saved: Mapping[str, Any], run: Mapping[str, Any]) -> dict[st
     pairs = {
         f"config.{name}": (saved["config"].get(name, default), run["config"].get(name, default))
         for name, default in run["deciding"]["config"].items()
-        if name != "num_rounds" or run["config"]["round_lr_scheduler_type"] != "constant"
     }
+    if run["config"]["round_lr_scheduler_type"] == "constant" or _is_extended(saved, run):
+        del pairs["config.num_rounds"]
     pairs |= _start_pairs(saved, run)
     pairs["adapter"] = (saved["adapter"], run["adapter"])
     for group in ("clients", "evaluations"):
         for name in sorted({*saved[group], *run[group]}):
             pairs[f"{group}.{name}"] = (saved[group].get(name), run[group].get(name))
     return _different(pairs)
+
+
+def _is_extended(saved: Mapping[str, Any], run: Mapping[str, Any]) -> bool:
+    default = run["deciding"]["config"]["num_rounds"]
+    return run["config"]["num_rounds"] > saved["config"].get("num_rounds", default)
+
+
+def schedule_change(saved: Mapping[str, Any], run: Mapping[str, Any], last_round: int) -> str | None:
+    """Say how the rate goes on where a run gets more rounds than it was started with, under a schedule over rounds.
+
+    Args:
+        saved (`Mapping[str, Any]`), run (`Mapping[str, Any]`):
+            What `run.json` of the saved run says, and what that of this run would say.
+        last_round (`int`):
+            The last round that is saved.
+
+    Returns:
+        `str`, *optional*: `None` if the rate of no round changes.
+    """
+    schedule = run["config"]["round_lr_scheduler_type"]
+    if schedule == "constant" or not _is_extended(saved, run):
+        return None
+    before, now = saved["config"]["num_rounds"], run["config"]["num_rounds"]
+    return (
+        f"`num_rounds` was {before}, and is {now} now. From round {last_round + 1} on, the learning rate is that of a "
+        f"{schedule} over {now} rounds, so it rises first; the rounds before were trained with one over {before} "
+        f"rounds. The result is not the same as that of one run of {now} rounds."
+    )
 
 
 def _start_pairs(saved: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

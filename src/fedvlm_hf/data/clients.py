@@ -14,11 +14,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict, IterableDataset
 from tqdm.auto import tqdm
+from transformers.utils import logging
 
 from ..files import write_atomic
 from .naming import CLIENT_PREFIX, HELD_OUT, is_client
+from .rows import in_row_format
 from .spec import EVALUATION, PROMPT_COMPLETION, RowFormat, check_rows
 
+
+logger = logging.get_logger(__name__)
 
 _DIGESTED = ("id", "prompt", "completion", "chosen", "rejected", "task", "references")
 # Ids become file, branch and metric names; git refuses branches with ".." or a dot at the end.
@@ -30,7 +34,7 @@ def client_datasets(
     client_ids: Sequence[str] | None = None,
     row_format: RowFormat = PROMPT_COMPLETION,
 ) -> dict[str, Dataset]:
-    """The clients of a federated dataset, in the order of their ids, checked without reading a row.
+    """The clients of a federated dataset, in the order of their ids, checked without reading an image.
 
     Args:
         train_dataset (`DatasetDict` or `Mapping[str, Dataset]`):
@@ -70,7 +74,7 @@ def client_datasets(
             f"`{CLIENT_PREFIX}*` are clients, in a plain mapping every key but {' and '.join(HELD_OUT)}."
         )
     clients = {name: train_dataset[name] for name in sorted(names)}
-    _check_datasets(clients, "train_dataset", "client", row_format)
+    clients = _checked(clients, "train_dataset", "client", row_format)
     if clients:
         _check_same_columns(clients)
     return clients
@@ -94,7 +98,7 @@ def _check_ids(names: Sequence[str], client_ids: Sequence[str]) -> None:
 def evaluation_datasets(
     train_dataset: Mapping[str, Dataset], eval_dataset: Dataset | Mapping[str, Dataset] | None = None
 ) -> dict[str, Dataset]:
-    """The evaluation sets of a run by name, checked without reading a row.
+    """The evaluation sets of a run by name, checked without reading an image.
 
     Args:
         train_dataset (`DatasetDict` or `Mapping[str, Dataset]`):
@@ -110,12 +114,16 @@ def evaluation_datasets(
     """
     if eval_dataset is None:
         evaluations = {name: train_dataset[name] for name in train_dataset if name == "test"}
+        if not evaluations:
+            logger.warning(
+                f"Nothing will be evaluated: `train_dataset` has no split `test`; its splits are "
+                f"{', '.join(train_dataset)}. Name one of them `test`, or pass `eval_dataset`."
+            )
     elif isinstance(eval_dataset, Mapping):
         evaluations = dict(eval_dataset)
     else:
         evaluations = {"test": eval_dataset}
-    _check_datasets(evaluations, "eval_dataset", "evaluation set", EVALUATION)
-    return evaluations
+    return _checked(evaluations, "eval_dataset", "evaluation set", EVALUATION)
 
 
 def check_content(
@@ -288,7 +296,9 @@ def _progress(total: int, description: str) -> tqdm:
     return tqdm(total=total, desc=description, unit="row", delay=2, leave=False)
 
 
-def _check_datasets(given: Mapping[str, Any], argument: str, kind: str, row_format: RowFormat) -> None:
+def _checked(given: Mapping[str, Any], argument: str, kind: str, row_format: RowFormat) -> dict[str, Dataset]:
+    """Return the datasets by name, in the row format."""
+    checked = {}
     for name, dataset in given.items():
         where = _where(argument, kind, name)
         if not isinstance(name, str) or not _CLIENT_ID.fullmatch(name):
@@ -305,7 +315,9 @@ def _check_datasets(given: Mapping[str, Any], argument: str, kind: str, row_form
             raise ValueError(
                 f"{where} is a {type(dataset).__name__}, not a datasets.Dataset. Use `Dataset.from_list(rows)`."
             )
-        row_format.check_columns(dataset, where)
+        checked[name] = in_row_format(dataset, where)
+        row_format.check_columns(checked[name], where)
+    return checked
 
 
 def _check_same_columns(clients: Mapping[str, Dataset]) -> None:

@@ -11,6 +11,9 @@
 | `id` | string | |
 | `client_id`, `subset` | string; scores are also given per value | |
 
+Trainers also take, with [`~fedvlm_hf.data.rows.in_row_format`], a column `image` with one image instead of `images`,
+images as paths or bytes, and TRL's `messages` with one answer instead of `prompt` and `completion`.
+
 Contents are plain strings: TRL's collator puts the image placeholders before the first user message.
 Boxes are of the row's first image as stored; FederatedTrainer and PreparedEvaluation map them where the processor pads
 or crops, stock SFTTrainer does not.
@@ -97,8 +100,8 @@ class RowFormat:
         image = feature.feature if isinstance(feature, List | LargeList) else None
         if not isinstance(image, Image) or not image.decode:
             raise ValueError(
-                f"{where}: column `images` has the type {feature}; rows hold a list of decoded images. "
-                'Use `dataset.cast_column("images", List(Image()))`.'
+                f"{where}: column `images` has the type {feature}; rows hold a list of images: paths, encoded bytes "
+                "or the type `Image()` of `datasets`."
             )
 
 

@@ -1,11 +1,13 @@
 """What the training scripts share: their arguments, loading of data, threads and the final output."""
 
+import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..lazy import lazy_attributes
-from .checks import check_arguments, check_on_hub, check_saved_splits
+from .checks import check_arguments, check_on_hub
 from .errors import resumable, run_main, run_recipe
 
 
@@ -72,19 +74,30 @@ def load_federation(name: str, config: str | None = None) -> "DatasetDict":
         [`~datasets.DatasetDict`]: The splits by name.
 
     Raises:
-        `ValueError`: if there is no such dataset, or it has no such configuration.
+        `ValueError`: if there is no such dataset, it has no such configuration, or a split is empty.
     """
     from datasets import load_dataset, load_from_disk
     from datasets.exceptions import DatasetsError
 
     if (Path(name) / "dataset_dict.json").exists():
-        check_saved_splits(name)
+        if config is not None:
+            raise ValueError(
+                f"`dataset_config` is {config!r}, but `dataset_name` {name!r} is a folder that `save_to_disk` wrote, "
+                "which has no configurations. Leave `dataset_config` out, or name the folder of another partition."
+            )
+        splits = json.loads((Path(name) / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]
+        for split in splits:  # `datasets` fails on one without rows with an IndexError
+            state = json.loads((Path(name) / split / "state.json").read_text(encoding="utf-8"))
+            if not state["_data_files"]:
+                raise _empty_split(name, split)
         return load_from_disk(name)
     if not Path(name).exists():
         check_on_hub("--dataset_name", name, "dataset")
     try:
         dataset = load_dataset(name, config)
     except (ValueError, OSError, DatasetsError) as error:
+        if empty := re.search('Instruction "(.*)" corresponds to no data', str(error)):
+            raise _empty_split(name, empty[1]) from None
         asked = f"`--dataset_name` {name!r}" + (f" with `--dataset_config` {config!r}" if config else "")
         raise ValueError(f"{asked} cannot be loaded: {error}") from error
     for rows in dataset.values() if not Path(name).exists() else ():
@@ -92,6 +105,10 @@ def load_federation(name: str, config: str | None = None) -> "DatasetDict":
             name  # `load_dataset` omits the owner, without which a card cannot link to the dataset
         )
     return dataset
+
+
+def _empty_split(name: str, split: str) -> ValueError:
+    return ValueError(f"`dataset_name` {name!r}: the split {split!r} is empty. Leave it out, or give it rows.")
 
 
 def use_threads(num_threads: int | None) -> None:
@@ -107,4 +124,6 @@ def print_results(output_dir: str) -> None:
     """Print the table of a finished run and the place of its other files."""
     folder = Path(output_dir)
     print(f"\n{(folder / 'report' / 'results.md').read_text(encoding='utf-8')}")
-    print(f"Rounds, card, curves and samples are in {folder}/. Start with README.md and report/.")
+    has_scores = (folder / "report" / "samples.png").exists()
+    files = "Rounds, card, curves and samples" if has_scores else "Rounds, card and losses"
+    print(f"{files} are in {folder}/. Start with README.md and report/.")

@@ -159,7 +159,7 @@ def _results(run: Run, is_public: bool) -> str:
             markdown_table(header, rows, num_labels=2),
         ]
     if not parts:
-        return "The run was not evaluated.\n"
+        return "Nothing was evaluated: there was no split `test` and no other evaluation set.\n"
     parts.append("![Learning curves](report/learning_curves.png)\n")
     if not is_public:
         parts.append("![Samples](report/samples.png)\n")

@@ -120,6 +120,8 @@ def results_page(run: Run, others: Mapping[str, Run]) -> str:
     parts = ["# Results\n"]
     for name in evaluation_names(run.history):
         parts += [f"## Evaluation set `{name}`\n", results_table(run, others, name)]
+    if not evaluation_names(run.history):
+        parts.append("Nothing was evaluated: there was no split `test` and no other evaluation set.\n")
     known = {run.method, *(other.method for other in others.values())}
     missing = [f"`{method}`" for method in ("local", "central") if method not in known]
     if missing:
