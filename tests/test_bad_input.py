@@ -6,7 +6,7 @@ import pytest
 import torch
 from datasets import DatasetDict
 from peft import LoraConfig, get_peft_model
-from transformers import BertConfig, BertModel
+from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
 
 from federation import config, federated
 from fedvlm_hf import FederatedTrainer
@@ -115,3 +115,32 @@ def test_an_adapter_whose_name_hides_tensors_is_refused(tmp_path):
     model.set_adapter("default")
     with pytest.raises(ValueError, match=r"lacks .* tensors"):
         federated(tmp_path, model=model)
+
+
+@pytest.mark.parametrize(
+    ("lora", "message"),
+    [
+        ({"target_modules": ["q_prj"]}, "`lora_target_modules`, which is .* has 'q_prj', but no module .* q_proj"),
+        ({"target_modules": ["q_proj", "nope"]}, "`lora_target_modules`, which is .* has 'nope', but no module"),
+        ({"target_modules": "llm.*"}, "`lora_target_modules`, which is .* has 'llm.\\*', but no module"),
+        ({"modules_to_save": ["nope"]}, "`lora_modules_to_save`, which is .* has 'nope', but no module"),
+    ],
+    ids=str,
+)
+def test_a_lora_target_that_the_model_does_not_have(tmp_path, lora, message):
+    """Trap: PEFT leaves a name out without a word where another one is found."""
+    with pytest.raises(ValueError, match=message):
+        federated(tmp_path, trainer_kwargs={"peft_config": LoraConfig(**lora)})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_text_only_model_is_refused_with_the_reason(tmp_path):
+    model = LlamaForCausalLM(
+        LlamaConfig(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1, vocab_size=8)
+    )
+    LlamaConfig().save_pretrained(tmp_path)  # no weights: they are not looked for
+    for given in (model, str(tmp_path)):
+        with pytest.raises(
+            ValueError, match="`model` cannot be trained: 'llama' is a language model that takes no im"
+        ):
+            FederatedTrainer(given, config(tmp_path / "out"), {"a": tiny_rows(2)}, {})

@@ -1,8 +1,14 @@
 """Functions that the training scripts share."""
 
+import json
 import os
+import re
+import shlex
+import signal
 import subprocess
 import sys
+import time
+from dataclasses import fields
 from pathlib import Path
 
 import joblib
@@ -10,10 +16,25 @@ import pytest
 import torch
 import yaml
 from datasets import DatasetDict
+from trl import ModelConfig
 
 from federation import federated
-from fedvlm_hf.launch import load_federation, print_results, use_threads
-from tiny import FEATURES, tiny_federation
+from fedvlm_hf.config import FederatedConfig
+from fedvlm_hf.launch import (
+    DataArguments,
+    load_federation,
+    parse_recipe,
+    print_results,
+    resumable,
+    run_main,
+    use_threads,
+)
+from fedvlm_hf.launch.parser import RecipeParser
+from fedvlm_hf.methods import CLIENT_METHODS, STRATEGIES
+from tiny import FEATURES, save_tiny, tiny_federation
+
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)
@@ -37,12 +58,181 @@ def test_the_default_is_one_thread_per_core_on_every_system(monkeypatch):
     assert 1 <= torch.get_num_threads() <= os.cpu_count()
 
 
+@pytest.fixture
+def files(tmp_path) -> dict[str, str]:
+    """A recipe's default file, and small files of a user."""
+    texts = {
+        "defaults": "num_rounds: 7\nlearning_rate: 2.0e-3\nuse_cpu: true\nbf16: false\nlora_r: 4\n",
+        "small": "num_rounds: 3\n",
+        "model": "model_name_or_path: org/model\nuse_cpu: true\nbf16: false\n",
+        "numbers": "learning_rate: 1e-4\nnum_rounds: 5\nmethod_kwargs: {mu: 0.5}\nmethod: fedprox\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / f"{name}.yaml").write_text(text)
+    return {name: str(tmp_path / f"{name}.yaml") for name in texts}
+
+
+def parsed(files: dict[str, str], *argv: str):
+    _, args, model_args = parse_recipe(["--num_threads", "1", *argv], DataArguments, "", files["defaults"])
+    return args, model_args
+
+
+def test_a_small_file_lies_over_the_defaults(files):
+    args, model_args = parsed(files, "--config", files["small"])
+    assert (args.num_rounds, args.learning_rate, model_args.lora_r) == (3, 2e-3, 4)
+    assert (args.use_cpu, args.bf16) == (True, False)
+
+
+def test_the_command_line_lies_over_both_files(files):
+    args, model_args = parsed(files, f"--config={files['small']}", "--num_rounds", "9", "--lora_r", "2")
+    assert (args.num_rounds, args.learning_rate, model_args.lora_r) == (9, 2e-3, 2)
+
+
+@pytest.mark.parametrize("where", ["file", "command line", "with dashes"])
+def test_with_a_model_the_defaults_are_left_out(files, where):
+    """They are for the embedded model."""
+    argv = {
+        "file": ["--config", files["model"]],
+        "command line": ["--config", files["small"], "--model_name_or_path", "x", "--use_cpu", "true", "--bf16", "no"],
+        "with dashes": ["--model-name-or-path=x", "--use_cpu", "true", "--bf16", "no"],
+    }[where]
+    args, model_args = parsed(files, *argv)
+    assert args.num_rounds == (3 if where == "command line" else 10)
+    assert model_args.lora_r == 16
+
+
+def test_numbers_and_dictionaries_in_a_file(files):
+    """YAML 1.1 reads 1e-4 as text."""
+    args, _ = parsed(files, "--config", files["numbers"])
+    assert (args.learning_rate, args.num_rounds, args.method_kwargs) == (1e-4, 5, {"mu": 0.5})
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    """The help of a recipe."""
+    return RecipeParser((DataArguments, FederatedConfig, ModelConfig), "Do it.", "recipe").format_help()
+
+
+def test_the_help_has_the_federated_options_first(page):
+    groups = re.findall(r"^(\S.*):$", page, flags=re.MULTILINE)
+    assert groups == [
+        "options",
+        "data and machine",
+        "rounds, method, evaluation and Hub",
+        "training of one client in one round",
+        "model and LoRA",
+        "other arguments of transformers and TRL",
+        "methods and their knobs",
+    ]
+    places = [page.index(f"\n  --{name} ") for name in ("config", "num_rounds", "learning_rate", "lora_r", "fsdp")]
+    assert places == sorted(places)
+
+
+def test_every_option_has_a_hint(page):
+    parser = RecipeParser((DataArguments, FederatedConfig, ModelConfig), "Do it.", "recipe")
+    for action in parser._actions:
+        assert action.help, action.dest
+    options = [field.name for own in (FederatedConfig, ModelConfig) for field in fields(own)]
+    for name in options:
+        assert len(re.findall(rf"^  --{name}(?: .*)?$", page, flags=re.MULTILINE)) == 1, name
+    assert "--no_" not in page
+    assert "None" not in re.findall(r"\(default: (.*?)\)", page)
+    assert len(options) > 150
+
+
+def test_the_help_lists_the_methods_with_their_knobs(page):
+    end = " ".join(page[page.index("methods and their knobs") :].split())
+    assert all(name in end for name in (*CLIENT_METHODS.names(), *STRATEGIES.names()))
+    assert "fedprox (mu)" in end
+    assert "fedavgm (server_lr, server_momentum, variant)" in end
+
+
+def test_the_examples_are_shown_as_written():
+    done = subprocess.run(
+        [sys.executable, "recipes/fed_nature.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "recipes/fed_nature.py \\\n        --model_name_or_path HuggingFaceTB" in done.stdout
+    assert done.stdout.startswith("usage: accelerate launch recipes/fed_nature.py [--config FILE] [OPTIONS]")
+
+
+def test_an_interrupted_run_names_the_command_that_continues(tmp_path, monkeypatch, capsys):
+    (tmp_path / "rounds" / "round-0002").mkdir(parents=True)
+    monkeypatch.setattr(sys, "argv", ["recipes/r.py", "--method_kwargs", '{"mu": 1}'])
+
+    def main(argv):
+        with resumable(tmp_path, 5):
+            raise KeyboardInterrupt
+
+    assert run_main(main, [], "r") == 130
+    error = capsys.readouterr().err
+    assert error.startswith(
+        f"r: interrupted. 2 of 5 rounds are saved in {tmp_path}. To continue: python recipes/r.py "
+    )
+    words = shlex.split(error.split("To continue: ")[1])
+    assert words[1:] == [*sys.argv, "--resume_from_checkpoint", "true"]
+
+
+def test_ctrl_c_ends_a_run_with_one_line_and_its_command_continues(tmp_path):
+    tiny_federation({"client_00": 4, "client_01": 4}, test_rows=1).save_to_disk(tmp_path / "data")
+    argv = ["--model_name_or_path", save_tiny(tmp_path / "base"), "--dataset_name", str(tmp_path / "data")]
+    argv += ["--output_dir", str(tmp_path / "out"), "--num_rounds", "500", "--max_steps", "1", "--eval_every", "500"]
+    argv += [
+        "--use_cpu",
+        "true",
+        "--bf16",
+        "false",
+        "--report_to",
+        "none",
+        "--num_threads",
+        "1",
+        "--disable_tqdm",
+        "1",
+    ]
+    run = subprocess.Popen(
+        [sys.executable, "recipes/fed_nature.py", *argv], cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 240
+    while not (tmp_path / "out" / "rounds" / "round-0001").exists() and run.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    run.send_signal(signal.SIGINT)
+    _, error = run.communicate(timeout=240)
+    assert run.returncode == 130, error
+    assert "Traceback" not in error
+    last = error.splitlines()[-1]
+    assert re.match(r"fed_nature: interrupted\. [1-9]\d* of 500 rounds are saved in .*To continue: python ", last), (
+        error
+    )
+    words = shlex.split(last.split("To continue: ")[1])
+    saved = len((tmp_path / "out" / "metrics.jsonl").read_text().splitlines()) - 1
+    words[words.index("--num_rounds") + 1] = str(saved + 1)
+    again = subprocess.run([sys.executable, *words[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    history = (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["round_idx"] for line in history] == list(range(saved + 2))
+
+
+def test_under_accelerate_the_line_is_followed_by_a_hint_or_nothing():
+    command = [str(Path(sys.executable).with_name("accelerate")), "launch", "--num_processes", "1", "--cpu"]
+    for quiet in ([], ["--quiet"]):
+        done = subprocess.run(
+            [*command, *quiet, "recipes/fed_nature.py", "--num_round", "x"],
+            cwd=ROOT, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        lines = done.stderr.splitlines()
+        place = next(i for i, line in enumerate(lines) if line.startswith("fed_nature: error: `--num_rounds`: "))
+        if quiet:
+            assert lines[-1] == lines[place]
+        else:
+            assert "accelerate launch --quiet" in lines[place + 1]
+        assert done.returncode == 1
+
+
 def test_a_configuration_of_a_folder_without_any_is_refused(tmp_path):
     tiny_federation().save_to_disk(tmp_path)
     assert "client_00" in load_federation(str(tmp_path))
-    with pytest.raises(
-        ValueError, match=r"`--dataset_config` is 'iid', but `--dataset_name` .* has no configurations"
-    ):
+    with pytest.raises(ValueError, match=r"`dataset_config` is 'iid', but `dataset_name` .* has no configurations"):
         load_federation(str(tmp_path), "iid")
 
 
@@ -59,9 +249,7 @@ def test_an_empty_split_is_named(tmp_path, layout, split):
         files = [{"split": name, "path": f"{name}.parquet"} for name in splits]
         card = yaml.safe_dump({"configs": [{"config_name": "default", "data_files": files}]})
         (tmp_path / "README.md").write_text(f"---\n{card}---\n")
-    with pytest.raises(
-        ValueError, match=f"`--dataset_name` .*: the split '{split}' is empty. Leave it out, or give it"
-    ):
+    with pytest.raises(ValueError, match=f"`dataset_name` .*: the split '{split}' is empty. Leave it out, or give it"):
         load_federation(str(tmp_path))
 
 

@@ -66,14 +66,11 @@ RECIPE = {
     # LoRA and model
     "lora_r 0": (f"{RUN} --use_peft --lora_r 0", "`--lora_r` must be at least 1, got 0"),
     "dropout 1": (f"{RUN} --use_peft --lora_dropout 1", "`--lora_dropout` must be"),
-    "no such LoRA target": (
-        f"{RUN} --use_peft --lora_target_modules qq_proj kk",
-        "`--lora_target_modules` ['qq_proj', 'kk']",
-    ),
-    "one LoRA target": (f"{RUN} --use_peft --lora_target_modules q_proj", "try '.*NAME'"),
+    "no such LoRA target": (f"{RUN} --use_peft --lora_target_modules q_proj kk", "`lora_target_modules`"),
+    "one LoRA target": (f"{RUN} --use_peft --lora_target_modules qq_proj", "has 'qq_proj', but no module"),
     "text model": (
         f"{DATA} --model_name_or_path {{text}}",
-        "is a text model of the type 'llama', which takes no images",
+        "'llama' is a language model that takes no images",
     ),
     "no model folder": (
         f"{DATA} --model_name_or_path ./nothing",

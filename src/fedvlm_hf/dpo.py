@@ -49,7 +49,7 @@ class FederatedDPOTrainer(FederatedMixin, DPOTrainer):
 
     >>> trainer = FederatedDPOTrainer(  # doctest: +SKIP
     ...     model=base_model("llava"),
-    ...     args=FederatedDPOConfig(output_dir="out", num_rounds=3, beta=0.1, bf16=False),
+    ...     args=FederatedDPOConfig(output_dir="out", num_rounds=3, beta=0.1),
     ...     train_dataset={"site_a": rows_a, "site_b": rows_b},
     ... )
     >>> trainer.train()  # doctest: +SKIP

@@ -24,7 +24,7 @@ class FederatedTrainer(FederatedMixin, SFTTrainer):
 
     >>> trainer = FederatedTrainer(
     ...     model=base_model("llava"),
-    ...     args=FederatedConfig(output_dir="out", num_rounds=3, max_steps=2, bf16=False),
+    ...     args=FederatedConfig(output_dir="out", num_rounds=3, max_steps=2),
     ...     train_dataset=fed_nature(),
     ... )
     >>> trainer.train()  # doctest: +SKIP

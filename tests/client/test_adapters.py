@@ -174,3 +174,13 @@ def test_dora_cannot_take_a_change_of_its_base():
     )
     with pytest.raises(ValueError, match="uses DoRA, so that no low-rank change can be added"):
         one.change_base(change)
+
+
+def test_one_lora_target_by_its_name():
+    """Trap: TRL unpacks a list of one name, and PEFT takes a text for a regular expression of whole paths."""
+    from trl import ModelConfig, get_peft_config
+
+    model, _ = tiny_llava()
+    peft_config = get_peft_config(ModelConfig(use_peft=True, lora_target_modules=["gate_proj"]))
+    adapted = get_peft_model(model, complete_config(peft_config, model))
+    assert {name.split(".")[-4] for name, _ in adapted.named_parameters() if "lora_A" in name} == {"gate_proj"}

@@ -59,3 +59,4 @@ def test_help_says_who_sees_what(module, capsys):
     text = " ".join(capsys.readouterr().out.split())
     assert "everyone with read access to the repository sees" in text.lower()
     assert "--repo" in text
+    assert text.startswith(f"usage: fedvlm {module.__name__.rsplit('.', 1)[-1].replace('_', '-')} ")

@@ -2,6 +2,7 @@
 
 import copy
 import os
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -35,12 +36,37 @@ def complete_config(config: LoraConfig | None, model: PreTrainedModel) -> LoraCo
 
     Returns:
         [`~peft.LoraConfig`]: a copy.
+
+    Raises:
+        `ValueError`: if the configuration names a module that the model does not have.
     """
     config = copy.deepcopy(config) if config else LoraConfig(r=8, lora_alpha=32, lora_dropout=0.05)
+    if isinstance(config.target_modules, str) and config.target_modules.isidentifier():
+        config.target_modules = {config.target_modules}  # TRL unpacks a list of one name, which is no whole path
+    for option in ("target_modules", "modules_to_save"):
+        _check_names(option, getattr(config, option), model)
     if config.target_modules is None:
         config.target_modules = lora_target_regex(model)
     config.modules_to_save = [*(config.modules_to_save or []), *vlm_parts(model).connector] or None
     return config
+
+
+def _check_names(option: str, given: str | Collection[str] | None, model: PreTrainedModel) -> None:
+    """Refuse a name that no module has: PEFT leaves it out without a word where another name is found."""
+    if given is None or given == "all-linear":
+        return
+    names = [name for name, _ in model.named_modules()]
+    if isinstance(given, str):  # a regular expression
+        unknown = [] if any(re.fullmatch(given, name) for name in names) else [given]
+    else:
+        unknown = [own for own in given if not any(name == own or name.endswith(f".{own}") for name in names)]
+    if unknown:
+        linears = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+        raise ValueError(
+            f"`lora_{option}`, which is `{option}` of the LoRA configuration, has {sorted(unknown)[0]!r}, but no "
+            f"module of the model is called so. Linear layers are {', '.join(sorted(linears))}. Without "
+            f"`lora_target_modules`, LoRA reaches every linear layer of the language model."
+        )
 
 
 class Adapter:

@@ -49,6 +49,8 @@ def load_model(
     revision = (args.model_init_kwargs or {}).get("revision")
     if isinstance(model, str):
         model = _load(model, args, quantization_config, peft_config)
+    else:
+        check_trainable((model.get_base_model() if isinstance(model, PeftModel) else model).config)
     if obstacle := sft_obstacle(model):
         raise ValueError(f"`model` cannot be trained by {trainer_name}: {obstacle}")
     if processor is None:

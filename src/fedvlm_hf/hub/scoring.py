@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor, set_seed
 
 from ..client.model import ClientModel, load_base_delta
+from ..data.rows import in_row_format
 from ..evaluation import PreparedEvaluation
 from ..exchange.tensor_files import load_state
 from ..methods import ClientMethod, resolve_method
@@ -82,7 +83,7 @@ class RoundScorer:
                 "`client_id` that names the client of each row."
             )
         return PreparedEvaluation(
-            dataset,
+            in_row_format(dataset, "`dataset_name`"),
             self.processor,
             batch_size=batch_size,
             max_new_tokens=max_new_tokens or self.run["config"].get("eval_max_new_tokens"),

@@ -1,12 +1,13 @@
 """What the training scripts share: their arguments, loading of data, threads and the final output."""
 
+import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..lazy import lazy_attributes
-from .checks import check_arguments, check_on_hub, check_saved_splits, empty_split
+from .checks import check_arguments, check_on_hub
 from .errors import resumable, run_main, run_recipe
 
 
@@ -81,11 +82,14 @@ def load_federation(name: str, config: str | None = None) -> "DatasetDict":
     if (Path(name) / "dataset_dict.json").exists():
         if config is not None:
             raise ValueError(
-                f"`--dataset_config` is {config!r}, but `--dataset_name` {name!r} is a folder that `save_to_disk` "
-                "wrote, which has no configurations. Leave `--dataset_config` out, or name the folder of another "
-                "partition."
+                f"`dataset_config` is {config!r}, but `dataset_name` {name!r} is a folder that `save_to_disk` wrote, "
+                "which has no configurations. Leave `dataset_config` out, or name the folder of another partition."
             )
-        check_saved_splits(name)
+        splits = json.loads((Path(name) / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]
+        for split in splits:  # `datasets` fails on one without rows with an IndexError
+            state = json.loads((Path(name) / split / "state.json").read_text(encoding="utf-8"))
+            if not state["_data_files"]:
+                raise _empty_split(name, split)
         return load_from_disk(name)
     if not Path(name).exists():
         check_on_hub("--dataset_name", name, "dataset")
@@ -93,7 +97,7 @@ def load_federation(name: str, config: str | None = None) -> "DatasetDict":
         dataset = load_dataset(name, config)
     except (ValueError, OSError, DatasetsError) as error:
         if empty := re.search('Instruction "(.*)" corresponds to no data', str(error)):
-            raise empty_split(name, empty[1]) from error
+            raise _empty_split(name, empty[1]) from None
         asked = f"`--dataset_name` {name!r}" + (f" with `--dataset_config` {config!r}" if config else "")
         raise ValueError(f"{asked} cannot be loaded: {error}") from error
     for rows in dataset.values() if not Path(name).exists() else ():
@@ -101,6 +105,10 @@ def load_federation(name: str, config: str | None = None) -> "DatasetDict":
             name  # `load_dataset` omits the owner, without which a card cannot link to the dataset
         )
     return dataset
+
+
+def _empty_split(name: str, split: str) -> ValueError:
+    return ValueError(f"`dataset_name` {name!r}: the split {split!r} is empty. Leave it out, or give it rows.")
 
 
 def use_threads(num_threads: int | None) -> None:

@@ -1,6 +1,5 @@
 """Checks of arguments before anything is loaded or written: numbers, folders, method, model and Hub."""
 
-import json
 import os
 import tempfile
 from pathlib import Path
@@ -93,28 +92,12 @@ def check_on_hub(option: str, name: str, kind: str) -> None:
         ) from error
 
 
-def check_saved_splits(folder: str | os.PathLike[str]) -> None:
-    """Check that each split of a folder that `DatasetDict.save_to_disk` wrote has rows.
-
-    Raises:
-        `ValueError`: naming the split, where `datasets` would fail with an `IndexError`.
-    """
-    folder = Path(folder)
-    for split in json.loads((folder / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]:
-        state = folder / split / "state.json"
-        if state.exists() and not json.loads(state.read_text(encoding="utf-8"))["_data_files"]:
-            raise empty_split(str(folder), split)
-
-
-def empty_split(name: str, split: str) -> ValueError:
-    """Return the error for a split without rows."""
-    return ValueError(f"`--dataset_name` {name!r}: the split {split!r} is empty. Leave it out, or give it rows.")
-
-
 def _check_model(args: "FederatedConfig", model_args: "ModelConfig") -> None:
-    from transformers import AutoConfig
+    from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, AutoConfig
+    from trl import get_peft_config
 
-    from ..models.vlm import check_trainable, known_model_types
+    from ..client.adapters import complete_config
+    from ..models.vlm import check_trainable, model_skeleton
 
     name, option = model_args.model_name_or_path, "`--model_name_or_path`"
     if not Path(name).exists():
@@ -125,39 +108,10 @@ def _check_model(args: "FederatedConfig", model_args: "ModelConfig") -> None:
         )
     except (ValueError, OSError) as error:
         raise ValueError(f"{option} {name!r} is not a model that can be loaded: {error}") from error
-    if config.model_type not in known_model_types() and _is_text_model(config):
-        raise ValueError(
-            f"{option} {name!r} is a text model of the type {config.model_type!r}, which takes no images. Use a "
-            f"vision-language model, such as one of the types {', '.join(known_model_types())}."
-        )
-    check_trainable(config)
-    if model_args.use_peft and model_args.lora_target_modules is not None:
-        _check_targets(config, model_args)
-
-
-def _is_text_model(config: object) -> bool:
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
-
-    return type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
-
-
-def _check_targets(config: object, model_args: "ModelConfig") -> None:
-    """Check that LoRA has a target, on a model without weights."""
-    from peft import LoraConfig
-    from peft.tuners.tuners_utils import check_target_module_exists
-    from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
-
-    from ..models.vlm import model_skeleton
-
-    targets = model_args.lora_target_modules
-    if targets == "all-linear" or type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
-        return
-    lora = LoraConfig(target_modules=targets)
-    names = [name for name, _ in model_skeleton(config).named_modules()]
-    if not any(check_target_module_exists(lora, name) for name in names):
-        pattern = " A single name is a regular expression for the whole path: try '.*NAME'."
-        hint = pattern if isinstance(targets, str) else ""
-        raise ValueError(
-            f"`--lora_target_modules` {targets!r} matches no module of {model_args.model_name_or_path}.{hint} Leave "
-            "it out to train every linear layer of the language model."
-        )
+    try:
+        check_trainable(config)
+    except ValueError as error:
+        raise ValueError(f"{option} {name!r}: {error}") from error
+    lora = get_peft_config(model_args)
+    if lora is not None and type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        complete_config(lora, model_skeleton(config))  # refuses names that no module has

@@ -11,7 +11,13 @@ from dataclasses import dataclass
 import torch
 from peft import PeftModel
 from torch import nn
-from transformers import AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    AutoModelForImageTextToText,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 
 
 @dataclass(frozen=True)
@@ -199,6 +205,22 @@ def check_trainable(config: PreTrainedConfig) -> None:
             f"`model` cannot be trained: the family {config.model_type!r} {reason}. Use a model of another family: "
             f"{', '.join(known_model_types())}."
         )
+    if config.model_type not in _FAMILIES and _is_text_only(config):
+        raise ValueError(
+            f"`model` cannot be trained: {config.model_type!r} is a language model that takes no images. Use a "
+            f"vision-language model, of one of these families: {', '.join(known_model_types())}. If this one takes "
+            f"images, register its parts: `fedvlm_hf.models.register_vlm({config.model_type!r}, tower=..., "
+            "connector=..., decoder=...)`."
+        )
+
+
+def _is_text_only(config: PreTrainedConfig) -> bool:
+    is_language_model = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
+    return (
+        is_language_model
+        and type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+        and not hasattr(config, "vision_config")
+    )
 
 
 def sft_obstacle(model: PreTrainedModel | PeftModel) -> str | None:
