@@ -41,7 +41,8 @@ class FederatedMixin(ClientMixin):
         args ([`FederatedArguments`], *optional*):
             Arguments of the run; the object itself is not changed.
         train_dataset (`DatasetDict` or `Mapping[str, Dataset]`):
-            Clients: the splits `client_*` of a DatasetDict, or every key of a plain mapping.
+            Clients: the splits `client_*` of a DatasetDict, or every key of a plain mapping. Rows may also have a
+            column `image` and TRL's `messages`, see [`~fedvlm_hf.data.rows.in_row_format`].
         eval_dataset (`Dataset` or `Mapping[str, Dataset]`, *optional*):
             What to evaluate on; by default the split `test`. A mapping gives one evaluation for each of its keys.
         processing_class ([`~transformers.ProcessorMixin`], *optional*):
