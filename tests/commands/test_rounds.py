@@ -65,8 +65,9 @@ def test_clients_are_scored_with_their_own_models(trained, capsys, monkeypatch):
         (["--rounds", "1-3"], "numbers separated by commas, such as 1,5,10, got '1-3'"),
         (["--split", "dev"], "`split` 'dev' is not a split of the dataset, which has test"),
         (["--base_model", "/nowhere/base"], "was in '/nowhere/base', which no longer exists"),
+        (["--base_model", "./nowhere/base"], "Run the command in the directory in which the run was started"),
     ],
-    ids=["a round that is deleted", "no list", "no split", "no base"],
+    ids=["a round that is deleted", "no list", "no split", "no base", "no base here"],
 )
 def test_what_is_not_there_is_told(trained, arguments, reason):
     with pytest.raises(ValueError, match=reason):

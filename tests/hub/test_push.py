@@ -54,9 +54,9 @@ card = Path(hf_hub_download("alice/rounds", "README.md", revision="round-0001"))
 code = {}
 exec(card.split("```python")[1].split("```")[0], code)
 same = all(torch.equal(tensor, code["model"].state_dict()[name]) for name, tensor in there.items())
-answered = len(code["output"][0]) > code["inputs"]["input_ids"].shape[1]
-trained_some = any(t.abs().sum() > 0 for t in there.values())
-show(code=same and answered, base=config["base_model_name_or_path"], loaded=len(there), trained=trained_some,
+same &= len(code["output"][0]) > code["inputs"]["input_ids"].shape[1]
+show(code=same, base=config["base_model_name_or_path"], loaded=len(there),
+     trained=any(t.abs().sum() > 0 for t in there.values()),
      url=trained.push_to_hub(), private=HfApi().model_info("alice/rounds").private)
 """,
         OUT=out,

@@ -128,6 +128,10 @@ class RoundScorer:
 
 
 def _existing(base_model: str) -> str:
-    if Path(base_model).is_absolute() and not Path(base_model).is_dir():
-        raise ValueError(f"The base model was in '{base_model}', which no longer exists. Name it with `--base_model`.")
+    is_folder = Path(base_model).is_absolute() or base_model.startswith(".")
+    if is_folder and not Path(base_model).is_dir():
+        raise ValueError(
+            f"The base model was in '{base_model}', which no longer exists. Run the command in the directory in which "
+            "the run was started, or name the base model with `--base_model`."
+        )
     return base_model
