@@ -104,6 +104,6 @@ def test_what_cannot_be_merged_is_refused_and_leaves_nothing(trained, tmp_path, 
 def test_nothing_is_overwritten(trained, tmp_path, capsys):
     (tmp_path / "mine").write_text("mine")
     for place in (tmp_path, tmp_path / "mine"):
-        assert main(["merge", str(trained / "fedavg"), "--output_dir", str(place)]) != 0
+        assert main(["merge", str(trained / "fedavg"), "--output_dir", str(place)]) == 2
         assert "`output_dir`" in capsys.readouterr().err
     assert (tmp_path / "mine").read_text() == "mine"

@@ -1,11 +1,12 @@
 """`fedvlm merge`."""
 
 import re
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..launch.errors import OneLineParser
 from . import HelpFormatter, dedented
 
 
@@ -33,7 +34,7 @@ def run(argv: Sequence[str]) -> None:
         fedvlm merge out/fed_nature/ditto-seed42 --client_id client_00 \\
             --output_dir merged-client_00
     """
-    parser = ArgumentParser("fedvlm merge", description=dedented(run.__doc__), formatter_class=HelpFormatter)
+    parser = OneLineParser("fedvlm merge", description=dedented(run.__doc__), formatter_class=HelpFormatter)
     parser.add_argument("run", help="Folder of a run or of one of its rounds, or org/name or org/name@round-0003.")
     parser.add_argument("--output_dir", required=True, help="New folder for the merged model.")
     parser.add_argument("--client_id", help="Client, if each client has its own model.")

@@ -1,12 +1,13 @@
 """`fedvlm report`."""
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..launch.errors import OneLineParser
 from . import HelpFormatter, dedented
 
 
@@ -34,7 +35,7 @@ def run(argv: Sequence[str]) -> None:
       A run on the Hub beside one in a folder:
         fedvlm report org/name out/fed_nature/fedavg-seed42 --output_dir comparison
     """
-    parser = ArgumentParser("fedvlm report", description=dedented(run.__doc__), formatter_class=HelpFormatter)
+    parser = OneLineParser("fedvlm report", description=dedented(run.__doc__), formatter_class=HelpFormatter)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="Folders of runs, or repositories on the Hub.")
     parser.add_argument("--output_dir", required=True, help="Folder for the curves and the page.")
     _report(parser.parse_args(argv))
