@@ -19,13 +19,13 @@ WIDTH = 80
 
 
 def print_loading(what: str) -> None:
-    """Say what is loaded or prepared next, because it can take a while.
+    """Say on standard error what is loaded or checked next, because it can take a while.
 
     Args:
         what (`str`):
             What happens, such as `loading data`.
     """
-    print(f"{what} ...", flush=True)
+    print(f"{what} ...", file=sys.stderr, flush=True)
 
 
 def round_line(record: RoundRecord, num_rounds: int, before: RoundRecord | None = None) -> str:

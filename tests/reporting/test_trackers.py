@@ -1,13 +1,20 @@
+import dataclasses
+import json
+import os
+import sqlite3
+import struct
+
+import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from transformers import TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 from transformers.integrations import get_reporting_integration_callbacks
 
 from fedvlm_hf.reporting.trackers import TrackerCallback, round_logs
 from records import HISTORY, drive, record
 
 
-def track(output_dir, history, first=0):
-    args = TrainingArguments(output_dir=str(output_dir), use_cpu=True, report_to="tensorboard")
+def track(output_dir, history, first=0, report_to="tensorboard", **kwargs):
+    args = TrainingArguments(output_dir=str(output_dir), use_cpu=True, report_to=report_to, **kwargs)
     reporters = [reporter() for reporter in get_reporting_integration_callbacks(args.report_to)]
     drive(TrackerCallback(reporters, args), history, first)
 
@@ -50,3 +57,91 @@ def test_evaluation_sets_keep_their_names():
 def test_no_tracker_no_work(tmp_path):
     drive(TrackerCallback([], TrainingArguments(output_dir=str(tmp_path), use_cpu=True)), HISTORY)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def no_project(monkeypatch):
+    monkeypatch.delenv("WANDB_PROJECT", raising=False)
+
+
+NAMES = [
+    ({"run_name": "fed_nature"}, None, ("fed_nature", "fedavg-seed42")),
+    ({}, None, ("fedavg-seed42", "fedavg-seed42")),
+    ({"run_name": "fed_nature", "project": "own"}, None, ("own", "fedavg-seed42")),
+    ({"run_name": "fed_nature"}, "set", ("set", "fedavg-seed42")),
+]
+
+
+@pytest.mark.parametrize(("kwargs", "variable", "expected"), NAMES)
+def test_the_project_is_named_after_the_run(tmp_path, monkeypatch, no_project, kwargs, variable, expected):
+    """It was "huggingface" for every run. The integration of Weights & Biases takes it from a variable, which is set
+    only while it opens the run."""
+    if variable:
+        monkeypatch.setenv("WANDB_PROJECT", variable)
+    seen = []
+
+    class Reporter(TrainerCallback):
+        def on_train_begin(self, args, state, control, **kwargs):
+            seen.append((os.environ["WANDB_PROJECT"], args.run_name))
+
+    args = TrainingArguments(output_dir=str(tmp_path / "fedavg-seed42"), use_cpu=True, **kwargs)
+    before = dataclasses.replace(args)
+    drive(TrackerCallback([Reporter()], args), HISTORY)
+    assert seen == [expected]
+    assert (args.run_name, args.project) == (before.run_name, before.project)
+    assert os.environ.get("WANDB_PROJECT") == variable
+
+
+def wandb_records(content):
+    """Yield the records of an offline run: a header of 7 bytes, then LevelDB's log in blocks of 32 KiB."""
+    position, data = 7, b""
+    while position + 7 <= len(content):
+        left = 2**15 - position % 2**15
+        if left < 7:  # too short for a record's header
+            position += left
+            continue
+        length, kind = struct.unpack_from("<HB", content, position + 4)
+        data += content[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind in (1, 4):  # a whole record, or the last part of one
+            yield data
+            data = b""
+
+
+def test_wandb_has_the_round_as_step(tmp_path, monkeypatch, no_project):
+    """Read back from the file that an offline run leaves."""
+    wandb = pytest.importorskip("wandb")
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    track(tmp_path / "fedavg-seed42", HISTORY, report_to="wandb", run_name="fed_nature")
+    wandb.finish()  # the integration leaves this to the end of the process
+    [path] = tmp_path.rglob("*.wandb")
+    records = [Record.FromString(data) for data in wandb_records(path.read_bytes())]
+    [run] = [record.run for record in records if record.HasField("run")]
+    assert (run.project, run.display_name) == ("fed_nature", "fedavg-seed42")
+    rows = [
+        {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
+        for record in records
+        if record.HasField("history")
+    ]
+    losses = [(row["train/global_step"], row["train/loss"]) for row in rows if "train/loss" in row]
+    scores = [(row["train/global_step"], row["test/vqa_accuracy"]) for row in rows if "test/vqa_accuracy" in row]
+    assert losses == [(1, 1.5), (2, 1.0)]
+    assert scores == [(0, 0.5), (2, 0.75)]
+
+
+def test_trackio_has_the_round_as_step(tmp_path, monkeypatch):
+    """Read back from its local database."""
+    pytest.importorskip("trackio")
+    monkeypatch.setattr("trackio.sqlite_storage.TRACKIO_DIR", tmp_path / "trackio")
+    track(tmp_path / "fedavg-seed42", HISTORY, report_to="trackio", run_name="fed_nature")
+    [path] = (tmp_path / "trackio").glob("fed_nature*.db")
+    with sqlite3.connect(path) as database:
+        rows = [
+            (run, json.loads(metrics)) for run, metrics in database.execute("SELECT run_name, metrics FROM metrics")
+        ]
+    losses = [(run, row["train/global_step"], row["train/loss"]) for run, row in rows if "train/loss" in row]
+    assert losses == [("fedavg-seed42", 1, 1.5), ("fedavg-seed42", 2, 1.0)]

@@ -1,5 +1,7 @@
 """Log a federated run as one run in TensorBoard, Weights & Biases and other trackers."""
 
+import copy
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,10 @@ from .runs import client_mean
 class TrackerCallback(RoundCallback):
     """Call the integrations of `report_to` with the round as the step.
 
+    In Weights & Biases and trackio the project is `run_name` (of `output_dir` if there is none), and the run is the
+    folder `output_dir`, such as `fedavg-seed42`, so that runs to compare are in one project. `project` or the variable
+    `WANDB_PROJECT` set another one.
+
     A resumed run continues in the same TensorBoard folder, `runs/` in `output_dir`. Other trackers have their own
     variables to continue a run, such as `WANDB_RUN_ID` with `WANDB_RESUME=must`.
 
@@ -29,7 +35,7 @@ class TrackerCallback(RoundCallback):
     """
 
     def __init__(self, reporters: Sequence[TrainerCallback], args: TrainingArguments, model: Any = None):
-        self.reporters, self.args, self.model = list(reporters), args, model
+        self.reporters, self.args, self.model = list(reporters), _named(args), model
         self._state, self._control = TrainerState(), TrainerControl()
         for reporter in self.reporters:
             # by default each start would create a new folder, named after the machine
@@ -39,7 +45,13 @@ class TrackerCallback(RoundCallback):
     def on_start(self, history: Sequence[RoundRecord], num_rounds: int) -> None:
         """Open the run and log the last known round again, which may have been saved but not logged before a kill."""
         self._state.max_steps = num_rounds
-        self._call("on_train_begin")
+        is_set = "WANDB_PROJECT" in os.environ
+        os.environ.setdefault("WANDB_PROJECT", self.args.project)  # its integration asks for nothing else
+        try:
+            self._call("on_train_begin")
+        finally:
+            if not is_set:
+                del os.environ["WANDB_PROJECT"]
         if history:
             self._log(history[-1])
 
@@ -59,6 +71,16 @@ class TrackerCallback(RoundCallback):
     def _call(self, event: str, **kwargs: Any) -> None:
         for reporter in self.reporters:
             getattr(reporter, event)(self.args, self._state, self._control, model=self.model, **kwargs)
+
+
+def _named(args: TrainingArguments) -> TrainingArguments:
+    """Return a copy of the arguments with the names of the project and the run for trackers."""
+    folder = Path(args.output_dir).resolve().name
+    named = copy.copy(args)
+    if args.project == type(args).project:  # the default
+        named.project = args.run_name or folder
+    named.run_name = folder
+    return named
 
 
 def round_logs(record: RoundRecord) -> dict[str, float]:
