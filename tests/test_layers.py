@@ -16,7 +16,18 @@ ROOT = Path(__file__).parents[1] / "src" / PACKAGE
 FACE = "__init__"
 LAYERS = {
     0: {"tensors", "types", "lora", "registry", "sampling", "files", "lazy", "private_names"},
-    1: {"config", "data", "models", "metrics", "methods", "transforms", "exchange", "repository", "callbacks"}
+    1: {
+        "config",
+        "precision",
+        "data",
+        "models",
+        "metrics",
+        "methods",
+        "transforms",
+        "exchange",
+        "repository",
+        "callbacks",
+    }
     | {"figures", "markdown"},
     2: {"client", "evaluation", "engines", "reporting", "progress", "mini", "launch"},
     3: {"rounds", "run_description", "checkpoint", "hub", "federation"},

@@ -35,6 +35,10 @@ class Registry(Generic[T]):
             Registry of the same package whose classes are combined with these by name. A name that is in both belongs
             to one module.
 
+    Attributes:
+        halves (`list[tuple[str, dict[str, type]]]`): Kind and classes by name of this registry and of those that are
+            combined with it, which share this list.
+
     Example:
 
     ```python
@@ -49,8 +53,8 @@ class Registry(Generic[T]):
         self.kind, self.package = kind, package
         self._classes: dict[str, T] = {}
         self._is_discovered = False
-        self._halves: list[Registry[Any]] = [] if other_half is None else other_half._halves
-        self._halves.append(self)
+        self.halves: list[tuple[str, dict[str, Any]]] = [] if other_half is None else other_half.halves
+        self.halves.append((kind, self._classes))
 
     def register(self, name: str) -> Callable[[T], T]:
         """Return a decorator that registers a class under a name.
@@ -63,11 +67,11 @@ class Registry(Generic[T]):
             raise ValueError(f"`name` of a {self.kind} must be a lower-case identifier, got {name!r}.")
 
         def decorate(cls: T) -> T:
-            for half in self._halves:
-                other = half._classes.get(name)
-                if half is not self and other is not None and other.__module__ != cls.__module__:
+            for kind, classes in self.halves:
+                other = classes.get(name)
+                if classes is not self._classes and other is not None and other.__module__ != cls.__module__:
                     raise ValueError(
-                        f"{self.kind} {name!r} of {cls.__module__} has the name of a {half.kind} of "
+                        f"{self.kind} {name!r} of {cls.__module__} has the name of a {kind} of "
                         f"{other.__module__}: `method` {name!r} would combine the two. Rename one of them, or define "
                         "both in one module if they are the two halves of one method."
                     )
@@ -115,8 +119,7 @@ class Registry(Generic[T]):
             try:
                 entry_point.load()
             except Exception as error:
-                for half in self._halves:
-                    half._forget_failed_imports()
+                self._forget_failed_imports()
                 _warn_once(
                     f"The plugin {entry_point.name!r} of the package {entry_point.dist.name!r} is disabled, because "
                     f"{entry_point.module} cannot be imported ({type(error).__name__}: {error}). Repair or uninstall "
@@ -125,7 +128,9 @@ class Registry(Generic[T]):
 
     def _forget_failed_imports(self) -> None:
         """Remove classes that a module registered before it failed, since half of a method may be missing."""
-        self._classes = {name: cls for name, cls in self._classes.items() if cls.__module__ in sys.modules}
+        for _, classes in self.halves:
+            for name in [name for name, cls in classes.items() if cls.__module__ not in sys.modules]:
+                del classes[name]
 
 
 @functools.cache
