@@ -60,14 +60,18 @@ class VqaRadArguments(DataArguments):
     [`DataArguments`] with one client per organ by default.
 
     Parameters:
-        dataset_config (`str`, *optional*, defaults to `"noniid"`):
+        dataset_config (`str`, *optional*):
             `"noniid"` or `"iid"` for the original split, in which test images are also training images, or
-            `"noniid-clean"` or `"iid-clean"` for test images that are not.
+            `"noniid-clean"` or `"iid-clean"` for test images that are not. By default that of the dataset, which is
+            `"noniid"` as built.
     """
 
     dataset_config: str | None = field(
-        default="noniid",
-        metadata={"help": "'noniid' or 'iid': the original split. 'noniid-clean' or 'iid-clean': unseen test images."},
+        default=None,
+        metadata={
+            "help": "'noniid' or 'iid': the original split. 'noniid-clean' or 'iid-clean': unseen test images. By "
+            "default that of the dataset, 'noniid' as built."
+        },
     )
 
 
