@@ -164,7 +164,8 @@ def test_a_federation_trains_on_it(recipe, tmp_path, transformers_log):
     lines = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
     assert len(lines) == 3
     export = tmp_path / "out" / "rounds" / "round-0002"
-    assert json.loads((export / "adapter_config.json").read_text())["base_model_name_or_path"] == folder
+    base = json.loads((export / "adapter_config.json").read_text())["base_model_name_or_path"]
+    assert Path(base).resolve() == Path(folder)
     loaded = PeftModel.from_pretrained(AutoModelForImageTextToText.from_pretrained(folder), export)
     batch = inputs(AutoProcessor.from_pretrained(folder))
     with torch.no_grad():

@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -183,7 +184,7 @@ def test_a_federation_trains_it_and_stock_peft_loads_the_export(tmp_path, folder
 
     export = tmp_path / "rounds" / "round-0002"
     base = json.loads((export / "adapter_config.json").read_text())["base_model_name_or_path"]
-    assert base == folders[connector]
+    assert Path(base).resolve() == Path(folders[connector])
     loaded = PeftModel.from_pretrained(AutoModelForImageTextToText.from_pretrained(base), export).eval()
     with torch.no_grad():
         assert torch.equal(loaded(**image_inputs()).logits, trainer.model.eval()(**image_inputs()).logits)

@@ -252,7 +252,7 @@ def test_a_pushed_card_runs_from_its_repository(tmp_path, monkeypatch, capsys):
 def test_a_run_without_scores_has_no_model_index():
     card = model_card(INFO, [record(0, None)], "run")
     assert "model-index" not in card.data.to_dict()
-    assert "The run was not evaluated." in card.text
+    assert "Nothing was evaluated" in card.text
 
 
 def test_many_clients_are_summarized():
