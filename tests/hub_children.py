@@ -25,6 +25,8 @@ from pathlib import Path
 import matplotlib.backends.backend_agg, matplotlib.figure
 import torch
 torch.set_num_threads(1)
+# A child makes a new thread pool at its first use; two threads that do so together fail ("Invalid thread pool!")
+os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 from fedvlm_hf import FederatedConfig, FederatedTrainer, RoundCallback
 from fedvlm_hf.commands.push import run as fedvlm_push
 from fedvlm_hf.testing.tiny import save_tiny, tiny_federation

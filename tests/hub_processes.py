@@ -82,6 +82,7 @@ def serve() -> None:
     import fedvlm_hf.trainer  # noqa: F401
 
     torch.set_num_threads(1)
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))  # see hub_children.py
     for line in sys.stdin:
         request = json.loads(line)
         if "module" in request:

@@ -119,6 +119,7 @@ def check_all(method: str, moments: dict[str, list[tuple]]) -> list[str]:
 
 def main() -> None:
     torch.set_num_threads(1)  # a forked child has none of its parent's threads
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))  # see hub_children.py
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     quick = "--quick" in sys.argv
     for method in [name for name in sys.argv[1:] if name != "--quick"] or ("fedavg", "central", "local"):

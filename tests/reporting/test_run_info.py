@@ -135,6 +135,7 @@ def test_transforms_are_named_with_their_knobs(tmp_path):
 
 
 def test_a_run_says_what_it_is_made_of(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["recipes/x.py", "--output_dir", str(tmp_path)])
     base = tmp_path / "base"
     save_tiny(base)

@@ -1,4 +1,4 @@
-"""Tools for long builds: worker processes, progress bars, results that survive a kill, and row counts."""
+"""Tools for long builds: workers, progress bars, results that survive a kill, and row counts."""
 
 import json
 import os
@@ -67,7 +67,7 @@ class RowCounts:
 
 @dataclass
 class Work:
-    """The worker processes of a build, its row counts, and the record of what it reads.
+    """The workers of a build, its row counts, and the record of what it reads.
 
     A second build must notice every change of the download, so a builder reads nothing that is not recorded:
 
@@ -81,7 +81,7 @@ class Work:
     Attributes:
         folder (`Path`, *optional*): Where journals are kept, so that an interrupted build can continue. By default no
             journal is kept.
-        num_workers (`int`): Number of worker processes; with 1 the work is done in the current process.
+        num_workers (`int`): Number of threads or processes; with 1 the work is done in the current thread.
         raw (`Path`, *optional*): The download's folder. Names in `sources` are relative to it.
         counts ([`RowCounts`]): Row counts per rule.
         sources (`dict[str, str]`): SHA-256 of each file that rows were read from, by name. They become public.
@@ -152,7 +152,6 @@ class Work:
                 never match.
             suffixes (`Sequence[str]`, *optional*):
                 Lower-case endings of the names that matter, such as `(".jpg", ".png")`. All names by default.
-
             allow_links (`bool`, *optional*, defaults to `False`):
                 Whether symbolic links may lead out of `raw`, as in official downloads with parts on other disks.
 

@@ -38,17 +38,11 @@ def methods_text(names: Sequence[str] = ()) -> str:
     """
     # Imports that take seconds are here, so that `fedvlm --help` does not wait for them
     from ..markdown import MISSING, markdown_table
-    from ..methods import CLIENT_METHODS, STRATEGIES
+    from ..methods import method_halves
     from ..registry import paper_link, unknown_name_message
     from ..transforms import TRANSFORMS
 
-    methods = {
-        name: {
-            half: cls for half, registry in (("client", CLIENT_METHODS), ("server", STRATEGIES))
-            if (cls := registry.get(name)) is not None
-        }
-        for name in sorted({*CLIENT_METHODS.names(), *STRATEGIES.names()})
-    }  # fmt: skip
+    methods = method_halves()
     transforms = {name: {"transform": TRANSFORMS.get(name)} for name in TRANSFORMS.names()}
     for name in names:
         if name not in methods and name not in transforms:

@@ -18,7 +18,7 @@ def check_arguments(args: "FederatedConfig", model_args: "ModelConfig") -> None:
     Raises:
         `ValueError`: naming the option, what came and what to do.
     """
-    from ..client.plan import TUNINGS
+    from ..client.plan import resolve_tuning
     from ..methods import resolve_method
     from ..transforms import resolve_transforms
 
@@ -29,8 +29,7 @@ def check_arguments(args: "FederatedConfig", model_args: "ModelConfig") -> None:
         raise ValueError(f"`--lora_dropout` must be at least 0 and below 1, got {model_args.lora_dropout}.")
     method = resolve_method(args.method, args.method_kwargs)
     resolve_transforms(args.transforms, args.transform_kwargs, method)
-    if args.tuning is not None and args.tuning not in TUNINGS:
-        raise ValueError(f"`tuning` must be one of {', '.join(TUNINGS)}, got {args.tuning!r}.")
+    resolve_tuning(args.tuning, has_connector=True)  # whether the model has one is known when it is loaded
     check_writable("--output_dir", args.output_dir)
     if model_args.model_name_or_path is not None:
         _check_model(args, model_args)

@@ -229,17 +229,11 @@ def _with_option(message: str, namespace: argparse.Namespace) -> str:
 
 def _methods_text() -> str:
     """Return a paragraph with the installed methods and their knobs."""
-    from ..methods import CLIENT_METHODS, STRATEGIES
+    from ..methods import method_halves
 
     knobs = {
-        name: dict.fromkeys(
-            field.name
-            for registry in (CLIENT_METHODS, STRATEGIES)
-            if (half := registry.get(name)) is not None
-            for field in dataclasses.fields(half)
-            if field.init
-        )
-        for name in sorted({*CLIENT_METHODS.names(), *STRATEGIES.names()})
+        name: dict.fromkeys(field.name for half in halves.values() for field in dataclasses.fields(half) if field.init)
+        for name, halves in method_halves().items()
     }
     listed = ", ".join(f"{name} ({', '.join(own)})" if own else name for name, own in knobs.items())
     text = f"{listed}. Knobs go into --method_kwargs. `fedvlm methods` explains them."

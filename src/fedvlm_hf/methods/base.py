@@ -223,6 +223,18 @@ def check_knob(
     raise ValueError(f"`{name}` must be a finite number {valid}, got {value!r}{': ' + why if why else ''}.")
 
 
+def method_halves() -> dict[str, dict[str, type]]:
+    """Return the halves of each installed method: classes by `"client"` and `"server"`, by sorted name."""
+    return {
+        name: {
+            half: cls
+            for half, registry in (("client", CLIENT_METHODS), ("server", STRATEGIES))
+            if (cls := registry.get(name)) is not None
+        }
+        for name in sorted({*CLIENT_METHODS.names(), *STRATEGIES.names()})
+    }
+
+
 def resolve_method(
     method: "str | Method | Strategy | ClientMethod", kwargs: Mapping[str, Any] | None = None
 ) -> Method:

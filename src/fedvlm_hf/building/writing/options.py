@@ -26,7 +26,7 @@ class WriteOptions:
         configs (`str`, *optional*):
             The configurations to write, separated by commas; the first one is the default. All by default.
         num_workers (`int`, *optional*):
-            Number of worker processes; one per CPU core by default.
+            Number of threads or worker processes; one per CPU core by default.
 
     Raises:
         `ValueError`: if a number is below 1, or `window` is not two numbers with a width of 1 or more.
@@ -55,7 +55,7 @@ class WriteOptions:
         default=None, metadata={"help": "Configurations to write, separated by commas. All by default."}
     )
     num_workers: int | None = field(
-        default=None, metadata={"help": "Number of worker processes; one per CPU core by default."}
+        default=None, metadata={"help": "Number of threads or worker processes; one per CPU core by default."}
     )
 
     def __post_init__(self) -> None:
@@ -68,7 +68,7 @@ class WriteOptions:
 
     @property
     def processes(self) -> int:
-        """Number of worker processes to use."""
+        """Number of threads or worker processes to use."""
         return self.num_workers or default_workers()
 
     @property
