@@ -54,9 +54,10 @@ class CardCallback(RoundCallback):
         self._write()
 
     def on_end(self, history: Sequence[RoundRecord]) -> None:
-        """Write the card of the whole run."""
+        """Write the card of the whole run, unless it ended before its first round."""
         self._history = list(history)
-        self._write()
+        if history:
+            self._write()
 
     def _write(self) -> None:
         name = self.output_dir.resolve().name
