@@ -4,6 +4,7 @@ import json
 import re
 import textwrap
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -133,7 +134,5 @@ def print_results(output_dir: str) -> None:
     files = "Rounds, card, curves and samples" if has_scores else "Rounds, card and losses"
     scores, _, _ = page.partition("\n## Rounds\n")
     text = f"\n{scores}\n{files} are in {folder}/. Start with README.md and report/."
-    for line in text.split("\n"):
-        print(
-            line if line.startswith("|") else textwrap.fill(line, 80, break_long_words=False, break_on_hyphens=False)
-        )
+    wrap = partial(textwrap.fill, width=80, break_long_words=False, break_on_hyphens=False)
+    print("\n".join(line if line.startswith("|") else wrap(line) for line in text.split("\n")))
