@@ -7,7 +7,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import fields
 from pathlib import Path
 
@@ -32,6 +31,7 @@ from fedvlm_hf.launch import (
 from fedvlm_hf.launch.parser import RecipeParser
 from fedvlm_hf.methods import CLIENT_METHODS, STRATEGIES
 from tiny import FEATURES, save_tiny, tiny_federation
+from waiting import DEADLINE, WAITS, wait_until
 
 
 ROOT = Path(__file__).parents[1]
@@ -174,6 +174,7 @@ def test_an_interrupted_run_names_the_command_that_continues(tmp_path, monkeypat
     assert words[1:] == [*sys.argv, "--resume_from_checkpoint", "true"]
 
 
+@WAITS
 def test_ctrl_c_ends_a_run_with_one_line_and_its_command_continues(tmp_path):
     tiny_federation({"client_00": 4, "client_01": 4}, test_rows=1).save_to_disk(tmp_path / "data")
     argv = ["--model_name_or_path", save_tiny(tmp_path / "base"), "--dataset_name", str(tmp_path / "data")]
@@ -194,12 +195,10 @@ def test_ctrl_c_ends_a_run_with_one_line_and_its_command_continues(tmp_path):
         [sys.executable, "recipes/fed_nature.py", *argv], cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
         text=True,
     )  # fmt: skip
-    deadline = time.monotonic() + 240
-    while not (tmp_path / "out" / "rounds" / "round-0001").exists() and run.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    first = tmp_path / "out" / "rounds" / "round-0001"
+    wait_until(lambda: first.exists() or run.poll() is not None)
     run.send_signal(signal.SIGINT)
-    _, error = run.communicate(timeout=240)
+    _, error = run.communicate(timeout=DEADLINE)
     assert run.returncode == 130, error
     assert "Traceback" not in error
     last = error.splitlines()[-1]
