@@ -148,10 +148,12 @@ def _draw(
             entries.setdefault(label, handle)
     for axes in figure.axes:
         axes.set_ylim(0.0, tops[axes.get_ylabel()])  # neither scores nor losses are negative
-    figure.legend(
+    legend = figure.legend(
         entries.values(), entries.keys(), loc="outside lower center", ncols=min(len(entries), 5), frameon=False,
         fontsize=8, labelcolor=INK,
     )  # fmt: skip
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # names of runs and clients may have dollar signs
     return png(figure)
 
 
