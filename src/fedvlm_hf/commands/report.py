@@ -124,8 +124,9 @@ def read_runs(names: Sequence[str]) -> dict[str, _Compared]:
 
 def _check_comparable(first: tuple[str, Mapping[str, Any]], other: tuple[str, Mapping[str, Any]]) -> None:
     """Compare the digests of the rows of each client and of each evaluation set."""
-    pair = first[1]["clients"], other[1]["clients"]
-    clients = _numbered_if(*pair), _numbered_if(*reversed(pair))
+    clients = first[1]["clients"], other[1]["clients"]
+    if clients[0] == _numbered(clients[1]) or _numbered(clients[0]) == clients[1]:
+        clients = {}, {}  # the same rows, and one of the runs was pushed without the names of its clients
     evaluations = first[1]["evaluations"], other[1]["evaluations"]
     differences = []
     for (own, theirs), what in ((clients, "training rows of client"), (evaluations, "evaluation set")):
@@ -143,12 +144,11 @@ def _check_comparable(first: tuple[str, Mapping[str, Any]], other: tuple[str, Ma
         )
 
 
-def _numbered_if(clients: Mapping[str, str], others: Mapping[str, str]) -> Mapping[str, str]:
-    """Return clients with numbers for names if the other run was pushed without the names of its clients."""
+def _numbered(clients: Mapping[str, str]) -> Mapping[str, str]:
+    """Return clients with numbers for names, as a run is pushed without the names of its clients."""
     from ..hub.layout import number_clients, rename_keys
 
-    names = number_clients(clients)
-    return rename_keys(clients, names) if set(names.values()) == others.keys() else clients
+    return rename_keys(clients, number_clients(clients))
 
 
 def _overview(compared: Mapping[str, _Compared]) -> str:
