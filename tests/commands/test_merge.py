@@ -99,7 +99,7 @@ def test_the_merged_model_has_a_card(trained, tmp_path, monkeypatch, capsys):
     assert merged.data.tags == ["federated-learning", "fedvlm_hf", "trl", "lora", "sft"]
     assert merged.data.base_model is None  # it is a folder, and no model on the Hub
     text = " ".join(merged.text.split())
-    assert "# merged Round 1 of the federated run `run` by `fedavg` merged into `base`" in text
+    assert "# merged Round 1 of the federated run `run` by `fedavg`, merged into `base`" in text
     assert (
         "Evaluation set `test`: | task | metric | score | | ---- | -------- | ----: | | vqa | accuracy | 0.125 |"
         in text

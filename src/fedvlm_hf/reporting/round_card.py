@@ -89,7 +89,7 @@ def merged_card(merged: MergedRound, folder: str | os.PathLike[str]) -> ModelCar
     """
     evaluations, client = merged.evaluations, ""
     if merged.client_id is not None:
-        client = f", with what the client `{merged.client_id}` keeps for itself,"
+        client = f", with what the client `{merged.client_id}` keeps for itself"
         evaluations = {
             name: EvalResult(result.clients[merged.client_id])
             for name, result in evaluations.items()
@@ -100,7 +100,7 @@ def merged_card(merged: MergedRound, folder: str | os.PathLike[str]) -> ModelCar
     text = "\n".join(
         [
             f"# {Path(folder).resolve().name}\n",
-            f"Round {merged.round_idx} of the federated run {model_link(merged.run)} by `{merged.method}`{client} "
+            f"Round {merged.round_idx} of the federated run {model_link(merged.run)} by `{merged.method}`{client}, "
             f"merged into {model_link(merged.base_model)}: an ordinary model, which is loaded without PEFT and "
             "without the base model.\n",
             *(["Scores of the round, as the run recorded them:\n"] if evaluations else []),
