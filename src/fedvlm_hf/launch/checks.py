@@ -68,8 +68,8 @@ def check_on_hub(option: str, name: str, kind: str) -> None:
     Raises:
         `ValueError`: if the name is that of a missing folder, or if the Hub does not answer.
     """
-    import httpx2
     from huggingface_hub import constants, get_session
+    from huggingface_hub.errors import HTTPError
     from huggingface_hub.utils import HFValidationError, validate_repo_id
 
     missing = f"`{option}` {name!r} is not a folder in {Path.cwd()}"
@@ -85,7 +85,7 @@ def check_on_hub(option: str, name: str, kind: str) -> None:
         raise ValueError(f"{away}cannot be asked, because HF_HUB_OFFLINE is set. Check the spelling.")
     try:
         get_session().head(constants.ENDPOINT, timeout=5)
-    except httpx2.TransportError as error:
+    except HTTPError as error:
         raise ValueError(
             f"{away}at {constants.ENDPOINT} does not answer ({error}). Check the spelling and the connection."
         ) from error
