@@ -7,7 +7,7 @@ import torch
 from datasets import Dataset, concatenate_datasets
 from peft import LoraConfig
 from PIL import Image
-from transformers import GenerationConfig
+from transformers import GenerationConfig, set_seed
 from trl import SFTConfig, SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
@@ -57,6 +57,7 @@ def sft_trainer(model, processor, train_dataset, output_dir, lora=True, **kwargs
     }
     args = SFTConfig(**{**settings, **kwargs})
     peft_config = LoraConfig(r=2, lora_dropout=0.1, target_modules=r".*language_model.*\.(q_proj|v_proj)")
+    set_seed(0)  # the adapter starts from random numbers, which not every TRL draws after its own seed
     return SFTTrainer(
         model, args, train_dataset=train_dataset, processing_class=processor, peft_config=peft_config if lora else None
     )
@@ -108,7 +109,7 @@ def test_batches_cache_and_padding_do_not_change_answers_or_their_order(model_an
                 ids = torch.cat([ids, logits[:, -1].argmax(-1, keepdim=True)], dim=1)
         assert processor.tokenizer.eos_token_id not in ids
         expected.append(processor.tokenizer.decode(ids[0, inputs["input_ids"].shape[1] :]).strip())
-    assert len(set(expected)) > 8, "the test needs different answers"
+    assert len(set(expected)) >= 8, "the test needs different answers"
     for batch_size in (1, 3, 8):
         result = evaluate_rows(model, processor, rows, batch_size=batch_size, max_new_tokens=6)
         assert answers(result) == expected
@@ -150,11 +151,11 @@ def test_an_answer_ends_at_the_models_own_end_tokens(model_and_processor, as_lis
     model, processor = model_and_processor
     rows = tiny.tiny_rows(6)
     before = answers(evaluate_rows(model, processor, rows, max_new_tokens=8))
-    stop = next(text[0] for text in before if text[0].isascii() and text.count(text[0]) < len(text))
+    stop = next(char for text in before for char in text if char.isascii() and char.isalnum() and set(text) != {char})
     token = processor.tokenizer.convert_tokens_to_ids(stop)
     model.generation_config.eos_token_id = [token] if as_list else token
     after = answers(evaluate_rows(model, processor, rows, max_new_tokens=8))
-    assert after == [text.split(stop)[0] for text in before]
+    assert after == [text.split(stop)[0].strip() for text in before]
     assert after != before
 
 
@@ -177,7 +178,8 @@ def test_the_model_and_the_random_state_are_left_as_they_were(model_and_processo
     model.train()
     model.model.vision_tower.eval()  # like a tower with statistics that must not change
     model.model.vision_tower.requires_grad_(False)
-    model.activation_checkpointing_enable()
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable()
     model.config.use_cache = False
     model.generation_config = GenerationConfig(eos_token_id=[2], temperature=0.5, do_sample=True)
     generation_config = model.generation_config

@@ -260,7 +260,7 @@ def test_the_trainer_wraps_the_models_forward_once(tmp_path):
     trainer = federated(tmp_path)
     forward = trainer.model.get_base_model().forward
     trainer.train()
-    assert trainer.model.get_base_model().forward is forward
+    assert trainer.model.get_base_model().forward == forward
 
 
 # --- exports ---

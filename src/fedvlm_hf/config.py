@@ -226,7 +226,8 @@ class FederatedArguments:
     def __post_init__(self):
         if self.output_dir is None:
             self.output_dir = "/".join(filter(None, ["out", self.run_name, f"{self.method_name}-seed{self.seed}"]))
-        if self.activation_checkpointing is None:  # the old name, which TRL sets, makes transformers warn
+        # From transformers 5.23 on it warns at the old name, which TRL sets
+        if getattr(self, "activation_checkpointing", False) is None:
             self.activation_checkpointing = self.gradient_checkpointing
         self.bf16, self.fp16 = choose_precision(self.bf16, self.fp16, self.use_cpu)
         super().__post_init__()

@@ -42,10 +42,6 @@ PRIVATE_NAMES = (
         "the revision that the weights of a model's parts were loaded from", "a built model does not name them",
     ),
     PrivateName(
-        "transformers.Trainer", "_initial_global_step", _TRANSFORMERS,
-        "the step that a continuous client started from", "`num_steps` of `central` counts all rounds",
-    ),
-    PrivateName(
         "transformers.Trainer", "_load_from_checkpoint", _TRANSFORMERS,
         "a continuous client's tensors come with its task, not from a checkpoint", "`central` fails on resume",
     ),

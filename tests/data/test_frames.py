@@ -1,5 +1,6 @@
 """Compare frames with the image processors: find a white rectangle on a black image in the processed pixels."""
 
+from collections.abc import Callable
 from math import floor
 
 import numpy as np
@@ -47,6 +48,14 @@ def picture(size: tuple[int, int], edges: tuple[int, int, int, int]) -> Image.Im
     image = Image.new("RGB", size)
     ImageDraw.Draw(image).rectangle((edges[0], edges[1], edges[2] - 1, edges[3] - 1), fill="white")
     return image
+
+
+def built(kind: type, view: Callable, **kwargs):
+    """One case; skipped where this processor needs torchvision, as some did before transformers 5.23."""
+    try:
+        return pytest.param(kind(**kwargs), view)
+    except ImportError:
+        return pytest.param(None, view, marks=pytest.mark.skip(reason=f"{kind.__name__} needs torchvision"))
 
 
 def rectangle(size: tuple[int, int], left: float, top: float, right: float, bottom: float) -> tuple[int, ...]:
@@ -182,15 +191,15 @@ def test_what_pads_or_crops_puts_the_rectangle_where_the_frame_says(image_proces
         ),
         (GotOcr2ImageProcessorPil(), first),
         (GotOcr2ImageProcessorPil(crop_to_patches=True), lambda output: np.asarray(output["pixel_values"][-1])),
-        (Ovis2ImageProcessorPil(), first),
-        (Ovis2ImageProcessorPil(crop_to_patches=True), first),
+        built(Ovis2ImageProcessorPil, first),
+        built(Ovis2ImageProcessorPil, first, crop_to_patches=True),
         (PixtralImageProcessorPil(), first),
         (Emu3ImageProcessor(), first),
-        (Idefics2ImageProcessorPil(), first_tile),
-        (Idefics2ImageProcessorPil(do_image_splitting=True), last_tile),
-        (Idefics3ImageProcessorPil(), last_tile),
-        (Idefics3ImageProcessorPil(do_image_splitting=False), last_tile),
-        (SmolVLMImageProcessorPil(), last_tile),
+        built(Idefics2ImageProcessorPil, first_tile),
+        built(Idefics2ImageProcessorPil, last_tile, do_image_splitting=True),
+        built(Idefics3ImageProcessorPil, last_tile),
+        built(Idefics3ImageProcessorPil, last_tile, do_image_splitting=False),
+        built(SmolVLMImageProcessorPil, last_tile),
         (LlavaNextImageProcessorPil(), first_tile),
         (Qwen2VLImageProcessorPil(), unpatched),
         (Glm4vImageProcessorPil(), unpatched),

@@ -1,5 +1,6 @@
 """Assemble CLIP, connector and Llama 3 from folders that transformers saved, and train the model."""
 
+import inspect
 import json
 import logging
 from dataclasses import replace
@@ -10,6 +11,7 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText, AutoProcessor, BertConfig, LlavaForConditionalGeneration
+from transformers.trainer_utils import align_special_tokens
 
 from federation import config
 from fedvlm_hf import FederatedTrainer
@@ -159,7 +161,9 @@ def test_a_federation_trains_on_it(recipe, tmp_path, transformers_log):
     trainer = FederatedTrainer(folder, args, data)
     before = trainer.local.initial
     trainer.train()
-    assert not [record for record in transformers_log.records if "PAD/BOS/EOS" in record.getMessage()]
+    warned = [record for record in transformers_log.records if "PAD/BOS/EOS" in record.getMessage()]
+    # older versions look for the tokens in the outer configuration, where no LLaVA has them, and always warn
+    assert not warned or "get_text_config" not in inspect.getsource(align_special_tokens)
     assert all(not torch.equal(before[name], trainer.federation.tensors[name]) for name in before)
     lines = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
     assert len(lines) == 3

@@ -32,7 +32,7 @@ def quantized(quantization_config: QuantizationConfigMixin, config) -> set[str]:
 @pytest.mark.parametrize("plain", [BitsAndBytesConfig(load_in_4bit=True), BitsAndBytesConfig(load_in_8bit=True)])
 def test_only_the_connector_leaves_what_is_quantized(plain, model_type):
     """By default the head is not quantized, and naming the connector must not change that."""
-    config = AutoConfig.for_model(model_type)
+    config = AutoConfig.for_model(model_type, pad_token_id=0)
     connector = vlm_parts(model_skeleton(config)).connector
     before, after = quantized(plain, config), quantized(skip_trained_modules(plain, config), config)
     prefixes = tuple(f"{path}." for path in connector)

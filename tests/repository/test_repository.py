@@ -2,15 +2,18 @@
 
 import subprocess
 import sys
+from importlib import import_module
 
-import httpx2
 import pytest
 from huggingface_hub import close_session, get_session, set_client_factory
+from huggingface_hub.errors import HTTPError
 from huggingface_hub.utils import _http
 
 from fedvlm_hf.repository import Repository
 from fedvlm_hf.repository.requests import SILENCE, check_repo_id
 
+
+httpx = import_module(HTTPError.__module__)  # or httpx2: the one that huggingface_hub is built on
 
 IMPORTS = """
 from huggingface_hub.utils import _http
@@ -29,12 +32,12 @@ def requests_of_a_user(monkeypatch):
     """A user's own client; the requests that it would have sent."""
     sent = []
 
-    def answer(request: httpx2.Request) -> httpx2.Response:
+    def answer(request: httpx.Request) -> httpx.Response:
         sent.append(request)
-        return httpx2.Response(200, json=[])
+        return httpx.Response(200, json=[])
 
-    def make_client() -> httpx2.Client:
-        return httpx2.Client(transport=httpx2.MockTransport(answer), headers={"X-Proxy": "own"}, timeout=None)
+    def make_client() -> httpx.Client:
+        return httpx.Client(transport=httpx.MockTransport(answer), headers={"X-Proxy": "own"}, timeout=None)
 
     monkeypatch.setattr(_http, "_GLOBAL_CLIENT_FACTORY", make_client)  # put back when the test ends
     set_client_factory(make_client)

@@ -1,11 +1,11 @@
 """Requests to the Hub: their errors in plain words and without a token, waits between attempts."""
 
 import random
+from importlib import import_module
 from types import SimpleNamespace
 
 import pytest
-from httpx2 import ConnectError, Request, Response
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, OfflineModeIsEnabled
 
 from fedvlm_hf.repository.requests import (
     HubMovedError,
@@ -19,9 +19,12 @@ from fedvlm_hf.repository.requests import (
 from hub_server import Fault, running
 
 
+httpx = import_module(HTTPError.__module__)  # or httpx2: the one that huggingface_hub is built on
+
+
 def answer(status: int, message: str = "") -> HfHubHTTPError:
-    request = Request("POST", "https://hub.test/api", headers={"Authorization": "Bearer hf_secret"})
-    return HfHubHTTPError(message or "answered", response=Response(status, request=request))
+    request = httpx.Request("POST", "https://hub.test/api", headers={"Authorization": "Bearer hf_secret"})
+    return HfHubHTTPError(message or "answered", response=httpx.Response(status, request=request))
 
 
 @pytest.mark.parametrize(
@@ -36,7 +39,7 @@ def answer(status: int, message: str = "") -> HfHubHTTPError:
         (answer(429), HubOutageError, "status 429"),
         (answer(500), HubOutageError, "status 500"),
         (answer(503), HubOutageError, "status 503"),
-        (ConnectError("refused"), HubOutageError, "ConnectError: refused"),
+        (httpx.ConnectError("refused"), HubOutageError, "ConnectError: refused"),
         (TimeoutError(), HubOutageError, "no answer"),
         (ValueError("Illegal header value b'Bearer hf_secret'"), HubRefusedError, "Bearer <token>"),
         (HFValidationError("name"), HubRefusedError, "name"),

@@ -75,6 +75,7 @@ class ClientMixin:
     args: TrainingArguments
     _task: ClientTask | None = None
     _listed: ListedParameters | None = None
+    _num_steps: int = 0
 
     def run_client(self, task: ClientTask) -> ClientUpdate:
         """Run one client: load its tensors, train, read them back.
@@ -138,7 +139,7 @@ class ClientMixin:
             self._task = None
         metrics = {
             "train_loss": output.training_loss,
-            "num_steps": self.state.global_step - self._initial_global_step,
+            "num_steps": self._num_steps,
             "learning_rate": self.args.learning_rate,
         }
         return metrics if index == 0 else {f"{task.phase.name}_{name}": value for name, value in metrics.items()}
@@ -181,7 +182,7 @@ class ClientMixin:
 
     def _reset_counters(self) -> None:
         """TRL's trainers continue to count tokens and metrics from one `train()` to the next."""
-        self._total_train_tokens = 0
+        self._num_steps = self._total_train_tokens = 0
         for metrics in self._metrics.values():
             metrics.clear()
 
@@ -228,6 +229,7 @@ class ClientMixin:
         """
         loss = super().training_step(*args, **kwargs)
         if self.accelerator.sync_gradients:
+            self._num_steps += 1  # `state.global_step` of a continuous client also has those of earlier rounds
             self.method.client.adjust_gradients(self.local.parameters, self._task)
         return loss
 

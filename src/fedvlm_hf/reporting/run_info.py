@@ -38,8 +38,8 @@ ALWAYS_SHOWN = (
 # Shown elsewhere on the card, or about the machine and the display, or never at its default after parsing
 NEVER_SHOWN = {
     "method", "tuning", "output_dir", "run_name", "project", "report_to", "disable_tqdm", "debug", "use_cpu",
-    "resume_from_checkpoint", "accelerator_config", "activation_checkpointing", "eos_token", "pad_token",
-    "pad_to_multiple_of", "push_client_adapters", "share_client_names",
+    "resume_from_checkpoint", "accelerator_config", "activation_checkpointing", "fsdp", "fsdp_config", "eos_token",
+    "pad_token", "pad_to_multiple_of", "push_client_adapters", "share_client_names",
 }  # fmt: skip
 NEVER_SHOWN_PREFIXES = (
     "hub_", "push_to_hub", "trackio_", "logging_", "log_", "save_", "dataloader_", "ddp_", "per_device_eval_",

@@ -7,9 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import TypeVar
+from typing import Any, TypeVar
 
-import httpx2
 import tenacity
 from huggingface_hub import HfApi, constants, get_token, set_client_factory
 from huggingface_hub.errors import (
@@ -242,17 +241,18 @@ def check_on_hub(option: str, name: str, kind: str, revision: str | None = None)
 
 @dataclass(frozen=True)
 class _LimitedFactory:
-    """Makes HTTP clients as another factory does, with a limit on silence."""
+    """Makes HTTP clients (of httpx2, or of httpx before huggingface_hub 2) as another factory does, with a limit on
+    silence."""
 
-    factory: Callable[[], httpx2.Client]
+    factory: Callable[[], Any]
 
-    def __call__(self) -> httpx2.Client:
+    def __call__(self) -> Any:
         client = self.factory()
         client.event_hooks = {**client.event_hooks, "request": [*client.event_hooks["request"], _limit]}
         return client
 
 
-def _limit(request: httpx2.Request) -> None:
+def _limit(request: Any) -> None:
     given = request.extensions.get("timeout") or {}
     names = ("connect", "read", "write", "pool")
     request.extensions["timeout"] = {name: SILENCE if given.get(name) is None else given[name] for name in names}
