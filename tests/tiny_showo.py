@@ -28,6 +28,7 @@ def phi_tokenizer() -> PreTrainedTokenizerFast:
         bos_token=END,
         eos_token=END,
         unk_token=END,
+        padding_side="left",
         clean_up_tokenization_spaces=False,
     )
 

@@ -177,7 +177,7 @@ def convert_showo(showo: Path, magvit: Path, phi: str) -> tuple[ShowoForConditio
 def _config(showo: Path, magvit: Path, phi: str) -> tuple[ShowoConfig, ShowoProcessor]:
     published = {"codebook_size": 8192, "num_vq_tokens": 256, **_read_config(SHOWO.argument, showo)}
     vq_config = _vq_config(magvit)
-    tokenizer = AutoTokenizer.from_pretrained(phi)
+    tokenizer = AutoTokenizer.from_pretrained(phi, padding_side="left")
     _check_published(published, str(showo), len(tokenizer), vq_config)
     image_size = isqrt(published["num_vq_tokens"]) * vq_config.downsampling
     processor = build_processor(tokenizer, image_size, patch_size=vq_config.downsampling)

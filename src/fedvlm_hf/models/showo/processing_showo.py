@@ -90,7 +90,6 @@ def build_processor(tokenizer: PreTrainedTokenizerBase, image_size: int, patch_s
     """
     tokenizer.add_special_tokens({"pad_token": PAD_TOKEN})
     tokenizer.add_tokens(list(ADDED_TOKENS[1:]), special_tokens=True)
-    tokenizer.padding_side = "left"
     image_processor = CLIPImageProcessorPil(
         size={"shortest_edge": image_size},
         crop_size={"height": image_size, "width": image_size},
