@@ -57,7 +57,7 @@ def test_number_of_codes_of_the_published_sizes(image_size, num_codes):
 
 
 def test_the_chat_format_is_that_of_the_training():
-    """`<|mmu|>`, the image, `USER: question ASSISTANT: answer<|endoftext|>`, then the next question without a space."""
+    """`<|mmu|>`, the image, `USER: question ASSISTANT: answer<|endoftext|>`, and the next question at once."""
     processor = showo_processor()
     question, answer = message("user", " What is it?\n", num_images=1), message("assistant", "a cat ")
     render = processor.apply_chat_template

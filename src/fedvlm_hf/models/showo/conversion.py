@@ -225,10 +225,11 @@ def _check_published(published: Mapping[str, Any], source: str, num_tokens: int,
             f"must have {num_tokens} tokens of Phi, {len(ADDED_TOKENS)} of Show-o, {vq_config.codebook_size} image "
             "codes and 1 mask token. Use the tokenizer and the image tokenizer that the model was trained with."
         )
-    if isqrt(published["num_vq_tokens"]) ** 2 != published["num_vq_tokens"]:
+    num_codes = published["num_vq_tokens"]
+    if not isinstance(num_codes, int) or num_codes < 1 or isqrt(num_codes) ** 2 != num_codes:
         raise ValueError(
             f"`--showo` {source!r}: `num_vq_tokens` in its {CONFIG_FILE} must be a square number, since images are "
-            f"square, got {published['num_vq_tokens']}."
+            f"square, got {num_codes!r}."
         )
 
 
