@@ -171,10 +171,11 @@ def test_each_image_is_a_block_of_its_own_and_text_stays_causal():
     assert torch.equal(seen(model, {"input_ids": rows}), expected)
 
 
-def test_a_start_without_an_end_is_text():
-    """A question may have the characters `<|soi|>`: what follows, such as the answer, must stay causal."""
+@pytest.mark.parametrize("text", ["a<|soi|>b and c", "a<|eoi|>b and c", "a<|eoi|>b and<|soi|>c"])
+def test_a_start_without_an_end_is_text(text):
+    """A question may have the characters of these tokens. All of it, and the answer above all, must stay causal."""
     model, processor = tiny_showo()
-    ids = processor.tokenizer("a<|soi|>b and c", return_tensors="pt")["input_ids"]
+    ids = processor.tokenizer(text, return_tensors="pt")["input_ids"]
     assert torch.equal(seen(model, {"input_ids": ids})[0], torch.ones(ids.shape[1], ids.shape[1]).tril() == 1)
 
 

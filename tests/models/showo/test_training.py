@@ -1,6 +1,7 @@
 """A tiny Show-o in a federation: trained for real, against SFTTrainer, exported, and loaded in a new process."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -14,6 +15,7 @@ from trl import SFTConfig, SFTTrainer
 import tiny
 from federation import LOCAL, config, weights
 from fedvlm_hf import FederatedTrainer
+from fedvlm_hf.cli import main
 from fedvlm_hf.client.adapters import Adapter, complete_config
 from fedvlm_hf.commands.dry_run import dry_run
 from tiny_showo import save_showo, tiny_showo
@@ -100,22 +102,24 @@ def test_the_counts_of_a_dry_run_are_those_of_a_run(folder, tmp_path):
 
 
 LOAD = """
-import json, sys, torch
+import importlib, sys, torch
 from peft import PeftModel
-from transformers import AutoModelForImageTextToText, AutoProcessor
-import fedvlm_hf.models  # registers Show-o
-base, export, row = sys.argv[1:]
+from transformers import AutoModelForImageTextToText
+module, base, export, merged, row = sys.argv[1:]
+importlib.import_module(module)  # registers Show-o
 model = PeftModel.from_pretrained(AutoModelForImageTextToText.from_pretrained(base), export).eval()
 inputs = torch.load(row)
 with torch.no_grad():
     logits = model(**inputs).logits
+    merged_logits = AutoModelForImageTextToText.from_pretrained(merged)(**inputs).logits
 answers = model.generate(**inputs, max_new_tokens=4, eos_token_id=None)
-torch.save({"logits": logits, "answers": answers}, row)
+torch.save({"logits": logits, "answers": answers, "merged": merged_logits}, row)
 """
 
 
-def test_the_export_loads_in_a_new_process_and_generates(folder, tmp_path):
-    """After two rounds with evaluation by generation. Logits and tokens are those of the run, bit for bit."""
+def test_the_export_loads_in_a_new_process_and_generates(folder, tmp_path, capsys):
+    """After two rounds with evaluation by generation. Logits and tokens are those of the run, bit for bit; the merged
+    model, which is loaded after the import that `fedvlm merge` names, has the same logits but for rounding."""
     test = rows_of_three_sizes(4, seed=2).add_column("client_id", ["client_00"] * 4)
     trainer = trainer_on(folder, tmp_path, eval_dataset={"test": test}, eval_max_new_tokens=4)
     trainer.train()
@@ -128,9 +132,12 @@ def test_the_export_loads_in_a_new_process_and_generates(folder, tmp_path):
         logits = trainer.model(**inputs).logits
     answers = trainer.model.generate(**inputs, max_new_tokens=4, eos_token_id=None)
     torch.save(inputs, tmp_path / "row.pt")
-    argv = [sys.executable, "-c", LOAD, folder, str(tmp_path / "rounds" / "round-0002"), str(tmp_path / "row.pt")]
-    done = subprocess.run(argv, capture_output=True, text=True)
+    assert main(["merge", str(tmp_path), "--output_dir", str(tmp_path / "merged")]) == 0
+    (module,) = re.findall("import ([a-z_.]+) before loading it", capsys.readouterr().out)
+    places = [folder, *(str(tmp_path / name) for name in ("rounds/round-0002", "merged", "row.pt"))]
+    done = subprocess.run([sys.executable, "-c", LOAD, module, *places], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found = torch.load(tmp_path / "row.pt")
     assert torch.equal(found["logits"], logits)
     assert torch.equal(found["answers"], answers)
+    torch.testing.assert_close(found["merged"], logits, rtol=0, atol=2e-5)

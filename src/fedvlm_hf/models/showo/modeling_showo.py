@@ -175,9 +175,9 @@ class ShowoModel(ShowoPreTrainedModel):
         """Number the tokens of each image; -1 marks tokens that are causal. Return `None` if all of them are."""
         if input_ids.shape[1] == 1:  # a step of generation
             return None
-        is_end = (input_ids == self.config.eoi_token_id).long()
-        num_ended = is_end.cumsum(1) - is_end  # images that end before a token
         num_begun = (input_ids == self.config.soi_token_id).cumsum(1)
+        is_end = ((input_ids == self.config.eoi_token_id) & (num_begun > 0)).long()
+        num_ended = is_end.cumsum(1) - is_end  # images that end before a token
         num_cached = 0 if cache is None else int(cache.get_seq_length())
         is_image = num_begun > num_ended if num_cached else (num_begun > num_ended) | (num_ended == 0)
         is_image &= num_ended < is_end.sum(1, keepdim=True)  # text after the last image, or without any image
