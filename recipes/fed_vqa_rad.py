@@ -30,9 +30,9 @@ from pathlib import Path
 
 
 if __name__ == "__main__":
-    import fedvlm_hf  # noqa: F401 - before torch, since it decides how torch's threads wait
+    from fedvlm_hf.launch import start_recipe
 
-    print("loading torch, transformers and trl ...", flush=True)
+    start_recipe("fed_vqa_rad")
 
 from datasets import Dataset, DatasetDict
 from trl import get_peft_config, get_quantization_config

@@ -7,7 +7,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import fields
 from pathlib import Path
 
@@ -32,6 +31,7 @@ from fedvlm_hf.launch import (
 from fedvlm_hf.launch.parser import RecipeParser
 from fedvlm_hf.methods import CLIENT_METHODS, STRATEGIES
 from tiny import FEATURES, save_tiny, tiny_federation
+from waiting import DEADLINE, WAITS, wait_until
 
 
 ROOT = Path(__file__).parents[1]
@@ -174,45 +174,45 @@ def test_an_interrupted_run_names_the_command_that_continues(tmp_path, monkeypat
     assert words[1:] == [*sys.argv, "--resume_from_checkpoint", "true"]
 
 
+@WAITS
 def test_ctrl_c_ends_a_run_with_one_line_and_its_command_continues(tmp_path):
+    """A terminal sends it to accelerate too, whose own traceback must not be the last that is seen."""
     tiny_federation({"client_00": 4, "client_01": 4}, test_rows=1).save_to_disk(tmp_path / "data")
-    argv = ["--model_name_or_path", save_tiny(tmp_path / "base"), "--dataset_name", str(tmp_path / "data")]
-    argv += ["--output_dir", str(tmp_path / "out"), "--num_rounds", "500", "--max_steps", "1", "--eval_every", "500"]
-    argv += [
-        "--use_cpu",
-        "true",
-        "--bf16",
-        "false",
-        "--report_to",
-        "none",
-        "--num_threads",
-        "1",
-        "--disable_tqdm",
-        "1",
-    ]
+    options = {
+        "model_name_or_path": save_tiny(tmp_path / "base"), "dataset_name": tmp_path / "data",
+        "output_dir": tmp_path / "out", "num_rounds": 500, "max_steps": 1, "eval_every": 500, "use_cpu": True,
+        "bf16": False, "report_to": "none", "num_threads": 1, "disable_tqdm": True,
+    }  # fmt: skip
+    argv = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
+    accelerate = str(Path(sys.executable).with_name("accelerate"))
     run = subprocess.Popen(
-        [sys.executable, "recipes/fed_nature.py", *argv], cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
-        text=True,
+        [accelerate, "launch", "--num_processes", "1", "--cpu", "recipes/fed_nature.py", *argv],
+        cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
-    deadline = time.monotonic() + 240
-    while not (tmp_path / "out" / "rounds" / "round-0001").exists() and run.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    run.send_signal(signal.SIGINT)
-    _, error = run.communicate(timeout=240)
-    assert run.returncode == 130, error
-    assert "Traceback" not in error
+    first = tmp_path / "out" / "rounds" / "round-0001"
+    wait_until(lambda: first.exists() or run.poll() is not None)
+    os.killpg(run.pid, signal.SIGINT)
+    _, error = run.communicate(timeout=DEADLINE)
     last = error.splitlines()[-1]
-    assert re.match(r"fed_nature: interrupted\. [1-9]\d* of 500 rounds are saved in .*To continue: python ", last), (
-        error
-    )
+    pattern = r"fed_nature: interrupted\. [1-9]\d* of 500 rounds are saved in .*To continue: accelerate launch "
+    assert re.match(pattern, last), error
+    assert "fedvlm_hf" not in error.removesuffix(f"{last}\n")  # the traceback is of accelerate only
     words = shlex.split(last.split("To continue: ")[1])
     saved = len((tmp_path / "out" / "metrics.jsonl").read_text().splitlines()) - 1
     words[words.index("--num_rounds") + 1] = str(saved + 1)
-    again = subprocess.run([sys.executable, *words[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
+    again = subprocess.run([accelerate, *words[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     history = (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["round_idx"] for line in history] == list(range(saved + 2))
+
+
+def test_ctrl_c_during_the_imports_is_one_line():
+    run = subprocess.Popen(
+        [sys.executable, "recipes/fed_nature.py"], cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert run.stdout.readline().startswith("loading torch")
+    run.send_signal(signal.SIGINT)
+    assert run.communicate()[1] == "fed_nature: interrupted. Nothing was started.\n"
 
 
 def test_under_accelerate_the_line_is_followed_by_a_hint_or_nothing():
@@ -270,6 +270,21 @@ def test_a_run_without_evaluation_says_so_at_its_end_and_on_its_card(tmp_path, c
     with pytest.raises(ValueError, match="`eval_dataset` is needed"):
         trainer.evaluate({})
     assert "test/vqa_accuracy" in trainer.evaluate(tiny_federation(test_rows=1)["test"])
+
+
+def test_the_end_of_a_run_fits_the_terminal(tmp_path, capsys, monkeypatch):
+    """The table of the rounds has as many columns as there are tasks; it is in the report only."""
+    monkeypatch.chdir(tmp_path)
+    federated(Path("out"), num_rounds=1, max_steps=1, trainer_kwargs={"eval_dataset": None}).train()
+    capsys.readouterr()
+    print_results("out")
+    end = capsys.readouterr().out
+    assert max(map(len, end.splitlines())) <= 80
+    assert "| **fedavg** |" in end
+    assert "There is no run of `local` or `central`" in end
+    assert end.endswith("Rounds, card, curves and samples are in out/. Start with README.md and report/.\n")
+    assert "mean client loss" not in end
+    assert "mean client loss" in Path("out/report/results.md").read_text()
 
 
 RECIPES = Path(__file__).parents[1] / "recipes"

@@ -8,6 +8,8 @@ from tqdm import tqdm
 from transformers import TrainerControl, TrainerState
 
 from fedvlm_hf.progress import BAR, ClientProgress, RoundProgress, evaluation_bar, round_line
+from fedvlm_hf.tensors import TensorDict
+from fedvlm_hf.types import ClientTask
 from records import HISTORY, drive, record
 
 
@@ -29,6 +31,10 @@ def on_terminal(function, *args, **kwargs) -> str:
     with contextlib.redirect_stderr(Terminal()) as terminal:
         function(*args, **kwargs)
     return terminal.getvalue()
+
+
+def task(client_id):
+    return ClientTask(3, client_id, TensorDict({}))
 
 
 def train(callback, num_steps=30, first_step=0):
@@ -122,7 +128,7 @@ def test_the_bar_of_a_client_fits_80_columns():
 
 def test_the_bar_of_the_current_client_appears_and_disappears():
     callback = ClientProgress()
-    callback.start("client_07", 3)
+    callback.on_client_begin(task("client_07"))
     shown = on_terminal(train, callback)
     assert "round 3, client_07 |" in shown
     assert "| 0/30 [" in shown
@@ -133,13 +139,13 @@ def test_the_bar_of_the_current_client_appears_and_disappears():
 def test_a_continuous_client_counts_this_round_only():
     """Its trainer is at step 20 of 30 when the round starts, so ten steps remain."""
     callback = ClientProgress()
-    callback.start("central", 3)
+    callback.on_client_begin(task("central"))
     assert "| 0/10 [" in on_terminal(train, callback, first_step=20)
 
 
 def test_the_client_bar_can_be_off(capsys):
     callback = ClientProgress(disable=True)
-    callback.start("client_07", 3)
+    callback.on_client_begin(task("client_07"))
     assert on_terminal(train, callback) == ""
     assert capsys.readouterr().out == ""
 

@@ -72,12 +72,15 @@ class FederatedArguments:
             Read every row and decode every image once before training. What passed is remembered, so that the same
             data are not checked again. `False` skips it: a bad row then fails, or trains wrongly, when it is met.
 
-        > Parameters of the evaluation
+        > Parameters of the evaluation and the trackers
 
         eval_every (`int`, *optional*, defaults to `1`):
             Evaluate after every so many rounds; round 0 and the last round always are.
         eval_max_new_tokens (`int`, *optional*):
             Longest answer in tokens. By default it is derived from each task's references.
+        log_local_steps (`bool`, *optional*, defaults to `False`):
+            Also log to the trackers of `report_to` what each client's Trainer logs every `logging_steps` steps, such
+            as its loss. Only clients that run in this process are logged.
 
         > Parameters of the engine
 
@@ -190,12 +193,15 @@ class FederatedArguments:
         default=True, metadata={"help": "Read every row and decode every image before training, once."}
     )
 
-    # Evaluation
+    # Evaluation and trackers
     eval_every: int = field(
         default=1, metadata={"help": "Evaluate after every so many rounds; rounds 0 and the last always are."}
     )
     eval_max_new_tokens: int | None = field(
         default=None, metadata={"help": "Longest answer in tokens; derived from each task's references by default."}
+    )
+    log_local_steps: bool = field(
+        default=False, metadata={"help": "Also send each client's own logs to the trackers."}
     )
 
     # Engine
@@ -228,6 +234,8 @@ class FederatedArguments:
         self._check_choices()
         self._check_refused()
         self._check_hub()
+        if self.log_local_steps and not self.report_to:
+            raise ValueError("`log_local_steps` needs a tracker. Set `report_to` to one, such as 'tensorboard'.")
 
     def to_dict(self) -> dict[str, Any]:
         """Every argument as JSON values; a method or transforms that were passed as objects become their text."""

@@ -26,6 +26,7 @@ from .evaluation import flat_scores
 from .federation import Federation
 from .methods import resolve_method
 from .progress import ClientProgress, print_loading
+from .reporting.trackers import ClientTrackerCallback
 from .sampling import cohort_size
 from .transforms import Transform, TransformChain, resolve_transforms
 
@@ -196,10 +197,12 @@ class FederatedMixin(ClientMixin):
         """One bar for rounds and one for the client that trains; the trackers, whose step is the round."""
         for callback in (ProgressCallback, PrinterCallback):
             self.remove_callback(callback)
-        popped = map(self.pop_callback, get_reporting_integration_callbacks(self.args.report_to))
-        self.client_progress = ClientProgress(disable=self.args.disable_tqdm)
-        self.add_callback(self.client_progress)
-        return [reporter for reporter in popped if reporter is not None]
+        popped = [self.pop_callback(tracker) for tracker in get_reporting_integration_callbacks(self.args.report_to)]
+        reporters = [reporter for reporter in popped if reporter is not None]
+        self.add_callback(ClientProgress(disable=self.args.disable_tqdm))
+        if self.run_args.log_local_steps:
+            self.add_callback(ClientTrackerCallback(reporters, self.run_args))
+        return reporters
 
     def _check_method(self) -> None:
         args, client = self.run_args, self.method.client

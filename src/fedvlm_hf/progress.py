@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from tqdm.auto import tqdm
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from .callbacks import RoundCallback, RoundEnd
+from .client.run import ClientCallback
 from .reporting.runs import client_mean, evaluation_names, primary_scores
-from .types import RoundRecord
+from .types import ClientTask, RoundRecord
 
 
 BAR = "{desc} |{bar:16}| {n_fmt}/{total_fmt} [{elapsed}, {remaining} left{postfix}]"
@@ -119,7 +120,7 @@ class RoundProgress(RoundCallback):
         self._bar.close()
 
 
-class ClientProgress(TrainerCallback):
+class ClientProgress(ClientCallback):
     """Show a bar for the current client below the bar of the rounds, and remove it when the client is done.
 
     Args:
@@ -132,16 +133,9 @@ class ClientProgress(TrainerCallback):
         self._name = "client"
         self._bar: tqdm | None = None
 
-    def start(self, client_id: str, round_idx: int) -> None:
-        """Set the client that trains next.
-
-        Args:
-            client_id (`str`):
-                The client.
-            round_idx (`int`):
-                The round.
-        """
-        self._name = f"round {round_idx}, {client_id}"
+    def on_client_begin(self, task: ClientTask) -> None:
+        """Name the bar after the client."""
+        self._name = f"round {task.round_idx}, {task.client_id}"
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

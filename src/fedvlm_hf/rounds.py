@@ -163,8 +163,12 @@ def run_rounds(
             stops = [callback.on_round_end(end) for callback in callbacks]  # a list: every callback runs
             if any(stops):
                 break
-    finally:
-        _close(opened, loop.history)
+    except BaseException as error:  # Ctrl-C too
+        for failure in _close(opened, loop.history):
+            error.add_note(f"Then a callback failed as well: {failure!r}")
+        raise
+    if failures := _close(opened, loop.history):
+        raise failures[0]
     return loop.standing()
 
 
@@ -214,13 +218,12 @@ class _Loop:
         return RoundStart(self.tensors, self.state, self.round_idx, self.history, self.kept, self.versions)
 
 
-def _close(callbacks: Sequence[RoundCallback], history: Sequence[RoundRecord]) -> None:
-    """Call `on_end` of every callback, also where a round or another callback raised."""
+def _close(callbacks: Sequence[RoundCallback], history: Sequence[RoundRecord]) -> list[Exception]:
+    """Call `on_end` of every callback, also where a round or another callback raised; return what they raise."""
     errors = []
     for callback in callbacks:
         try:
             callback.on_end(history)
         except Exception as error:
             errors.append(error)
-    if errors:
-        raise errors[0]
+    return errors

@@ -55,7 +55,12 @@ def test_it_converts_folders(tmp_path, capsys):
     ("argv", "message"),
     [
         ([], "`--output_dir` is needed"),
-        (["--output_dir", "x", "--showo", "nowhere"], "`--showo` 'nowhere' does not say who owns the repository"),
+        (["--output_dir", "x", "--phi", "a/b/c"], "`--phi` 'a/b/c' is not a folder in "),
+        (["--output_dir", "x", "--phi", ".", "--showo", "a/b/c"], "`--showo` 'a/b/c' is not a folder in "),
+        (
+            ["--output_dir", "x", "--phi", ".", "--showo", ".", "--magvit", "a/b/c"],
+            "`--magvit` 'a/b/c' is not a folder",
+        ),
         (["--output_dir", "x", "--shwo", "a"], "Did you mean `--showo`?"),
     ],
 )
@@ -98,6 +103,6 @@ def test_it_converts_repositories_of_the_hub(tmp_path):
         done = subprocess.run(argv, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert "showlab/show-o: 41 tensors are used." in done.stdout
-    downloaded = sorted(path.name for path in (tmp_path / "home").rglob("pytorch_model.*"))
+    downloaded = sorted(path.name for path in (tmp_path / "home").rglob("snapshots/*/pytorch_model.*"))
     assert downloaded == ["pytorch_model.bin", "pytorch_model.safetensors"]
     assert type(AutoModelForImageTextToText.from_pretrained(tmp_path / "out")) is ShowoForConditionalGeneration

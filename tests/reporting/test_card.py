@@ -274,6 +274,14 @@ def test_transforms_limits_and_paper_are_named():
     assert "- English only.\n" in text
 
 
+def test_a_run_that_ends_before_its_first_round_has_no_card(tmp_path):
+    """Ctrl-C during the evaluation of round 0 ended in an `IndexError`."""
+    callback = CardCallback(tmp_path, INFO)
+    callback.on_start([], 3)
+    callback.on_end([])
+    assert not (tmp_path / "README.md").exists()
+
+
 def test_a_resumed_run_leaves_the_same_card(tmp_path, monkeypatch):
     for folder, first in (("a", 0), ("b", 2)):
         (tmp_path / folder).mkdir()

@@ -9,8 +9,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from transformers import TrainerCallback, TrainingArguments
 from transformers.integrations import get_reporting_integration_callbacks
 
+from federation import federated
 from fedvlm_hf.reporting.trackers import TrackerCallback, round_logs
 from records import HISTORY, drive, record
+from tiny import tiny_federation
 
 
 def track(output_dir, history, first=0, report_to="tensorboard", **kwargs):
@@ -44,6 +46,65 @@ def test_a_resumed_run_goes_on_in_the_same_place(tmp_path):
     track(tmp_path, history, first=2)
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
     assert read(tmp_path)["train/loss"] == [(1, 1.5), (1, 1.5), (2, 1.0), (3, 0.75)]
+
+
+LOCAL = {
+    "fedavg": ["client_00_local", "client_01_local"],
+    "ditto": ["client_00_global", "client_00_personal", "client_01_global", "client_01_personal"],
+    "central": ["central_local"],
+}
+
+
+@pytest.mark.parametrize("method", LOCAL)
+def test_the_loss_within_rounds_is_a_curve_of_its_client(tmp_path, method):
+    """Two rounds of three steps, the second after a resume. `central` is one run over all rounds, whose Trainer counts
+    on. What is logged at each step must have the mean that the record of the round has."""
+    data = tiny_federation({"client_00": 4, "client_01": 3}, test_rows=1)
+    kwargs = {"report_to": "tensorboard", "log_local_steps": True, "logging_steps": 1, "max_steps": 3}
+    if method == "central":
+        kwargs["max_steps"] = 2  # of each of the two clients whose rows are pooled
+    num_steps = 4 if method == "central" else 3
+    federated(tmp_path, data, method=method, **kwargs, num_rounds=1).train()
+    federated(tmp_path, data, method=method, **kwargs, num_rounds=2).train(resume_from_checkpoint=True)
+    scalars = read(tmp_path)
+    curves = {
+        tag: values
+        for tag, values in scalars.items()
+        if tag.endswith(("_local_loss", "_global_loss", "_personal_loss"))
+    }
+    assert sorted(curves) == [f"train/{name}_loss" for name in LOCAL[method]]
+    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    for tag, values in curves.items():
+        client_id, phase = tag.removeprefix("train/").removesuffix("_loss").rsplit("_", 1)
+        assert [step for step, _ in values] == list(range(1, 2 * num_steps + 1))
+        name = "train_loss" if phase == LOCAL[method][0].rsplit("_", 1)[1] else f"{phase}_train_loss"
+        means = [sum(value for _, value in values[r : r + num_steps]) / num_steps for r in (0, num_steps)]
+        assert means == pytest.approx([line["clients"][client_id][name] for line in records[1:]], rel=1e-3)
+    assert {step for step, _ in scalars["train/loss"]} == {1, 2}
+
+
+def test_a_client_that_was_not_sampled_leaves_a_gap_in_its_curve(tmp_path):
+    data = tiny_federation({"client_00": 4, "client_01": 3}, test_rows=1)
+    kwargs = {"report_to": "tensorboard", "log_local_steps": True, "logging_steps": 1, "max_steps": 2}
+    federated(tmp_path, data, num_rounds=4, clients_per_round=1, **kwargs).train()
+    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    steps = {}
+    for line in records[1:]:
+        [client_id] = line["clients"]
+        steps.setdefault(client_id, []).extend([2 * line["round_idx"] - 1, 2 * line["round_idx"]])
+    scalars = read(tmp_path)
+    assert {name: [step for step, _ in scalars[f"train/{name}_local_loss"]] for name in steps} == steps
+
+
+def test_without_the_option_nothing_is_logged_within_rounds(tmp_path):
+    data = tiny_federation({"client_00": 2}, test_rows=1)
+    federated(tmp_path, data, report_to="tensorboard", logging_steps=1, num_rounds=1, max_steps=1).train()
+    assert not [tag for tag in read(tmp_path) if "local" in tag]
+
+
+def test_the_loss_within_rounds_needs_a_tracker(tmp_path):
+    with pytest.raises(ValueError, match=r"`log_local_steps` needs a tracker. Set `report_to`"):
+        federated(tmp_path, log_local_steps=True)
 
 
 def test_evaluation_sets_keep_their_names():

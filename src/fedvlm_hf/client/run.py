@@ -13,11 +13,10 @@ from typing import Any
 import torch
 from datasets import Dataset
 from torch import nn
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import set_seed
 
 from ..methods import Method
-from ..progress import ClientProgress
 from ..sampling import client_seed
 from ..tensors import TensorDict
 from ..transforms import TransformChain
@@ -26,6 +25,18 @@ from ..types import ClientTask, ClientUpdate, LocalPhase, State
 from .adapters import ListedParameters
 from .model import PERSONAL, PRIVATE, ClientModel
 from .store import ClientStore
+
+
+class ClientCallback(TrainerCallback):
+    """A [`~transformers.TrainerCallback`] that is told which client trains. All hooks do nothing by default."""
+
+    def on_client_begin(self, task: ClientTask) -> None:
+        """Called before each `train()` of a client.
+
+        Args:
+            task (`ClientTask`):
+                The round, the client, and the phase of its local training.
+        """
 
 
 class ClientMixin:
@@ -50,8 +61,6 @@ class ClientMixin:
             The model with what of it trains and travels.
         store ([`ClientStore`]):
             What clients keep between their rounds.
-        client_progress ([`ClientProgress`]):
-            The bar of the client that trains.
     """
 
     run_args: Any
@@ -63,7 +72,6 @@ class ClientMixin:
     num_clients: int
     local: ClientModel
     store: ClientStore
-    client_progress: ClientProgress
     args: TrainingArguments
     _task: ClientTask | None = None
     _listed: ListedParameters | None = None
@@ -151,7 +159,9 @@ class ClientMixin:
         self.args.learning_rate = self.run_args.round_learning_rate(task.round_idx)
         self._set_length(task.phase)
         self._reset_counters()
-        self.client_progress.start(task.client_id, task.round_idx)
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, ClientCallback):
+                callback.on_client_begin(task)
         set_seed(self.args.seed)
         return self._extend_run(task) if is_continuous else None
 

@@ -1,6 +1,7 @@
 """`fedvlm convert-showo`."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,12 +82,15 @@ def run(argv: Sequence[str]) -> None:
     from ..models.showo import ShowoConfig
     from ..models.showo.conversion import save_converted
     from ..models.vlm import model_skeleton
+    from ..repository.requests import check_on_hub
     from .dry_run import dry_run
 
     if arguments.dry_run:
         config = ShowoConfig()
         print(f"{dry_run(config)}\n\n{_names_of_weights(model_skeleton(config), arguments)}")
         return
+    if not Path(arguments.phi).is_dir():
+        check_on_hub("--phi", arguments.phi, "model")
     showo, magvit = _local("showo", arguments.showo), _local("magvit", arguments.magvit)
     model = save_converted(showo, magvit, arguments.phi, arguments.output_dir)
     print(_names_of_weights(model, arguments))
@@ -113,16 +117,16 @@ def _local(argument: str, name: str) -> Path:
     """Return the folder of a checkpoint, and download its configuration and its weights if it is on the Hub."""
     if Path(name).is_dir():
         return Path(name)
-    from ..models.showo.conversion import CONFIG_FILE, WEIGHT_FILES
-    from ..repository import Repository
-    from ..repository.requests import check_repo_id
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
 
-    check_repo_id(f"--{argument}", name)
-    repository = Repository(name)
-    commit = repository.head()
-    files = repository.files(commit)
-    weights = [file for file in WEIGHT_FILES if file in files][:1]
-    if not weights:
-        raise ValueError(f"`--{argument}` {name!r} has no weights. It must have one of {', '.join(WEIGHT_FILES)}.")
-    paths = [repository.download(path, commit) for path in (CONFIG_FILE, *weights) if path in files]
-    return paths[0].parent
+    from ..models.showo.conversion import CONFIG_FILE, WEIGHT_FILES
+    from ..repository.requests import check_on_hub, plain_errors
+
+    check_on_hub(f"--{argument}", name, "model")
+    with plain_errors(name), suppress(EntryNotFoundError):  # the image tokenizer may have no configuration
+        hf_hub_download(name, CONFIG_FILE)
+    for file in WEIGHT_FILES:
+        with plain_errors(name), suppress(EntryNotFoundError):
+            return Path(hf_hub_download(name, file)).parent
+    raise ValueError(f"`--{argument}` {name!r} has no weights. It must have one of {', '.join(WEIGHT_FILES)}.")

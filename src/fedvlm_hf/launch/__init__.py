@@ -2,13 +2,15 @@
 
 import json
 import re
+import textwrap
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..lazy import lazy_attributes
-from .checks import check_arguments, check_on_hub
-from .errors import resumable, run_main, run_recipe
+from .checks import check_arguments, removed_if_refused
+from .errors import resumable, run_main, run_recipe, start_recipe
 
 
 if TYPE_CHECKING:
@@ -22,9 +24,11 @@ __all__ = [
     "load_federation",
     "parse_recipe",
     "print_results",
+    "removed_if_refused",
     "resumable",
     "run_main",
     "run_recipe",
+    "start_recipe",
     "use_threads",
 ]
 
@@ -79,6 +83,8 @@ def load_federation(name: str, config: str | None = None) -> "DatasetDict":
     from datasets import load_dataset, load_from_disk
     from datasets.exceptions import DatasetsError
 
+    from ..repository.requests import check_on_hub
+
     if (Path(name) / "dataset_dict.json").exists():
         if config is not None:
             raise ValueError(
@@ -121,9 +127,15 @@ def use_threads(num_threads: int | None) -> None:
 
 
 def print_results(output_dir: str) -> None:
-    """Print the table of a finished run and the place of its other files."""
+    """Print the scores of a finished run and the place of its other files, with sentences of at most 80 columns.
+
+    The table of the rounds is too wide for a terminal, which has shown each round already.
+    """
     folder = Path(output_dir)
-    print(f"\n{(folder / 'report' / 'results.md').read_text(encoding='utf-8')}")
+    page = (folder / "report" / "results.md").read_text(encoding="utf-8")
     has_scores = (folder / "report" / "samples.png").exists()
     files = "Rounds, card, curves and samples" if has_scores else "Rounds, card and losses"
-    print(f"{files} are in {folder}/. Start with README.md and report/.")
+    scores, _, _ = page.partition("\n## Rounds\n")
+    text = f"\n{scores}\n{files} are in {folder}/. Start with README.md and report/."
+    wrap = partial(textwrap.fill, width=80, break_long_words=False, break_on_hyphens=False)
+    print("\n".join(line if line.startswith("|") else wrap(line) for line in text.split("\n")))

@@ -1,15 +1,18 @@
 """Run a command so that a user's mistake is one line on stderr, and parse options so that it names the option."""
 
-import difflib
 import os
 import re
 import shlex
 import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
+from types import TracebackType
 from typing import NoReturn
+
+from ..registry import did_you_mean
 
 
 class RunInterrupted(KeyboardInterrupt):
@@ -44,6 +47,7 @@ def run_main(
     except KeyboardInterrupt as stop:
         if debug:
             raise
+        _wait_for_launcher()
         print(f"{program}: interrupted{f'. {stop}' if str(stop) else ''}", file=sys.stderr)
         return 130
 
@@ -53,6 +57,7 @@ def run_recipe(main: Callable[[Sequence[str]], None], argv: Sequence[str], progr
 
     With a value, `--debug` is the option of [`~transformers.TrainingArguments`].
     """
+    launcher = launch_command()  # before Ctrl-C, which ends accelerate at once
     argv = list(argv)
     flags = [
         i for i, text in enumerate(argv) if text == "--debug" and (argv[i + 1 : i + 2] or ["-"])[0].startswith("-")
@@ -60,12 +65,34 @@ def run_recipe(main: Callable[[Sequence[str]], None], argv: Sequence[str], progr
     for i in reversed(flags):
         del argv[i]
     status = run_main(main, argv, program, bool(flags))
-    launcher = launch_command()
     if status == 2 and launcher and not {"--quiet", "-q"} & set(launcher):
         print("The lines below are of accelerate. `accelerate launch --quiet` leaves them out.", file=sys.stderr)
     return status
 
 
+def start_recipe(program: str) -> None:
+    """Say that imports take a while, and print one line if Ctrl-C ends them.
+
+    Call it before them, in a program that then calls [`run_recipe`]. To import this package before torch also makes
+    torch's threads wait as they should.
+
+    Args:
+        program (`str`):
+            The name at the start of an error line.
+    """
+
+    def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        if not issubclass(kind, KeyboardInterrupt):
+            return sys.__excepthook__(kind, error, traceback)
+        _wait_for_launcher()
+        print(f"{program}: interrupted. Nothing was started.", file=sys.stderr)
+
+    sys.excepthook = hook
+    launch_command()
+    print("loading torch, transformers and trl ...", flush=True)
+
+
+@cache
 def launch_command() -> list[str]:
     """Return the `accelerate launch` command that started this process, or an empty list if none did."""
     import psutil
@@ -100,12 +127,6 @@ def resumable(output_dir: str | os.PathLike[str], num_rounds: int) -> Iterator[N
         ) from stop
 
 
-def did_you_mean(name: str, known: Sequence[str]) -> str:
-    """Return a sentence with the closest known name, or an empty text if none is close."""
-    near = difflib.get_close_matches(name, known, n=1)
-    return f" Did you mean `{near[0]}`?" if near else ""
-
-
 class OneLineParser(ArgumentParser):
     """An `ArgumentParser` that raises a `ValueError` that names the option, and prints no usage."""
 
@@ -116,7 +137,7 @@ class OneLineParser(ArgumentParser):
         if unknown:
             words = unknown[1].split()
             option = next((word for word in words if word.startswith("--")), words[0]).split("=")[0]
-            message = f"`{option}` is not an option.{did_you_mean(option, self.option_names())}"
+            message = f"`{option}` is not an option.{did_you_mean(option, self.option_names(), quote='`', most=1)}"
         elif named:
             message = f"`{named[1]}`: {named[2]}."
         else:
@@ -126,6 +147,18 @@ class OneLineParser(ArgumentParser):
     def option_names(self) -> list[str]:
         """Return the long options, each in one spelling."""
         return [action.option_strings[0] for action in self._actions if action.option_strings]
+
+
+def _wait_for_launcher() -> None:
+    """Wait until accelerate has printed the traceback with which it ends on Ctrl-C, so that our line is the last."""
+    import psutil
+
+    if not launch_command():
+        return
+    with suppress(psutil.Error, AttributeError):
+        launcher = psutil.Process().parent()
+        if "accelerate" in " ".join(launcher.cmdline()):  # it may have ended, and this process has another parent now
+            launcher.wait(timeout=2)
 
 
 def _one_line(error: Exception) -> str:

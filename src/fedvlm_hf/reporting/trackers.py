@@ -10,7 +10,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.integrations import TensorBoardCallback
 
 from ..callbacks import RoundCallback, RoundEnd
-from ..types import RoundRecord
+from ..client.run import ClientCallback
+from ..types import ClientTask, RoundRecord
 from .runs import client_mean
 
 
@@ -71,6 +72,56 @@ class TrackerCallback(RoundCallback):
     def _call(self, event: str, **kwargs: Any) -> None:
         for reporter in self.reporters:
             getattr(reporter, event)(self.args, self._state, self._control, model=self.model, **kwargs)
+
+
+class ClientTrackerCallback(ClientCallback):
+    """Call the integrations of `report_to` with what a client's Trainer logs within a round, such as its loss.
+
+    The names start with the client and the phase of its training: `client_00_local_loss`. The step is the client's
+    own optimizer step, counted as if it had trained in every round, so that the curves of a client that was not
+    sampled in a round, and of a run that was killed and resumed, continue at the right place.
+
+    Args:
+        reporters (`Sequence[TrainerCallback]`):
+            The integrations, which a [`TrackerCallback`] opens and closes.
+        args ([`~transformers.TrainingArguments`]):
+            Arguments of the run.
+    """
+
+    def __init__(self, reporters: Sequence[TrainerCallback], args: TrainingArguments):
+        self.reporters, self.args = list(reporters), _named(args)
+        self._task: ClientTask | None = None
+        self._first_step = 0
+
+    def on_client_begin(self, task: ClientTask) -> None:
+        """Take over which client trains."""
+        self._task = task
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Take over where the client starts. One that continues one long run does not start at 0."""
+        self._first_step = state.global_step
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        model: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Log the values of the last steps. The totals at the end of a client's training are those of its round."""
+        if not logs or "train_loss" in logs:
+            return
+        num_steps = state.max_steps - self._first_step
+        place = copy.copy(state)
+        place.global_step = (self._task.round_idx - 1) * num_steps + state.global_step - self._first_step
+        prefix = f"{self._task.client_id}_{self._task.phase.name}"
+        named = {f"{prefix}_{name}": value for name, value in logs.items() if name != "epoch"}
+        for reporter in self.reporters:
+            reporter.on_log(self.args, place, control, logs=dict(named), model=model)
 
 
 def _named(args: TrainingArguments) -> TrainingArguments:
