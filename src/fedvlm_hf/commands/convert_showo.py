@@ -80,7 +80,7 @@ def run(argv: Sequence[str]) -> None:
         raise ValueError("`--output_dir` is needed, the folder to save the model in. Only --dry_run works without it.")
     # Imported here because it takes seconds, which `fedvlm --help` should not wait for
     from ..models.showo import ShowoConfig
-    from ..models.showo.conversion import save_converted
+    from ..models.showo.conversion import check_output_dir, save_converted
     from ..models.vlm import model_skeleton
     from ..repository.requests import check_on_hub
     from .dry_run import dry_run
@@ -89,6 +89,7 @@ def run(argv: Sequence[str]) -> None:
         config = ShowoConfig()
         print(f"{dry_run(config)}\n\n{_names_of_weights(model_skeleton(config), arguments)}")
         return
+    check_output_dir(arguments.output_dir)  # before anything is downloaded
     if not Path(arguments.phi).is_dir():
         check_on_hub("--phi", arguments.phi, "model")
     showo, magvit = _local("showo", arguments.showo), _local("magvit", arguments.magvit)

@@ -130,14 +130,22 @@ def save_converted(
     Raises:
         `ValueError`: If `output_dir` exists, or as [`convert_showo`].
     """
-    folder = Path(output_dir)
-    if folder.exists():
-        raise ValueError(f"`--output_dir` '{folder}' exists already and is not overwritten. Name a new folder.")
+    check_output_dir(output_dir)
     model, processor = convert_showo(showo, magvit, phi)
-    with new_folder(folder) as temporary:
+    with new_folder(Path(output_dir)) as temporary:
         model.save_pretrained(temporary)
         processor.save_pretrained(temporary)
     return model
+
+
+def check_output_dir(output_dir: str | os.PathLike[str]) -> None:
+    """Check that the folder to save in does not exist yet.
+
+    Raises:
+        `ValueError`: If it exists.
+    """
+    if Path(output_dir).exists():
+        raise ValueError(f"`--output_dir` '{output_dir}' exists already and is not overwritten. Name a new folder.")
 
 
 def convert_showo(showo: Path, magvit: Path, phi: str) -> tuple[ShowoForConditionalGeneration, ShowoProcessor]:
