@@ -51,6 +51,7 @@ def run(folder, command) -> set[str]:
         ("partition --help", MODELS | DATASETS | NUMBERS),
         ("report --help", MODELS | DATASETS | NUMBERS),
         ("merge --help", MODELS | DATASETS | NUMBERS),
+        ("convert-showo --help", MODELS | DATASETS | NUMBERS),
         ("build custom --help", MODELS | DATASETS | {"matplotlib", "joblib"}),
         ("build custom --raw raw --out out --num_workers 1", MODELS | DATASETS | {"joblib"}),
         ("partition --from raw --iid --num_clients 2 --out divided --num_workers 1", MODELS | DATASETS | {"joblib"}),

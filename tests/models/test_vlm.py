@@ -49,6 +49,7 @@ LINEARS = {
     "qwen2_vl": (80 * 7, LLAMA),
     "qwen3_5": (24 * 5 + 8 * 4 + 32 * 3, f"{DELTA} {LLAMA}"),
     "qwen3_vl": (32 * 7, LLAMA),
+    "showo": (24 * 6, "q_proj k_proj v_proj dense fc1 fc2"),
     "smolvlm": (32 * 7, LLAMA),
     "vipllava": (32 * 7, LLAMA),
 }
@@ -119,10 +120,10 @@ def test_lora_reaches_every_linear_of_the_language_model_and_nothing_else(model_
 def test_parts_exist_and_lie_apart(model_type):
     model = meta_model(model_type)
     parts = vlm_parts(model)
-    encoder_free = {"chameleon", "emu3", "gemma4_unified"}
+    encoder_free = {"chameleon", "emu3", "gemma4_unified", "showo"}
     assert (parts.tower is None) == (model_type in encoder_free)
-    assert bool(parts.connector) == (model_type not in {"chameleon", "emu3"})
-    assert (parts.image_tokenizer is not None) == (model_type in {"chameleon", "emu3", "janus"})
+    assert bool(parts.connector) == (model_type not in {"chameleon", "emu3", "showo"})
+    assert (parts.image_tokenizer is not None) == (model_type in {"chameleon", "emu3", "janus", "showo"})
     assert model.get_submodule(parts.head) is model.get_output_embeddings()
     connector = modules_below(model, parts.connector)
     embeddings = id(model.get_input_embeddings())

@@ -10,13 +10,15 @@ from trl import get_peft_config
 
 from fedvlm_hf.client.adapters import complete_config
 from fedvlm_hf.client.plan import tuning_stages
+from fedvlm_hf.config import FederatedConfig
 from fedvlm_hf.launch import DataArguments, parse_recipe
 from fedvlm_hf.methods import resolve_method
 from tiny import tiny_llava
 
 
 CONFIGS = Path(__file__).parents[2] / "recipes" / "configs"
-LLAVA = CONFIGS / "fedvlmbench_llava.yaml"
+LLAVA, SHOWO = CONFIGS / "fedvlmbench_llava.yaml", CONFIGS / "fedvlmbench_showo.yaml"
+READY = ("qwen3_vl", "smolvlm", "gemma3", "internvl")
 
 
 def parse(path: Path, *argv: str):
@@ -24,15 +26,36 @@ def parse(path: Path, *argv: str):
     return parse_recipe(["--config", str(path), "--bf16", "false", *argv], DataArguments, "", path)
 
 
-def variations() -> list[str]:
-    """Return the lines of arguments in the comments of the file."""
-    lines = re.findall(r"^#   (--(?!dataset|config).*)$", LLAVA.read_text(), flags=re.MULTILINE)
+def variations(path: Path = LLAVA) -> list[str]:
+    """Return the lines of arguments in the comments of a file."""
+    lines = re.findall(r"^#   (--(?!dataset|config).*)$", path.read_text(), flags=re.MULTILINE)
     return [line for line in lines if not line.endswith("\\")]
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("fed*bench*.yaml")), ids=lambda path: path.stem)
-def test_every_file_parses(path):
-    parse(path)
+@pytest.mark.parametrize("name", READY)
+def test_a_ready_file_names_its_model_and_its_own_command(name):
+    path = CONFIGS / f"{name}.yaml"
+    _, args, model_args = parse(path)
+    assert (args.run_name, args.tuning, model_args.dtype) == (name, "joint", "bfloat16")
+    assert get_peft_config(model_args).target_modules is None  # the trainer chooses the linears of the language model
+    assert re.fullmatch(r"[\w-]+/[\w.-]+", model_args.model_name_or_path)
+    assert f"--config recipes/configs/{name}.yaml" in path.read_text()
+    assert "nobody has run this file" in " ".join(path.read_text().replace("#", " ").split())
+
+
+def test_the_papers_values_without_an_encoder():
+    """As with an encoder but for the local work: 30 steps of 4 rows, 5e-5 and weight decay 0.01; no connector."""
+    _, args, model_args = parse(SHOWO)
+    _, llava, llava_model = parse(LLAVA)
+    local = (args.max_steps, args.per_device_train_batch_size, args.gradient_accumulation_steps, args.weight_decay)
+    assert local == (30, 4, 1, 0.01)
+    assert (args.learning_rate, args.tuning, args.run_name) == (5e-5, "llm", "fedvlmbench_showo")
+    own = {"max_steps", "per_device_train_batch_size", "weight_decay", "learning_rate", "tuning"}
+    assert all(getattr(args, name) == getattr(llava, name) for name in FederatedConfig.deciding if name not in own)
+    assert (args.round_min_learning_rate, args.eval_every) == (1e-6, 1)
+    assert get_peft_config(model_args) == get_peft_config(llava_model)
+    others = {line for line in variations() if not line.startswith(("--tuning", "--method central", "--model"))}
+    assert {*variations(SHOWO)} == others | {"--method central"}
 
 
 def test_the_papers_values():
@@ -74,7 +97,7 @@ def test_the_comments_name_every_tuning_and_method():
         assert f"--method {method}" in said
 
 
-@pytest.mark.parametrize("line", variations())
+@pytest.mark.parametrize("line", sorted({*variations(), *variations(SHOWO)}))
 def test_what_a_comment_names_can_be_run(line):
     _, args, _ = parse(LLAVA, *shlex.split(line))
     resolve_method(args.method, args.method_kwargs)

@@ -80,7 +80,7 @@ def _merge(arguments: Namespace) -> None:
     what = round_tag(round_idx) if arguments.client_id is None else f"{round_tag(round_idx)} of {arguments.client_id}"
     print(f"{what} of {saved.name}, merged into {scorer.base_model}, is in {folder}/ ({arguments.dtype}).")
     if is_our_class:
-        print(f"Its class {type(model).__name__} comes with fedvlm_hf: import fedvlm_hf before loading it.")
+        print(f"Its class {type(model).__name__} comes with fedvlm_hf: import fedvlm_hf.models before loading it.")
 
 
 def _find_round(text: str) -> "tuple[SavedRounds, int]":

@@ -73,6 +73,7 @@ _LAYOUTS: tuple[tuple[str, VLMParts], ...] = (
     ("kimi_k25", VLMParts("model.language_model", "model.vision_tower", ("model.mm_projector",))),
     ("chameleon", VLMParts("model", image_tokenizer="model.vqmodel")),
     ("emu3", VLMParts("model.text_model", image_tokenizer="model.vqmodel")),
+    ("showo", VLMParts("model.language_model", image_tokenizer="model.vqmodel")),
 )
 _FAMILIES = {model_type: parts for model_types, parts in _LAYOUTS for model_type in model_types.split()}
 
