@@ -26,9 +26,11 @@ from .documents import PROTOCOL, Document, DocumentError, sha256_of
 from .tensor_files import Entry, layout_of
 
 
+_FIELDS = {field.name for field in fields(FederatedConfig)}
 SHARED_ARGUMENTS = (
     *("method", "method_kwargs", "transforms", "transform_kwargs"),
-    *(name for name in FederatedConfig.deciding if name != "chat_template_path"),  # a path
+    # not the path, and not what the installed transformers lacks
+    *(name for name in FederatedConfig.deciding if name != "chat_template_path" and name in _FIELDS),
 )
 """Arguments that clients take from the server: those that decide the bits of a round."""
 
