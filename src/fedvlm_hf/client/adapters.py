@@ -7,20 +7,19 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from weakref import WeakSet
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import ModulesToSaveWrapper
 from torch import nn
-from torch.utils._pytree import tree_leaves, tree_map
 from transformers import PreTrainedModel
 
 from ..files import path_from_here
 from ..lora import LoraPair, lora_pairs
-from ..models.vlm import VLMParts, lora_target_regex, vlm_parts
+from ..models.vlm import lora_target_regex, vlm_parts
 from ..tensors import TensorDict, split
+from .hooks import cast_around
 
 
 def complete_config(config: LoraConfig | None, model: PreTrainedModel) -> LoraConfig:
@@ -102,7 +101,7 @@ class Adapter:
         layers = [module for module in self.model.modules() if isinstance(module, BaseTunerLayer)]
         parts = [getattr(layer, name) for layer in layers for name in layer.adapter_layer_names]
         parts += [m.modules_to_save for m in self.model.modules() if isinstance(m, ModulesToSaveWrapper)]
-        expected = {p for part in parts if adapter in part for p in nn.ModuleList([part[adapter]]).parameters()}
+        expected = {p for part in parts if adapter in part for p in _parameters(part[adapter])}
         missing = expected - set(self.parameters.values())
         if missing:
             raise ValueError(
@@ -135,7 +134,13 @@ class Adapter:
                 parameter.data = parameter.data.float()
         if names & self.connector:
             for path in vlm_parts(self.model).connector:
-                _cast_around(self.model.get_base_model().get_submodule(path))
+                self._cast_around(self.model.get_base_model().get_submodule(path))
+
+    def _cast_around(self, connector: nn.Module) -> None:
+        """Only around the copy that trains: the original keeps its dtype, and merging removes the wrapper."""
+        if isinstance(connector, ModulesToSaveWrapper) and self.model.active_adapter in connector.modules_to_save:
+            original = next(connector.original_module.parameters())
+            cast_around(connector.modules_to_save[self.model.active_adapter], original.dtype)
 
     def trainable(self) -> list[str]:
         """Names of the parameters that train, in the export's order."""
@@ -247,6 +252,10 @@ class Adapter:
         config.base_model_name_or_path = base_name
 
 
+def _parameters(part: nn.Module | nn.Parameter) -> Iterable[nn.Parameter]:
+    return part.parameters() if isinstance(part, nn.Module) else [part]
+
+
 def changed_weight(weight: torch.Tensor, pair: LoraPair, is_transposed: bool = False) -> torch.Tensor:
     """W + scale B A, summed in fp32 and rounded to the dtype of W once."""
     delta = pair.delta()
@@ -283,44 +292,3 @@ class ListedParameters:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
-
-
-_HOOKED: WeakSet[nn.Module] = WeakSet()
-"""Modules that have their hooks already: a second trainer on the same model must not stack them."""
-
-
-def _cast_around(module: nn.Module) -> None:
-    """Let an fp32 module work inside a bf16 model: inputs go in as fp32, outputs leave in the inputs' dtype."""
-    if module in _HOOKED:
-        return
-    _HOOKED.add(module)
-    dtypes: list[torch.dtype] = []
-
-    def is_float(value: object) -> bool:
-        return isinstance(value, torch.Tensor) and value.is_floating_point()
-
-    def before(_: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-        dtypes[:] = [value.dtype for value in tree_leaves((args, kwargs)) if is_float(value)][:1]
-        return tree_map(lambda value: value.float() if is_float(value) else value, (args, kwargs))
-
-    def after(_: nn.Module, args: tuple, output: object) -> object:
-        return tree_map(lambda value: value.to(dtypes[0]) if is_float(value) else value, output)
-
-    module.register_forward_pre_hook(before, with_kwargs=True)
-    module.register_forward_hook(after)
-
-
-def keep_batch_norms_fixed(model: PeftModel, parts: VLMParts) -> None:
-    """Keep the BatchNorms of a frozen image tokenizer (Emu3) in `eval()`, whatever mode the model is put in.
-
-    Trainer calls `model.train()` before each step; their running statistics would drift, and image tokens with them.
-    """
-    path = parts.image_tokenizer
-    for module in model.get_base_model().get_submodule(path).modules() if path else ():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module not in _HOOKED:
-            _HOOKED.add(module)
-            module.register_forward_pre_hook(_put_in_eval)
-
-
-def _put_in_eval(module: nn.Module, _: tuple) -> None:
-    module.eval()  # and nothing returned: a hook's value would replace the input
