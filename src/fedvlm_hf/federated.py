@@ -121,6 +121,7 @@ class FederatedMixin(ClientMixin):
         self.clients = {name: self._training_columns(rows) for name, rows in clients.items()}
         self.args.remove_unused_columns = False  # they are gone, and Trainer need not look for them before every run
         self.local = ClientModel(self.model, self.method.client, args.tuning, args.num_rounds, args.stage_rounds)
+        self.check_first_row()
         self.store = ClientStore(Path(args.output_dir) / "client_state")
         self.federation = self.federation_class(
             args,

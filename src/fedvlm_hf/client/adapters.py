@@ -18,7 +18,7 @@ from ..files import path_from_here
 from ..lora import LoraPair, lora_pairs
 from ..models.vlm import vlm_parts
 from ..tensors import TensorDict, split
-from .hooks import cast_around
+from .modules import cast_around
 from .peft_config import check_peft_type, check_targets, default_targets
 
 

@@ -15,7 +15,7 @@ from ..methods import ClientMethod
 from ..tensors import TensorDict
 from ..types import Expected, LocalPhase, State
 from .adapters import Adapter, changed_weight
-from .hooks import keep_batch_norms_fixed
+from .modules import keep_batch_norms_fixed
 from .plan import Plan, resolve_tuning, tuning_stages
 
 

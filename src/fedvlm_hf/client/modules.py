@@ -1,5 +1,7 @@
-"""Hooks on modules of a model: an fp32 connector inside a bf16 model, and BatchNorms whose statistics stay fixed."""
+"""Dtypes and modes of the modules of a model: fp32 connectors in bf16 models, and what stays in `eval()`."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from weakref import WeakSet
 
 import torch
@@ -57,3 +59,18 @@ def _put_in_eval(module: nn.Module, _: tuple) -> None:
     # nothing is returned: a hook's value would replace the input
     if not any(parameter.requires_grad for parameter in module.parameters(recurse=False)):
         module.eval()
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Put a model into `eval()`, and each of its modules back into its mode afterwards.
+
+    For each module, because a frozen part may be in `eval()` while the rest trains.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
