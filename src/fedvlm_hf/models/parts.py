@@ -47,21 +47,25 @@ class VLMParts:
     image_tokenizer: str | None = None
     head: str | None = None
 
+    def paths(self) -> dict[str, tuple[str, ...]]:
+        """Return the paths of each part that the model has, by the name of the part."""
+        paths = {
+            "vision tower": (self.tower,),
+            "connector": self.connector,
+            "image tokenizer": (self.image_tokenizer,),
+            "language model": (self.decoder, self.head),
+        }
+        return {part: tuple(filter(None, own)) for part, own in paths.items() if any(own)}
+
     def part_of(self, name: str) -> str:
         """Return the part that a module or a parameter belongs to, by its path: such as `"vision tower"`."""
-        # the decoder last, because other parts can be inside it; and the connector can be inside the tower
-        parts = {"connector": self.connector, "vision tower": [self.tower], "image tokenizer": [self.image_tokenizer]}
-        parts["language model"] = [self.decoder, self.head]
-        return next((part for part, paths in parts.items() if inside(name, paths)), "other modules")
+        # other parts can be inside the decoder, and the connector can be inside the tower
+        order = ("connector", "vision tower", "image tokenizer", "language model")
+        paths = self.paths()
+        return next((part for part in order if inside(name, paths.get(part, ()))), "other modules")
 
     def __str__(self) -> str:
-        paths = {
-            "language model": self.decoder,
-            "vision tower": self.tower or "none",
-            "connector": ", ".join(self.connector) or "none",
-            "image tokenizer": self.image_tokenizer,
-        }
-        return "; ".join(f"{part} {path}" for part, path in paths.items() if path)
+        return "; ".join(f"{part} {', '.join(paths)}" for part, paths in self.paths().items())
 
 
 def find_parts(model: PreTrainedModel) -> VLMParts:
@@ -130,9 +134,9 @@ def head_path(model: PreTrainedModel) -> str | None:
     return next((name for name, module in model.named_modules() if module is head), None)
 
 
-def inside(name: str, paths: Iterable[str | None]) -> bool:
+def inside(name: str, paths: Iterable[str]) -> bool:
     """Return whether the path of a module or a parameter is one of some paths or below one."""
-    return any(path is not None and (name == path or name.startswith(f"{path}.")) for path in paths)
+    return any(name == path or name.startswith(f"{path}.") for path in paths)
 
 
 def modules_near_root(model: nn.Module) -> str:

@@ -3,8 +3,11 @@
 The parts are found by the rule of `fedvlm_hf.models.parts`, unless a row here or [`register_vlm`] names them.
 """
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -17,6 +20,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from ..registry import load_plugins
 from .parts import VLMParts, check_connector, find_parts, head_path, inside, modules_near_root
 
 
@@ -51,6 +55,7 @@ _UNTRAINABLE = {
 
 def known_model_types() -> list[str]:
     """Return every `config.model_type` that was tried or registered. Other families may work, too."""
+    _load_plugins()
     return sorted({*_TRIED.split(), *_FAMILIES})
 
 
@@ -63,6 +68,9 @@ def register_vlm(
     image_tokenizer: str | None = None,
 ) -> None:
     """Name the parts of a VLM family, if they are not found by themselves or found wrongly.
+
+    To register a family for every command and every host, call it in a module of an installed package that has an
+    entry point in the group `fedvlm_hf.models`.
 
     Args:
         model_type (`str`):
@@ -89,6 +97,43 @@ def register_vlm(
     _FAMILIES[model_type] = VLMParts(decoder, tower, paths, image_tokenizer)
 
 
+def register_vlm_option(model_type: str, parts: str | Mapping[str, Any]) -> None:
+    """Register a family with the value of `--vlm_parts`.
+
+    Args:
+        model_type (`str`):
+            The `config.model_type` of the family.
+        parts (`str` or `Mapping[str, Any]`):
+            Arguments of [`register_vlm`] without the model type, or JSON of them. Without `tower` or `connector` the
+            model has none.
+
+    Raises:
+        `ValueError`: If that is not what it is.
+    """
+    example = '\'{"decoder": "model.language_model", "tower": "model.vit", "connector": ["model.bridge"]}\''
+    try:
+        paths = json.loads(parts) if isinstance(parts, str) else dict(parts)
+    except ValueError as error:
+        raise ValueError(f"`--vlm_parts` must be JSON such as {example}, got {parts!r} ({error}).") from error
+    known = ("decoder", "tower", "connector", "image_tokenizer")
+    if not isinstance(paths, dict) or "decoder" not in paths or not set(paths) <= set(known):
+        raise ValueError(
+            f"`--vlm_parts` must be a JSON dictionary such as {example}, with `decoder` and no other keys than "
+            f"{', '.join(known)}, got {parts!r}."
+        )
+    connector = paths.get("connector")
+    texts = [paths.get("tower"), paths.get("image_tokenizer")]
+    texts += connector if isinstance(connector, list) else [connector]
+    if not isinstance(paths["decoder"], str) or not all(isinstance(text, str | None) for text in texts):
+        raise ValueError(f"`--vlm_parts` must have paths as texts, such as {example}, got {parts!r}.")
+    register_vlm(model_type, **{"tower": None, "connector": None, **paths})
+
+
+@cache
+def _load_plugins() -> None:
+    load_plugins(__package__)
+
+
 def vlm_parts(model: PreTrainedModel | PeftModel) -> VLMParts:
     """Return the paths of the parts of a model.
 
@@ -97,7 +142,7 @@ def vlm_parts(model: PreTrainedModel | PeftModel) -> VLMParts:
             of the paths that were registered.
     """
     base = model.get_base_model() if isinstance(model, PeftModel) else model
-    check_trainable(base.config)
+    check_trainable(base.config)  # loads plugins
     family = _FAMILIES.get(base.config.model_type)
     if family is None:
         parts = find_parts(base)
@@ -177,16 +222,17 @@ def check_trainable(config: PreTrainedConfig) -> None:
     Raises:
         `ValueError`: With the reason.
     """
+    known = known_model_types()
     reason = _UNTRAINABLE.get(config.model_type)
     if reason is not None and config.model_type not in _FAMILIES:
         raise ValueError(
             f"`model` cannot be trained: the family {config.model_type!r} {reason}. Use a model of another family: "
-            f"{', '.join(known_model_types())}."
+            f"{', '.join(known)}."
         )
-    if config.model_type not in known_model_types() and _is_text_only(config):
+    if config.model_type not in known and _is_text_only(config):
         raise ValueError(
             f"`model` cannot be trained: {config.model_type!r} is a language model that takes no images. Use a "
-            f"vision-language model, of one of these families: {', '.join(known_model_types())}. If this one takes "
+            f"vision-language model, of one of these families: {', '.join(known)}. If this one takes "
             f"images, register its parts: `fedvlm_hf.models.register_vlm({config.model_type!r}, tower=..., "
             "connector=..., decoder=...)`."
         )
