@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -193,12 +192,14 @@ def deepseek_vl_hybrid():
     high = {"model_type": "sam_vision_model", "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
             "image_size": 64, "patch_size": 16, "output_channels": 16, "window_size": 2, "global_attn_indexes": [1],
             "num_pos_feats": 8, "mlp_dim": 32}  # fmt: skip
-    return assembled(
+    model, processor = assembled(
         "deepseek_vl_hybrid", "DeepseekVLHybridProcessor",
         pil("DeepseekVLHybrid", **SQUARE, high_res_size={"height": 64, "width": 64}, min_size=8),
         tokenizer_with([], image_token=IMAGE),
         {"vision_config": SIGLIP, "high_res_vision_config": high, "image_token_id": 3}, num_image_tokens=4,
     )  # fmt: skip
+    torch.nn.init.ones_(model.model.high_res_vision_alpha)  # a new model has 0, which hides the second tower
+    return model, processor
 
 
 def janus():
@@ -257,11 +258,3 @@ FAMILIES: dict[str, Callable[[], tuple[transformers.PreTrainedModel, ProcessorMi
     "qianfan_ocr": qianfan_ocr,
     "vipllava": partial(llava_like, "vipllava", vision_feature_layers=[-1, -2]),
 }
-
-
-def save_family(name: str, folder: Path) -> str:
-    """Save a tiny model of a family with its processor as a folder, and return it."""
-    model, processor = FAMILIES[name]()
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return str(folder)

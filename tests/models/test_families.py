@@ -1,7 +1,7 @@
 """Families at a tiny size: each is tuned in every way, equals SFTTrainer, and is loaded and asked in another process.
 
 All of them are reloaded by one process. Each batch has images of three sizes, which become rows of other lengths, and
-in many families other numbers of tiles. Families with a processor that needs torchvision are not here.
+in many families other numbers of tiles. Families with a processor that needs torchvision are skipped without it.
 """
 
 import json
@@ -16,6 +16,7 @@ from datasets import Dataset, concatenate_datasets
 from peft import get_peft_model
 from torch import nn
 from transformers import AutoModelForImageTextToText, AutoProcessor, set_seed
+from transformers.utils import is_torchvision_available
 from trl import SFTConfig, SFTTrainer
 
 from federation import LOCAL, config, weights
@@ -25,9 +26,15 @@ from fedvlm_hf.client.adapters import Adapter, complete_config
 from fedvlm_hf.evaluation import prompt_inputs
 from fedvlm_hf.models import vlm_parts
 from tiny import tiny_rows
-from tiny_families import FAMILIES, save_family
+from tiny_families import FAMILIES as WITHOUT_TORCHVISION
+from tiny_families_torchvision import TORCHVISION_FAMILIES
 
 
+FAMILIES = {**WITHOUT_TORCHVISION, **TORCHVISION_FAMILIES}
+missing = pytest.mark.skipif(not is_torchvision_available(), reason="The processor of this family needs torchvision.")
+each_family = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[missing] if name in TORCHVISION_FAMILIES else []) for name in FAMILIES]
+)
 SIZES = [(24, 24), (48, 24), (40, 64)]
 # A processor that does not keep its chat template (5.23)
 WITHOUT_TEMPLATE = {"chameleon"}
@@ -78,10 +85,10 @@ def tensors(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def trained(name: str, folder: Path) -> Trained:
-    base = save_family(name, folder / "base")
-    rows = rows_of_three_sizes()
-    # of processors, the one that was built: a saved one loses Chameleon's chat template
-    processor = FAMILIES[name]()[1]
+    rows, base = rows_of_three_sizes(), str(folder / "base")
+    model, processor = FAMILIES[name]()
+    model.save_pretrained(base)
+    processor.save_pretrained(base)
     args = {"num_rounds": 1, "max_steps": 3, "per_device_train_batch_size": 3}
     trainer = FederatedTrainer(
         base, config(folder / "run", **args), {"client_00": rows}, eval_dataset=rows, processing_class=processor
@@ -95,6 +102,8 @@ def trained(name: str, folder: Path) -> Trained:
     batch = dict(prompt_inputs(processor, rows))
     with torch.no_grad():
         model = trainer.model.eval()
+        # TRL turns it on for mixtures of experts, and then plain `generate` fails
+        model.get_base_model().config.get_text_config().output_router_logits = False
         tokens = model.generate(**batch, max_new_tokens=4, do_sample=False)
         expected = {"logits": model(**batch).logits.contiguous(), "tokens": tokens}
     files = [save(folder / "batch.safetensors", batch), save(folder / "expected.safetensors", expected)]
@@ -127,6 +136,7 @@ def sft(base: str, processor, rows: Dataset, folder: Path) -> str:
 def families(request, tmp_path_factory) -> dict[str, Trained | Exception]:
     """The families whose tests were chosen, each trained once; an exception is that of its tests alone."""
     chosen = {item.callspec.params["name"] for item in request.session.items if item.module is request.module}
+    chosen -= set() if is_torchvision_available() else TORCHVISION_FAMILIES.keys()
     done: dict[str, Trained | Exception] = {}
     for name in sorted(chosen):
         try:
@@ -154,7 +164,7 @@ def family(families, name) -> Trained:
     return families[name]
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@each_family
 def test_each_tuning_trains_what_it_should(name, family):
     """`connector`: every parameter of the connector. `llm`: A and B of every linear of the language model."""
     model = FAMILIES[name]()[0]
@@ -167,20 +177,19 @@ def test_each_tuning_trains_what_it_should(name, family):
     assert set(family.adapter.names("joint")) == connector | lora
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@each_family
 def test_what_trains_moves_and_nothing_else(family):
     """Also no buffer, such as a statistic of the tower."""
-    assert family.moved <= family.trained
-    assert len(family.moved) > 0.9 * len(family.trained)
+    assert family.moved == family.trained
     assert all(".lora_" in name or ".modules_to_save." in name for name in family.trained)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@each_family
 def test_one_client_is_sft_trainer_to_the_bit(family):
     assert weights(family.adapter) == family.sft
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@each_family
 def test_it_is_evaluated_and_is_the_same_in_another_process(name, family, reloaded):
     assert list(family.scores) == ["test/vqa_accuracy"]
     difference, same_tokens = reloaded[name]
@@ -188,10 +197,14 @@ def test_it_is_evaluated_and_is_the_same_in_another_process(name, family, reload
     assert same_tokens
 
 
-@pytest.mark.parametrize("name", sorted(set(FAMILIES) - WITHOUT_TEMPLATE))
+@each_family
 def test_its_processor_is_saved_with_it(name, family):
+    if name in WITHOUT_TEMPLATE:
+        pytest.skip("transformers 5.23 does not save the chat template of this processor.")
     loaded, built = AutoProcessor.from_pretrained(family.reload[0]), FAMILIES[name]()[1]
     rows = rows_of_three_sizes()
     one, other = prompt_inputs(loaded, rows), prompt_inputs(built, rows)
     assert one.keys() == other.keys()
-    assert all(torch.equal(one[key], other[key]) for key in one)
+    # with torchvision, the faster variant of an image processor is loaded, which rounds in another way
+    same_class = type(loaded.image_processor) is type(built.image_processor)
+    assert all(torch.equal(one[key], other[key]) for key in one if same_class or "pixel" not in key)
