@@ -110,7 +110,7 @@ PARTS = {
     for names, (decoder, tower, connector) in LAYOUTS.items()
     for name in names.split()
 }
-# Their default configurations do not build
+# The default configuration does not build; the tests of Show-o are in a folder of its own
 BUILT_ELSEWHERE = {"granite4_vision", "showo"}
 
 
@@ -132,7 +132,7 @@ def test_the_parts_are_found(monkeypatch, model_type):
 
 def test_every_family_that_messages_name_is_tested():
     assert set(known_model_types()) - BUILT_ELSEWHERE <= set(PARTS)
-    assert set(LINEARS) <= set(PARTS)
+    assert set(LINEARS) - BUILT_ELSEWHERE <= set(PARTS)
 
 
 @pytest.mark.parametrize("model_type", LINEARS)
