@@ -44,6 +44,7 @@ from fedvlm_hf.launch import (
     load_federation,
     parse_recipe,
     print_results,
+    removed_if_refused,
     resumable,
     run_recipe,
 )
@@ -86,27 +87,28 @@ def main(argv: list[str]) -> None:
     is_default = data_args.dataset_name is None
     dataset = fed_nature() if is_default else load_federation(data_args.dataset_name, data_args.dataset_config)
 
-    # Model
-    model = model_args.model_name_or_path or base_model("llava")
-    if data_args.connector:
-        model = base_with_connector(
-            model,
-            data_args.connector,
-            Path(args.output_dir) / "base",  # a saved adapter loads only if its base model still exists
-            seed=args.seed,
-            pretrained=data_args.pretrained_connector,
-            revision=model_args.model_revision,
-        )
+    base = Path(args.output_dir) / "base"  # a saved adapter loads only if its base model still exists
+    with resumable(args.output_dir, args.num_rounds), removed_if_refused(base):
+        # Model
+        model = model_args.model_name_or_path or base_model("llava")
+        if data_args.connector:
+            model = base_with_connector(
+                model,
+                data_args.connector,
+                base,
+                seed=args.seed,
+                pretrained=data_args.pretrained_connector,
+                revision=model_args.model_revision,
+            )
 
-    # Training
-    trainer = FederatedTrainer(
-        model=model,
-        args=args,
-        train_dataset=dataset,
-        peft_config=get_peft_config(model_args),
-        quantization_config=get_quantization_config(model_args),
-    )
-    with resumable(args.output_dir, args.num_rounds):
+        # Training
+        trainer = FederatedTrainer(
+            model=model,
+            args=args,
+            train_dataset=dataset,
+            peft_config=get_peft_config(model_args),
+            quantization_config=get_quantization_config(model_args),
+        )
         trainer.train()
 
     # All rounds have been saved during training

@@ -1,7 +1,10 @@
 """Small runs that were pushed to the loopback Hub and are gone from the disk, for tests of what can be had back."""
 
+import json
 import shutil
 from pathlib import Path
+
+from safetensors.torch import load, save
 
 from hub_children import Ended
 
@@ -48,3 +51,35 @@ def push_all(run, home: Path) -> dict[str, Ended]:
             shutil.move(out / "client_state", home / f"kept by {name}")
         shutil.rmtree(out)
     return ends
+
+
+def files_of(hub, name: str, tag: str = "round-0002") -> dict[str, bytes]:
+    store = hub.store
+    return {path: store.read_blob(entry["blob"]) for path, entry in store.files(f"models/{name}", tag).items()}
+
+
+def put(hub, name: str, files: dict[str, bytes | None], tag: str = "round-0002") -> str:
+    """A repository with these files at a tag; returns the round's name."""
+    key = f"models/{name}"
+    hub.store.create(key, False, "alice")
+    changes = [(path, hub.store.blob(content)) for path, content in files.items() if content is not None]
+    large = tuple(path for path, _ in changes if path.endswith(".safetensors"))
+    hub.store.repo(key)["tags"][tag] = hub.store.commit(key, "main", tag, changes, "alice", large=large)
+    return f"{name}@{tag}"
+
+
+def changed_json(content: bytes, *path: str, value) -> bytes:
+    top = part = json.loads(content)
+    for key in path[:-1]:
+        part = part[key]
+    part[path[-1]] = value
+    return json.dumps(top).encode()
+
+
+def changed_tensor(content: bytes, change) -> bytes:
+    """The first tensor changed, with the layout kept that `save_state` writes."""
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    tensors = load(content)
+    name = next(iter(tensors))
+    tensors[name] = change(tensors[name])
+    return save(tensors, header.get("__metadata__"))

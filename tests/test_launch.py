@@ -31,7 +31,7 @@ from fedvlm_hf.launch import (
 from fedvlm_hf.launch.parser import RecipeParser
 from fedvlm_hf.methods import CLIENT_METHODS, STRATEGIES
 from tiny import FEATURES, save_tiny, tiny_federation
-from waiting import WAITS, wait_until
+from waiting import DEADLINE, WAITS, wait_until
 
 
 ROOT = Path(__file__).parents[1]
@@ -189,9 +189,10 @@ def test_ctrl_c_ends_a_run_with_one_line_and_its_command_continues(tmp_path):
         [accelerate, "launch", "--num_processes", "1", "--cpu", "recipes/fed_nature.py", *argv],
         cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
-    wait_until(lambda: (tmp_path / "out" / "rounds" / "round-0001").exists() or run.poll() is not None)
+    first = tmp_path / "out" / "rounds" / "round-0001"
+    wait_until(lambda: first.exists() or run.poll() is not None)
     os.killpg(run.pid, signal.SIGINT)
-    _, error = run.communicate()
+    _, error = run.communicate(timeout=DEADLINE)
     last = error.splitlines()[-1]
     pattern = r"fed_nature: interrupted\. [1-9]\d* of 500 rounds are saved in .*To continue: accelerate launch "
     assert re.match(pattern, last), error

@@ -121,6 +121,29 @@ def test_only_the_models_own_connector_can_be_kept(recipe, tmp_path, data_folder
     assert not (tmp_path / "out" / "base").exists()
 
 
+@pytest.mark.parametrize("mistake", ["columns", "method"])
+def test_a_refused_run_leaves_no_base_model_with_another_connector(recipe, tmp_path, data_folder, mistake):
+    """Clients with other columns are refused before the model is loaded, and an unfit method after it."""
+    data = load_federation(data_folder)
+    if mistake == "columns":
+        data["client_01"] = data["client_01"].remove_columns("completion")
+    data.save_to_disk(tmp_path / "changed")
+    arguments = ["--model_name_or_path", save_tiny(tmp_path / "model"), "--dataset_name", str(tmp_path / "changed")]
+    arguments += ["--output_dir", str(tmp_path / "new" / "out"), "--connector", "linear", *CPU]
+    arguments += ["--num_rounds", "1", "--max_steps", "1"]
+    unfit = ["--method", "ditto", "--tuning", "two_stage", "--num_rounds", "2"] if mistake == "method" else []
+    with pytest.raises(ValueError, match=r"client_01|personal"):
+        recipe.main([*arguments, *unfit])
+    assert not (tmp_path / "new").exists()
+    data = tiny_federation({"client_00": 4, "client_01": 4}, test_rows=2)
+    data.save_to_disk(tmp_path / "good")
+    arguments[arguments.index("--dataset_name") + 1] = str(tmp_path / "good")
+    recipe.main(arguments)
+    with pytest.raises(ValueError, match="holds a run"):
+        recipe.main(arguments)
+    assert (tmp_path / "new" / "out" / "base" / "model.safetensors").exists()
+
+
 def test_lora_over_an_untrained_connector_is_warned_of(tmp_path, caplog):
     logging.getLogger("transformers").propagate = True
     base = base_with_connector(save_tiny(tmp_path / "base"), "linear", tmp_path / "linear", seed=0)

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from fedvlm_hf.methods import CLIENT_METHODS, STRATEGIES
-from fedvlm_hf.registry import Registry, unknown_name_message
+from fedvlm_hf.registry import Registry, did_you_mean, unknown_name_message
 
 
 def test_built_in_methods_are_found():
@@ -109,6 +109,13 @@ def test_a_broken_built_in_module_is_an_error_at_every_call(tmp_path, halves):
 def test_message_suggests_the_nearest_name():
     message = unknown_name_message("method", "fedavgg", ["central", "fedavg"])
     assert message == "`method` 'fedavgg' is unknown. Did you mean 'fedavg'? Valid are: central, fedavg."
+
+
+def test_close_names_are_suggested_in_the_quotes_that_are_asked_for():
+    known = ["--num_rounds", "--num_round", "--seed"]
+    assert did_you_mean("--nun_rounds", known) == " Did you mean '--num_rounds' or '--num_round'?"
+    assert did_you_mean("--nun_rounds", known, quote="`", most=1) == " Did you mean `--num_rounds`?"
+    assert did_you_mean("zzz", known) == ""
 
 
 def test_a_class_in_the_module_of_its_name_is_found_without_importing_the_others(tmp_path, monkeypatch):

@@ -53,6 +53,18 @@ def test_a_longer_run_goes_on_under_a_constant_rate(tmp_path):
     assert longer.federation.tensors.digest() == whole.federation.tensors.digest()
 
 
+def test_a_longer_run_of_two_stages_keeps_its_first_stage(tmp_path):
+    """By default the first stage is half of the rounds, so it would have other rounds in the longer run."""
+    federated(tmp_path / "a", num_rounds=2, tuning="two_stage", max_steps=1).train()
+    with pytest.raises(RunMismatchError, match=r"had 1 rounds: pass `--stage_rounds 1` to keep them"):
+        federated(tmp_path / "a", num_rounds=4, tuning="two_stage", max_steps=1).train(resume_from_checkpoint=True)
+    longer = federated(tmp_path / "a", num_rounds=4, tuning="two_stage", stage_rounds=1, max_steps=1)
+    longer.train(resume_from_checkpoint=True)
+    whole = federated(tmp_path / "b", num_rounds=4, tuning="two_stage", stage_rounds=1, max_steps=1)
+    whole.train()
+    assert weights(longer.local.adapter) == weights(whole.local.adapter)
+
+
 def learning_rates(output_dir):
     lines = [json.loads(line) for line in (output_dir / "metrics.jsonl").read_text().splitlines()]
     return [line["clients"]["client_00"]["learning_rate"] for line in lines if line["clients"]]

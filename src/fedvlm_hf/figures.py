@@ -33,7 +33,7 @@ def style(axes: "Axes", title: str, ylabel: str) -> None:
     """Set a left-aligned title, a light horizontal grid and whole rounds on the x axis."""
     from matplotlib.ticker import MaxNLocator
 
-    axes.set_title(title, loc="left", fontsize=10, fontweight="bold", color=INK)
+    axes.set_title(title, loc="left", fontsize=10, fontweight="bold", color=INK, parse_math=False)
     axes.set_xlabel("round", fontsize=8.5, color=MUTED)
     axes.set_ylabel(ylabel, fontsize=8.5, color=MUTED)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

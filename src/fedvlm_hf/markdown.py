@@ -25,7 +25,7 @@ def front_matter(path: Path) -> dict[str, Any]:
     found = _FRONT_MATTER.match(path.read_text(encoding="utf-8-sig"))
     try:
         content = yaml.safe_load(found[1]) if found else None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"{path} does not begin with valid YAML ({error}).") from error
     if not isinstance(content, dict | None):
         raise ValueError(f"{path} begins with YAML that is a {type(content).__name__}, not an object.")

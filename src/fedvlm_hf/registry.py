@@ -7,7 +7,7 @@ import logging
 import pkgutil
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar
 
@@ -157,8 +157,23 @@ def paper_link(cls: type) -> str | None:
     return found.group() if found else None
 
 
+def did_you_mean(name: str, known: Sequence[str], quote: str = "'", most: int = 3) -> str:
+    """Return a sentence with the closest known names, or an empty text if none is close.
+
+    Args:
+        name (`str`):
+            The name that is not known.
+        known (`Sequence[str]`):
+            The valid names.
+        quote (`str`, *optional*):
+            Stands before and after each name: an apostrophe for values, a backtick for options.
+        most (`int`, *optional*, defaults to 3):
+            How many names are suggested at most.
+    """
+    near = difflib.get_close_matches(name, known, n=most)
+    return f" Did you mean {' or '.join(f'{quote}{other}{quote}' for other in near)}?" if near else ""
+
+
 def unknown_name_message(argument: str, name: str, names: list[str]) -> str:
     """Return a message for an unknown name, with the closest valid names first and then all of them."""
-    near = difflib.get_close_matches(name, names, n=3)
-    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
-    return f"`{argument}` {name!r} is unknown.{hint} Valid are: {', '.join(names)}."
+    return f"`{argument}` {name!r} is unknown.{did_you_mean(name, names)} Valid are: {', '.join(names)}."

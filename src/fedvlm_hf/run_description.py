@@ -263,9 +263,17 @@ def compare_runs(saved: Mapping[str, Any], run: Mapping[str, Any], what: str, pl
         raise RunMismatchError(
             f"{what} holds another run, so it cannot be resumed with these arguments:\n  "
             + "\n  ".join(lines)
-            + "\nUse the arguments of that run, or another `output_dir`."
+            + f"\n{_stage_hint(differences)}Use the arguments of that run, or another `output_dir`."
         )
     known, now = saved["environment"], environment()
     return [
         f"{name} was {known[name]}, and is {now[name]} now" for name in now if known.get(name, now[name]) != now[name]
     ]
+
+
+def _stage_hint(differences: Mapping[str, tuple[Any, Any]]) -> str:
+    """Say how a run of two stages gets more rounds: by default the first stage is half of them, so it would grow."""
+    saved, now = differences.get("config.stage_rounds", ([], []))
+    if not saved or not now:
+        return ""
+    return f"The first stage of that run had {saved[0]} rounds: pass `--stage_rounds {saved[0]}` to keep them. "

@@ -99,4 +99,5 @@ def test_datasets_of_the_hub(folder, tmp_path):
     assert (tmp_path / "out/report/partition-noniid.png").exists()
     assert seen["test"] == ["t0", "t1", "t2", "t3"]
     assert "`--out` is required, because alice/fed is not a folder" in done.stderr
-    assert "alice/nothing is not a folder, and it cannot be loaded from the Hub (" in done.stderr
+    assert "`dataset` 'alice/nothing' is not a folder in " in done.stderr
+    assert "There is no repository alice/nothing" in done.stderr

@@ -1,10 +1,16 @@
 """`fedvlm merge`: the saved model gives the logits of base model and adapter, without PEFT."""
 
+import json
+import re
+import shutil
+from pathlib import Path
+
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from peft import PeftModel
 from safetensors import safe_open
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaForConditionalGeneration
 
 from federation import federated
 from fedvlm_hf import apply_base_delta
@@ -45,6 +51,16 @@ def with_adapter(trained, place: str) -> torch.Tensor:
     return logits(PeftModel.from_pretrained(base, trained / place), trained / "base")
 
 
+def with_scores(run: Path) -> Path:
+    """Give round r of a saved run the score r / 8, and 1 - r / 8 to `client_01`."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    for round_idx, line in enumerate(lines):
+        clients = {"client_01": {"vqa_accuracy": 1 - round_idx / 8}}
+        line["evaluations"] = {"test": {"scores": {"vqa_accuracy": round_idx / 8}, "clients": clients}}
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return run
+
+
 @pytest.mark.parametrize(
     ("run", "place"),
     [
@@ -64,6 +80,53 @@ def test_the_merged_model_has_the_logits_of_base_and_adapter(trained, tmp_path, 
     assert (logits(base, trained / "base") - expected).abs().max() > 100 * TOLERANCE
     connector = "model.multi_modal_projector.linear_1.weight"  # trained in full, not with LoRA
     assert not torch.equal(merged.state_dict()[connector], base.state_dict()[connector])
+
+
+def test_the_merged_model_has_a_card(trained, tmp_path, monkeypatch, capsys):
+    """License, data and tags are those of the run's card, and the code of the card loads the model."""
+    monkeypatch.chdir(tmp_path)
+    with_scores(shutil.copytree(trained / "fedavg", tmp_path / "run"))
+    card = ModelCard.load("run/README.md")
+    card.data.license, card.data.datasets = "apache-2.0", ["owner/data"]
+    card.save("run/README.md")
+    merge.run(["run/rounds/round-0001", "--output_dir", "out/merged", "--base_model", str(trained / "base")])
+    merged = ModelCard.load("out/merged/README.md")
+    found = {key: merged.data.to_dict().get(key) for key in ("library_name", "pipeline_tag", "license", "datasets")}
+    assert found == {
+        "library_name": "transformers", "pipeline_tag": "image-text-to-text", "license": "apache-2.0",
+        "datasets": ["owner/data"],
+    }  # fmt: skip
+    assert merged.data.tags == ["federated-learning", "fedvlm_hf", "trl", "lora", "sft"]
+    assert merged.data.base_model is None  # it is a folder, and no model on the Hub
+    text = " ".join(merged.text.split())
+    assert "# merged Round 1 of the federated run `run` by `fedavg`, merged into `base`" in text
+    assert (
+        "Evaluation set `test`: | task | metric | score | | ---- | -------- | ----: | | vqa | accuracy | 0.125 |"
+        in text
+    )
+    assert str(tmp_path) not in str(merged)
+    namespace = {}
+    exec(re.search(r"```python\n(.*?)```", merged.text, re.DOTALL)[1], namespace)
+    assert isinstance(namespace["model"], LlavaForConditionalGeneration)
+    assert namespace["processor"].tokenizer is not None
+
+
+def test_the_card_of_a_clients_model_has_the_clients_scores(trained, tmp_path):
+    run = with_scores(shutil.copytree(trained / "local", tmp_path / "run"))
+    merge.run([str(run), "--client_id", "client_01", "--output_dir", str(tmp_path / "merged")])
+    text = " ".join((tmp_path / "merged" / "README.md").read_text().split())
+    assert "by `local`, with what the client `client_01` keeps for itself, merged into `base`" in text
+    assert "| vqa | accuracy | 0.750 |" in text
+
+
+def test_a_run_without_scores_and_without_a_card_is_merged(trained, tmp_path):
+    shutil.copytree(trained / "fedavg", tmp_path / "run")
+    (tmp_path / "run" / "README.md").unlink()
+    merge.run([str(tmp_path / "run"), "--output_dir", str(tmp_path / "merged")])
+    card = ModelCard.load(tmp_path / "merged" / "README.md")
+    assert "Scores" not in card.text
+    assert card.data.license is None
+    assert "federated-learning" in card.data.tags
 
 
 def test_in_half_of_the_space(trained, tmp_path):

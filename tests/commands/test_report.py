@@ -147,6 +147,17 @@ def test_runs_that_cannot_be_compared_are_refused(tmp_path, other, reason):
     assert not (tmp_path / "comparison").exists()
 
 
+def test_a_run_without_the_names_of_its_clients_is_compared_in_either_order(tmp_path):
+    """Its clients are numbered in the order of their names. Other rows under the same numbers are refused."""
+    named = write(tmp_path / "one", "fedavg")
+    numbered = write(tmp_path / "two", "local", clients={"client_00": "1", "client_01": "2"})
+    report.run([named, numbered, "--output_dir", str(tmp_path / "comparison")])
+    report.run([numbered, named, "--output_dir", str(tmp_path / "comparison")])
+    other = write(tmp_path / "three", "local", clients={"client_00": "2", "client_01": "1"})
+    with pytest.raises(ValueError, match=r"training rows of client 'a': only in .*one"):
+        report.run([named, other, "--output_dir", str(tmp_path / "other")])
+
+
 def test_wrong_arguments_are_refused(tmp_path):
     one, two = write(tmp_path / "one", "fedavg"), write(tmp_path / "two", "local")
     for runs in ([one], [one, one]):

@@ -6,9 +6,10 @@ import shutil
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from safetensors.torch import load, save
 
-from hub_runs import CASES, TRAIN
+from hub_runs import CASES, TRAIN, changed_json, changed_tensor, files_of, put
 from hub_server import Fault
 
 
@@ -27,33 +28,15 @@ def test_a_fresh_process_with_the_repository_alone_ends_in_the_same_bits(run, ho
     for what in ("end", "all", "states", "metrics"):
         assert seen[what] == whole[name][what], what
     assert "hospital_a" in json.dumps(whole[name]["metrics"])
+    card = ModelCard.load(out / "rounds" / "round-0002" / "README.md")  # which was not pushed
+    assert card.text.lstrip().startswith(f"# {name} again, round 2\n")
+    score = whole[name]["metrics"][2][0]["vqa_accuracy"]
+    assert f"| vqa  | accuracy | {score:.3f} |" in card.text
+    assert (card.data.library_name, card.data.pipeline_tag) == ("peft", "image-text-to-text")
     # once more: it is this run by now, at a later round
     more = run(TRAIN, OUT=out, MODEL=base, RESUME=source, KWARGS=CASES[name], is_checked=False)
     assert f"holds this run up to round 3, later than `resume_from_checkpoint` '{source}'" in more.output
     assert "--resume_from_checkpoint true" in more.output
-
-
-def files_of(hub, name: str, tag: str = "round-0002") -> dict[str, bytes]:
-    store = hub.store
-    return {path: store.read_blob(entry["blob"]) for path, entry in store.files(f"models/{name}", tag).items()}
-
-
-def put(hub, name: str, files: dict[str, bytes | None], tag: str = "round-0002") -> str:
-    """A repository with these files at a tag; returns the round's name."""
-    key = f"models/{name}"
-    hub.store.create(key, False, "alice")
-    changes = [(path, hub.store.blob(content)) for path, content in files.items() if content is not None]
-    large = tuple(path for path, _ in changes if path.endswith(".safetensors"))
-    hub.store.repo(key)["tags"][tag] = hub.store.commit(key, "main", tag, changes, "alice", large=large)
-    return f"{name}@{tag}"
-
-
-def changed_json(content: bytes, *path: str, value) -> bytes:
-    top = part = json.loads(content)
-    for key in path[:-1]:
-        part = part[key]
-    part[path[-1]] = value
-    return json.dumps(top).encode()
 
 
 def of_format_1(content: bytes, base_model: str) -> bytes:
@@ -62,15 +45,6 @@ def of_format_1(content: bytes, base_model: str) -> bytes:
     return json.dumps(
         {k: v for k, v in run.items() if k not in ("format", "base_fingerprint")} | {"base_model": base_model}
     ).encode()
-
-
-def changed_tensor(content: bytes, change) -> bytes:
-    """The first tensor changed, with the layout kept that `save_state` writes."""
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    tensors = load(content)
-    name = next(iter(tensors))
-    tensors[name] = change(tensors[name])
-    return save(tensors, header.get("__metadata__"))
 
 
 STATE, RUN = "federated_state/state.json", "federated_state/run.json"

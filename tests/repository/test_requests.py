@@ -11,10 +11,12 @@ from fedvlm_hf.repository.requests import (
     HubMovedError,
     HubOutageError,
     HubRefusedError,
+    check_on_hub,
     plain_errors,
     wait_longer,
     without_tokens,
 )
+from hub_server import Fault, running
 
 
 def answer(status: int, message: str = "") -> HfHubHTTPError:
@@ -86,3 +88,37 @@ def test_waits_differ_and_leave_the_random_state_of_training_alone():
     before = random.getstate()
     assert waits(4) != waits(4)
     assert random.getstate() == before
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A Hub for clients in this process, and an empty cache."""
+    with running(tmp_path / "hub", {}) as hub:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.endpoint)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+        yield hub
+
+
+@pytest.mark.parametrize("kind", ["model", "dataset"])
+def test_a_repository_is_looked_for_once(hub, kind):
+    hub.store.create(f"{kind}s/org/there", False, "org")
+    check_on_hub("--name", "org/there", kind)
+    with pytest.raises(ValueError, match=r"`--name` 'org/gone' is not a folder in .*There is no repository org/gone"):
+        check_on_hub("--name", "org/gone", kind, "v1")
+    hub.faults.append(Fault(".", status=503, times=9))
+    with pytest.raises(ValueError, match=f"cannot be read from {hub.endpoint}: the Hub answers with status 503"):
+        check_on_hub("--name", "org/there", kind)
+    place = f"GET /api/{kind}s/org"
+    assert hub.log == [f"{place}/there", f"{place}/gone/revision/v1", f"{place}/there"]
+
+
+def test_what_is_cached_or_cannot_be_a_name_is_not_looked_for(hub, tmp_path, monkeypatch):
+    (tmp_path / "cache" / "models--org--cached").mkdir(parents=True)
+    check_on_hub("--name", "org/cached", "model")
+    with pytest.raises(ValueError, match=r"it cannot be a name on the Hub, such as 'org/name'"):
+        check_on_hub("--name", "a/b/c", "model")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match="HF_HUB_OFFLINE is set"):
+        check_on_hub("--name", "org/other", "model")
+    assert hub.log == []

@@ -76,13 +76,11 @@ def _hub_federation(name: str) -> "FederatedDataset":
     from huggingface_hub import snapshot_download
 
     from ..building.dataset import read_folder
+    from ..repository.requests import check_on_hub, plain_errors
 
-    try:
+    check_on_hub("dataset", name, "dataset")
+    with plain_errors(name):
         folder = snapshot_download(name, repo_type="dataset")
-    except (ValueError, OSError) as error:
-        raise ValueError(
-            f"`dataset`: {name} is not a folder, and it cannot be loaded from the Hub ({error})."
-        ) from error
     federation = read_folder(folder)
     federation.name = name
     return federation

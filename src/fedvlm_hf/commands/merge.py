@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 def run(argv: Sequence[str]) -> None:
     """Merge the adapter of a round into its base model, and save the result as an ordinary model.
 
-    The folder contains weights, configuration and processor. It is loaded by
-    `AutoModelForImageTextToText.from_pretrained` and needs neither PEFT nor the
-    base model. The weights of the base model are read, never changed.
+    The folder contains weights, configuration, processor and a model card. It is
+    loaded by `AutoModelForImageTextToText.from_pretrained` and needs neither PEFT
+    nor the base model. The weights of the base model are read, never changed.
 
     examples:
       The last round of a run's folder:
@@ -54,18 +54,32 @@ def _merge(arguments: Namespace) -> None:
 
     from ..files import new_folder, round_tag
     from ..hub.scoring import RoundScorer
+    from ..reporting.round_card import MergedRound, merged_card
 
     saved, round_idx = _find_round(arguments.run)
     scorer = RoundScorer(saved, [round_idx], arguments.base_model, arguments.dtype)
     _check_client(scorer, arguments.client_id)
     model = scorer.load(round_idx, arguments.client_id).merge_and_unload(safe_merge=True)
     model.to(getattr(torch, arguments.dtype))  # what was trained is in fp32 until here
+    is_our_class = type(model).__module__.startswith("fedvlm_hf.")
+    records = [record for record in saved.history() if record.round_idx == round_idx]
+    merged = MergedRound(
+        run=str(Path(saved.name).resolve()) if Path(saved.name).is_dir() else saved.name,
+        round_idx=round_idx,
+        method=scorer.run["method"],
+        base_model=scorer.base_model,
+        client_id=arguments.client_id,
+        evaluations=records[0].evaluations if records else {},
+        run_card=saved.card(round_idx),
+        is_our_class=is_our_class,
+    )
     with new_folder(folder) as temporary:
         model.save_pretrained(temporary)
         scorer.processor.save_pretrained(temporary)
+        (temporary / "README.md").write_text(f"{merged_card(merged, folder)}\n", encoding="utf-8")
     what = round_tag(round_idx) if arguments.client_id is None else f"{round_tag(round_idx)} of {arguments.client_id}"
     print(f"{what} of {saved.name}, merged into {scorer.base_model}, is in {folder}/ ({arguments.dtype}).")
-    if type(model).__module__.startswith("fedvlm_hf."):
+    if is_our_class:
         print(f"Its class {type(model).__name__} comes with fedvlm_hf: import fedvlm_hf before loading it.")
 
 

@@ -68,11 +68,11 @@ def _report(arguments: Namespace) -> None:
         f"## Evaluation set `{name}`\n\n{results_table(first.records, others, name)}"
         for name in evaluation_names(first.records.history)
     ]
-    curves = folder / "learning_curves.png"
-    learning_curves(first.records, curves, others)
     text = "\n".join(
         ["# Runs compared\n", _overview(compared), *parts, "![Learning curves](curves)\n", *_details(compared)]
     )
+    curves = folder / "learning_curves.png"
+    learning_curves(first.records, curves, others)
     page = html_page("Runs compared", text, {"curves": curves.read_bytes()})
     write_atomic(folder / "index.html", page)
     print("\n".join(parts))
@@ -124,9 +124,12 @@ def read_runs(names: Sequence[str]) -> dict[str, _Compared]:
 
 def _check_comparable(first: tuple[str, Mapping[str, Any]], other: tuple[str, Mapping[str, Any]]) -> None:
     """Compare the digests of the rows of each client and of each evaluation set."""
+    clients = first[1]["clients"], other[1]["clients"]
+    if clients[0] == _numbered(clients[1]) or _numbered(clients[0]) == clients[1]:
+        clients = {}, {}  # the same rows, and one of the runs was pushed without the names of its clients
+    evaluations = first[1]["evaluations"], other[1]["evaluations"]
     differences = []
-    for key, what in (("clients", "training rows of client"), ("evaluations", "evaluation set")):
-        own, theirs = first[1][key], other[1][key]
+    for (own, theirs), what in ((clients, "training rows of client"), (evaluations, "evaluation set")):
         for name in sorted({*own, *theirs}):
             if own.get(name) != theirs.get(name):
                 state = (
@@ -139,6 +142,13 @@ def _check_comparable(first: tuple[str, Mapping[str, Any]], other: tuple[str, Ma
             f"`RUN` {first[0]!r} and {other[0]!r} cannot be compared, since their data are not the same: "
             f"{'; '.join(shown)}. Compare runs of the same dataset and configuration with the same evaluation sets."
         )
+
+
+def _numbered(clients: Mapping[str, str]) -> Mapping[str, str]:
+    """Return clients with numbers for names, as a run is pushed without the names of its clients."""
+    from ..hub.layout import number_clients, rename_keys
+
+    return rename_keys(clients, number_clients(clients))
 
 
 def _overview(compared: Mapping[str, _Compared]) -> str:

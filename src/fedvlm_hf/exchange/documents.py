@@ -6,10 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+
+T = TypeVar("T")
 
 PROTOCOL = 2
 """Version of everything that server and clients exchange."""
@@ -52,14 +54,34 @@ def from_json(content: bytes) -> Any:
         raise DocumentError(reason) from None
 
 
-@dataclass(frozen=True)
-class Document:
-    """A frozen dataclass that is a JSON file. Reading it checks every field against its annotation.
+def read_as(kind: type[T], content: bytes, extra: Literal["ignore", "forbid"] | None = None) -> T:
+    """Read JSON from somebody else as a dataclass, and check every field against its annotation.
 
     A `bool` is not accepted as a number, and a number is not accepted as text or the other way round.
-    """
 
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid")
+    Args:
+        kind (`type`):
+            The dataclass.
+        content (`bytes`):
+            The JSON.
+        extra (`str`, *optional*):
+            What to do about fields that the dataclass does not have, by default what its configuration says.
+
+    Raises:
+        `DocumentError`: naming the field that is missing, unknown or of another type, and as [`from_json`].
+    """
+    from_json(content)
+    try:
+        return _adapter(kind).validate_json(content, strict=True, extra=extra)
+    except ValidationError as error:
+        raise DocumentError(_reason(error)) from None
+
+
+@dataclass(frozen=True)
+class Document:
+    """A frozen dataclass that is a JSON file, read by [`read_as`]; fields that it does not know are errors."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     def to_bytes(self) -> bytes:
         """Return the content of the file."""
@@ -80,10 +102,7 @@ class Document:
                 f"its `protocol` is {value.get('protocol')!r:.40} and not {cls.protocol}: both sides need the same "
                 "version of fedvlm_hf"
             )
-        try:
-            return _adapter(cls).validate_json(content)
-        except ValidationError as error:
-            raise DocumentError(_reason(error)) from None
+        return read_as(cls, content)
 
 
 @cache

@@ -34,9 +34,8 @@ from .layout import (
     rename_keys,
     rename_record,
 )
+from .revision import MAX_JSON, Revision
 from .round_files import (
-    MAX_JSON,
-    Revision,
     download_base_delta,
     download_client_state,
     download_export,

@@ -1,159 +1,112 @@
 """A pushed round's files, checked before a run uses them: whoever may write to a repository may put anything there."""
 
-import json
 import math
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path, PurePosixPath
-from typing import Any
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import torch
-from huggingface_hub import RepoFile
+from pydantic import Field
 from safetensors.torch import load_file
 
 from ..client.model import BASE_DELTA, PERSONAL, PRIVATE
-from ..exchange.tensor_files import TensorFileError, check_finite, load_state, read_header, read_layout
+from ..exchange.documents import read_as, to_json
+from ..exchange.tensor_files import check_finite, load_state, read_header, read_layout
+from ..markdown import front_matter
 from ..repository import Repository
-from ..repository.repository import is_same
-from ..repository.requests import HubOutageError, HubReadError
 from ..types import RoundRecord
 from .layout import CLIENT_STATE, CLIENT_VERSION, EXPORT, METRICS, ROUND_STATE, RUN, rename_keys, rename_record
+from .revision import MAX_JSON, Revision, parse_json, readable, understood
 
-
-MAX_JSON = 64 * 2**20
-"""Largest JSON file in bytes; a line of `metrics.jsonl` takes about 200 bytes for each client."""
 
 _ADAPTER_GROUPS = ("global", PRIVATE, PERSONAL)
 _MAX_COPIES = 16
 _HEADER = 2**20
+_MAX_CARD = 2**20
 
 
 @dataclass(frozen=True)
-class Revision:
-    """One commit of a repository, whatever happens to its branches and tags in the meantime.
+class _Config:
+    """What is read of the configuration in `run.json`."""
 
-    Attributes:
-        repository ([`~repository.Repository`]): The repository.
-        name (`str`): The tag or branch that was asked for.
-        commit (`str`): The commit that it named.
-    """
-
-    repository: Repository
-    name: str
-    commit: str
-
-    @classmethod
-    def find(cls, repository: Repository, name: str) -> "Revision":
-        """Find the commit that a tag or branch names now."""
-        with readable(repository.repo_id):
-            return cls(repository, name, repository.resolve(name))
-
-    def __str__(self) -> str:
-        return f"{self.repository.repo_id}@{self.name}"
-
-    @cached_property
-    def files(self) -> Mapping[str, RepoFile]:
-        """The files of the commit, by path."""
-        with readable(self.repository.repo_id):
-            files = self.repository.files(self.commit)
-        for path in files:
-            if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts or "\\" in path:
-                raise HubReadError(
-                    f"{self} lists a file {path!r}, which is outside of the repository. No file of it was read."
-                )
-        return files
-
-    def download(self, path: str, max_bytes: int) -> Path:
-        """Download one file to the local cache.
-
-        Args:
-            path (`str`):
-                The file.
-            max_bytes (`int`):
-                A larger file is refused before it is downloaded.
-
-        Returns:
-            `Path`: a file that has the hash that the commit gives it.
-
-        Raises:
-            `HubReadError`: if it is missing, too large, or has another hash.
-        """
-        if path not in self.files:
-            raise HubReadError(f"{self} has no file {path}: it is not a complete round that fedvlm_hf pushed.")
-        listed = self.files[path]
-        size = listed.lfs.size if listed.lfs else listed.size
-        if size > max_bytes:
-            raise HubReadError(f"{self} has {path} of {size:,} bytes, and at most {max_bytes:,} were expected.")
-        with readable(self.repository.repo_id):
-            local = self.repository.download(path, self.commit)
-        if not is_same(local, listed):
-            local.resolve().unlink()  # or the cache would return it again
-            raise HubReadError(f"{path} of {self} was cut or changed: it does not have its commit's hash. Try again.")
-        return local
-
-    def json(self, path: str) -> Any:
-        """Return the content of a JSON file."""
-        return parse_json(self.text(path), f"{path} of {self}")
-
-    def text(self, path: str) -> str:
-        """Return the content of a text file."""
-        try:
-            return self.download(path, MAX_JSON).read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise HubReadError(f"{path} of {self} is not text ({error}).") from error
+    tuning: str
+    stage_rounds: list[int]
+    num_rounds: int | None = None
+    method_kwargs: dict[str, Any] | None = None
+    eval_max_new_tokens: int | None = None
 
 
-@contextmanager
-def readable(repo_id: str) -> Iterator[None]:
-    """Say of an outage which repository it keeps from being read."""
-    try:
-        yield
-    except HubOutageError as error:
-        raise HubOutageError(f"{repo_id} cannot be read now: {error}. Try again later.") from None
+@dataclass(frozen=True)
+class _Run:
+    """What is read of `run.json`, whichever version wrote it."""
+
+    method: str
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    base_model: str
+    config: _Config
+    environment: dict[str, Any]
+    clients: dict[str, str]
+    evaluations: dict[str, str]
 
 
-@contextmanager
-def understood(path: str, revision: Revision) -> Iterator[None]:
-    """Turn any error that unexpected content raises into a `HubReadError`."""
-    try:
-        yield
-    except HubReadError:
-        raise
-    except TensorFileError as error:
-        raise HubReadError(f"{path} of {revision} {error}.") from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        reason = str(error) if type(error) is ValueError else f"it is not as fedvlm_hf writes it ({error!r})"
-        raise HubReadError(f"{path} of {revision} cannot be used: {reason}.") from error
+@dataclass(frozen=True)
+class _AdapterConfig:
+    """What is read of `adapter_config.json`; PEFT would import the module that a Megatron configuration names."""
 
-
-def parse_json(text: str, what: str) -> Any:
-    """Parse JSON; `what` is its name in the error."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise HubReadError(f"{what} is not JSON ({error}).") from error
+    peft_type: Literal["LORA"]
+    base_model_name_or_path: str
+    r: Annotated[int, Field(ge=1)]
+    rank_pattern: dict[str, Annotated[int, Field(ge=1)]] = field(default_factory=dict)
+    target_modules: str | list[str] | None = None
+    modules_to_save: list[str] | None = None
+    megatron_config: None = None
 
 
 def read_run(revision: Revision) -> dict[str, Any]:
     """Return the description of the run that a round belongs to."""
     run = revision.json(RUN)
     with understood(RUN, revision):
-        parts = {"environment": dict(run["environment"]), "clients": dict(run["clients"])}
-        return {**run, **parts, "base_model": str(run["base_model"])}
+        read_as(_Run, to_json(run))
+    return run
 
 
 def read_metrics(revision: Revision, round_idx: int | None = None) -> list[RoundRecord]:
     """Return the records in `metrics.jsonl`: of every round up to `round_idx`, or of all that are there."""
     lines = [parse_json(line, f"{METRICS} of {revision}") for line in revision.text(METRICS).splitlines()]
     with understood(METRICS, revision):
-        history = [RoundRecord.from_json(line) for line in lines]
+        history = [_record(line) for line in lines]
+        if any(later.round_idx <= earlier.round_idx for earlier, later in pairwise(history)):
+            raise ValueError("its rounds are not in order")
         if round_idx is not None:
             history = [record for record in history if record.round_idx <= round_idx]
             if [record.round_idx for record in history] != list(range(round_idx + 1)):
                 raise ValueError(f"it does not have the rounds 0 to {round_idx}")
     return history
+
+
+def _record(line: Any) -> RoundRecord:
+    """Check that a record has known fields of the right types, and that every number is finite."""
+    read_as(RoundRecord, to_json(line), extra="forbid")
+    return RoundRecord.from_json(line)
+
+
+def download_adapter_config(revision: Revision) -> Path:
+    """Download a round's `adapter_config.json`, which must be of LoRA and must not name code to import."""
+    local = revision.download(EXPORT[0], MAX_JSON)
+    with understood(EXPORT[0], revision):
+        read_as(_AdapterConfig, local.read_bytes())
+    return local
+
+
+def read_card(revision: Revision) -> dict[str, Any]:
+    """Return the metadata of a round's card; empty if it has none."""
+    if "README.md" not in revision.files:
+        return {}
+    local = revision.download("README.md", _MAX_CARD)
+    with understood("README.md", revision):
+        return front_matter(local)
 
 
 def read_round_state(
@@ -173,7 +126,7 @@ def read_round_state(
     """
     content = revision.json(ROUND_STATE)
     with understood(ROUND_STATE, revision):
-        record = rename_record(RoundRecord.from_json(content["record"]), names)
+        record = rename_record(_record(content["record"]), names)
         scalars, versions = dict(content["server_scalars"]), rename_keys(content["client_versions"], names)
         if record.round_idx != round_idx:
             raise ValueError(f"it is of round {record.round_idx!r}")
@@ -220,7 +173,7 @@ def download_state(
 
 
 def download_export(revision: Revision, shapes: Mapping[str, torch.Size]) -> Path:
-    """Download a round's adapter, which must have these names and shapes."""
+    """Download a round's adapter, which must have these names and shapes, and only finite values."""
     path = EXPORT[1]
     local = revision.download(path, max_bytes(shapes))
     with understood(path, revision):
@@ -232,6 +185,7 @@ def download_export(revision: Revision, shapes: Mapping[str, torch.Size]) -> Pat
                 f"{len(wrong)} tensors differ from this run's adapter, such as {wrong[0]!r}: shape "
                 f"{found.get(wrong[0])} there, {expected.get(wrong[0])} here"
             )
+        check_finite("adapter", load_file(local))
     return local
 
 

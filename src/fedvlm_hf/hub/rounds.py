@@ -15,21 +15,21 @@ import torch
 from ..checkpoint import round_folder, whole_rounds
 from ..client.model import BASE_DELTA
 from ..files import round_tag
+from ..markdown import front_matter
 from ..reporting.runs import read_history
 from ..repository import Repository
 from ..repository.requests import HubReadError
 from ..types import RoundRecord
 from .layout import EXPORT, METRICS, ROUND_STATE, client_branch
+from .revision import Revision, readable, understood
 from .round_files import (
-    MAX_JSON,
-    Revision,
+    download_adapter_config,
     download_base_delta,
     download_client_state,
     download_export,
+    read_card,
     read_metrics,
     read_run,
-    readable,
-    understood,
 )
 
 
@@ -77,6 +77,10 @@ class SavedRounds(ABC):
     @abstractmethod
     def adapter_config(self, round_idx: int) -> Path:
         """Return a round's `adapter_config.json`."""
+
+    @abstractmethod
+    def card(self, round_idx: int) -> dict[str, Any]:
+        """Return the metadata of the run's card as of a round; empty if there is no card."""
 
     @abstractmethod
     def weights(self, round_idx: int, shapes: Mapping[str, torch.Size]) -> Path:
@@ -143,6 +147,11 @@ class LocalRounds(SavedRounds):
     def adapter_config(self, round_idx: int) -> Path:
         """Return the file in the round's folder."""
         return round_folder(self.folder, round_idx) / EXPORT[0]
+
+    def card(self, round_idx: int) -> dict[str, Any]:
+        """Return the metadata of `README.md` in the run's folder."""
+        path = self.folder / "README.md"
+        return front_matter(path) if path.exists() else {}
 
     def weights(self, round_idx: int, shapes: Mapping[str, torch.Size]) -> Path:
         """Return the file in the round's folder."""
@@ -213,8 +222,12 @@ class HubRounds(SavedRounds):
             return {str(client_id): int(version) for client_id, version in content["client_versions"].items()}
 
     def adapter_config(self, round_idx: int) -> Path:
-        """Download the file."""
-        return self._tags[round_idx].download(EXPORT[0], MAX_JSON)
+        """Download the file and check it."""
+        return download_adapter_config(self._tags[round_idx])
+
+    def card(self, round_idx: int) -> dict[str, Any]:
+        """Download the card that was pushed with the round, and return its metadata."""
+        return read_card(self._tags[round_idx])
 
     def weights(self, round_idx: int, shapes: Mapping[str, torch.Size]) -> Path:
         """Download the file and check it."""

@@ -8,7 +8,7 @@ import torch
 from datasets import Dataset
 from peft import PeftConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
-from transformers import AutoModelForImageTextToText, AutoProcessor, set_seed
+from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, set_seed
 
 from ..client.model import ClientModel, load_base_delta
 from ..data.rows import in_row_format
@@ -17,7 +17,11 @@ from ..exchange.tensor_files import load_state
 from ..methods import ClientMethod, resolve_method
 from ..tensors import TensorDict
 from ..types import EvalResult, State
+from .revision import understood
 from .rounds import SavedRounds
+
+
+_SMALL_RANK = 256  # needs little memory with any model
 
 
 class RoundScorer:
@@ -43,21 +47,32 @@ class RoundScorer:
         for round_idx in rounds:
             saved.check(round_idx)
         self.saved, self.rounds = saved, list(rounds)
-        config = PeftConfig.from_pretrained(str(saved.adapter_config(self.rounds[-1]).parent))
+        path = saved.adapter_config(self.rounds[-1])
+        with understood(path.name, saved.name):
+            config = PeftConfig.from_pretrained(str(path.parent))
         self.base_model = base_model or config.base_model_name_or_path
-        base = AutoModelForImageTextToText.from_pretrained(
-            _existing(self.base_model),
-            dtype=dtype,
-            use_safetensors=True if base_model is None else None,  # the rounds may name any repository
-        )
-        self.processor = AutoProcessor.from_pretrained(self.base_model)
+        try:
+            base = AutoModelForImageTextToText.from_pretrained(
+                _existing(self.base_model),
+                dtype=dtype,
+                use_safetensors=True if base_model is None else None,  # the rounds may name any repository
+            )
+            self.processor = AutoProcessor.from_pretrained(self.base_model)
+        except OSError as error:
+            raise ValueError(
+                f"The base model {self.base_model!r} of {saved.name} cannot be loaded: {error}. If it is elsewhere, "
+                "name it with `--base_model`."
+            ) from error
         self.run = saved.run(self.rounds[-1])
+        _check_ranks(config, base, saved.name)
         set_seed(self.run["seed"])  # what clients keep starts from the adapter that the run drew
-        with warnings.catch_warnings():  # PEFT 0.21 reads a property that transformers 5.23 renamed
+        with warnings.catch_warnings(), understood(path.name, saved.name):
+            # PEFT 0.21 reads a property that transformers 5.23 renamed
             warnings.simplefilter("ignore", FutureWarning)
             model = get_peft_model(base, config)
         model.to("cuda" if torch.cuda.is_available() else "cpu")
-        self.local = self._make_local(model)
+        with understood("run.json", saved.name):
+            self.local = self._make_local(model)
         self.shapes = self.local.initial.shapes
 
     def _make_local(self, model: PeftModel) -> ClientModel:
@@ -125,6 +140,17 @@ class RoundScorer:
                 "The Hub has it if the run was trained with `--push_client_adapters`."
             )
         return load_state(path)
+
+
+def _check_ranks(config: PeftConfig, base: PreTrainedModel, name: str) -> None:
+    """Check that the adapter is not larger than the base model, since whoever wrote the round chose its rank."""
+    full = max(min(parameter.shape) for parameter in base.parameters() if parameter.dim() == 2)
+    rank = max([config.r, *config.rank_pattern.values()])
+    if rank > max(full, _SMALL_RANK):
+        raise ValueError(
+            f"adapter_config.json of {name} has the rank {rank:,}, but the weights of the base model have the rank "
+            f"{full:,} at most. It is not the adapter of this model."
+        )
 
 
 def _existing(base_model: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..lazy import lazy_attributes
-from .checks import check_arguments, check_on_hub
+from .checks import check_arguments, removed_if_refused
 from .errors import resumable, run_main, run_recipe, start_recipe
 
 
@@ -24,6 +24,7 @@ __all__ = [
     "load_federation",
     "parse_recipe",
     "print_results",
+    "removed_if_refused",
     "resumable",
     "run_main",
     "run_recipe",
@@ -91,6 +92,8 @@ def load_federation(name: str, config: str | None = None) -> "DatasetDict":
     """
     from datasets import load_dataset, load_from_disk
     from datasets.exceptions import DatasetsError
+
+    from ..repository.requests import check_on_hub
 
     if (Path(name) / "dataset_dict.json").exists():
         if config is not None:

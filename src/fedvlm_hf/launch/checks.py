@@ -1,7 +1,10 @@
 """Checks of arguments before anything is loaded or written: numbers, folders, method, model and Hub."""
 
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,43 +64,29 @@ def check_writable(option: str, folder: str | os.PathLike[str]) -> None:
         ) from error
 
 
-def check_on_hub(option: str, name: str, kind: str) -> None:
-    """Check that a name which is no folder can be on the Hub: if it is not cached, the Hub must answer.
-
-    This takes seconds, where the libraries would retry for half a minute.
+@contextmanager
+def removed_if_refused(folder: Path) -> Iterator[None]:
+    """Remove a folder that a run made below its `output_dir`, if the run ends with an error before it saved a round.
 
     Args:
-        option (`str`):
-            How an error names the option.
-        name (`str`):
-            The name that the user gave.
-        kind (`str`):
-            `"model"` or `"dataset"`.
-
-    Raises:
-        `ValueError`: if the name is that of a missing folder, or if the Hub does not answer.
+        folder (`Path`):
+            The folder. It is kept if it was there before, and so are all other files.
     """
-    import httpx2
-    from huggingface_hub import constants, get_session
-    from huggingface_hub.utils import HFValidationError, validate_repo_id
+    parents = [parent for parent in folder.absolute().parents if not parent.exists()]
+    was_there, before = folder.exists(), _rounds_beside(folder)
+    try:
+        yield
+    except BaseException:
+        if not was_there and _rounds_beside(folder) == before:
+            shutil.rmtree(folder, ignore_errors=True)
+            for parent in parents:  # from the innermost one
+                if parent.is_dir() and not any(parent.iterdir()):
+                    parent.rmdir()
+        raise
 
-    missing = f"`{option}` {name!r} is not a folder in {Path.cwd()}"
-    try:
-        validate_repo_id(name)
-    except HFValidationError as error:
-        raise ValueError(f"{missing}, and it cannot be a name on the Hub, such as 'org/name'.") from error
-    cached = Path(constants.HF_HUB_CACHE, f"{kind}s--{name.replace('/', '--')}")
-    if cached.exists():
-        return
-    away = f"{missing}, and it is not in the cache of the Hub's files. The Hub "
-    if constants.is_offline_mode():
-        raise ValueError(f"{away}cannot be asked, because HF_HUB_OFFLINE is set. Check the spelling.")
-    try:
-        get_session().head(constants.ENDPOINT, timeout=5)
-    except httpx2.TransportError as error:
-        raise ValueError(
-            f"{away}at {constants.ENDPOINT} does not answer ({error}). Check the spelling and the connection."
-        ) from error
+
+def _rounds_beside(folder: Path) -> set[str]:
+    return {path.name for path in folder.parent.glob("rounds/round-*")}
 
 
 def load_config(
@@ -117,6 +106,8 @@ def load_config(
         `ValueError`: naming the option and what to do.
     """
     from transformers import AutoConfig
+
+    from ..repository.requests import check_on_hub
 
     if not Path(name).exists():
         check_on_hub(option, name, "model")

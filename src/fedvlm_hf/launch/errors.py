@@ -1,6 +1,5 @@
 """Run a command so that a user's mistake is one line on stderr, and parse options so that it names the option."""
 
-import difflib
 import os
 import re
 import shlex
@@ -12,6 +11,8 @@ from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
+
+from ..registry import did_you_mean
 
 
 class RunInterrupted(KeyboardInterrupt):
@@ -126,12 +127,6 @@ def resumable(output_dir: str | os.PathLike[str], num_rounds: int) -> Iterator[N
         ) from stop
 
 
-def did_you_mean(name: str, known: Sequence[str]) -> str:
-    """Return a sentence with the closest known name, or an empty text if none is close."""
-    near = difflib.get_close_matches(name, known, n=1)
-    return f" Did you mean `{near[0]}`?" if near else ""
-
-
 class OneLineParser(ArgumentParser):
     """An `ArgumentParser` that raises a `ValueError` that names the option, and prints no usage."""
 
@@ -142,7 +137,7 @@ class OneLineParser(ArgumentParser):
         if unknown:
             words = unknown[1].split()
             option = next((word for word in words if word.startswith("--")), words[0]).split("=")[0]
-            message = f"`{option}` is not an option.{did_you_mean(option, self.option_names())}"
+            message = f"`{option}` is not an option.{did_you_mean(option, self.option_names(), quote='`', most=1)}"
         elif named:
             message = f"`{named[1]}`: {named[2]}."
         else:

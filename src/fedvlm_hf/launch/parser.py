@@ -15,8 +15,9 @@ import yaml
 from trl import ModelConfig, SFTConfig, TrlParser
 
 from ..config import FederatedArguments, FederatedConfig
+from ..registry import did_you_mean
 from . import DataArguments, use_threads
-from .errors import OneLineParser, did_you_mean
+from .errors import OneLineParser
 from .help import RecipeHelp
 
 
@@ -157,7 +158,7 @@ class RecipeParser(OneLineParser, TrlParser):
         known = {action.dest for action in self._actions} - {"help", "config"}
         for key in values:
             if key not in known:
-                hint = did_you_mean(str(key), sorted(known))
+                hint = did_you_mean(str(key), sorted(known), quote="`", most=1)
                 raise ValueError(f"`--config`: `{key}` in {path} is not an option.{hint} `--help` lists the options.")
         os.environ.update({name: str(value) for name, value in environment.items()})
         return values

@@ -14,7 +14,7 @@ from ..callbacks import RoundCallback, RoundEnd
 from ..files import path_from_here, round_tag, write_atomic
 from ..markdown import markdown_table
 from ..types import RoundRecord
-from .round_card import TASK, TEMPLATE, adapter_metadata, loading_snippet
+from .round_card import TASK, TEMPLATE, adapter_metadata, loading_snippet, model_link, round_card
 from .run_info import RunInfo, is_hub_id, public_name, public_value
 from .runs import Run, evaluation_names, split_name
 from .tables import client_scores_table, flat_scores, megabytes, number
@@ -43,10 +43,14 @@ class CardCallback(RoundCallback):
         self._history: list[RoundRecord] = []
 
     def on_start(self, history: Sequence[RoundRecord], num_rounds: int) -> None:
-        """Take over the rounds of a resumed run and write `card.json`."""
+        """Take over the rounds of a resumed run, and write `card.json` and the card that its last round may lack."""
         self._history = list(history)
         content = json.dumps(asdict(self.info), indent=2, default=str)
         write_atomic(self.output_dir / "card.json", f"{content}\n")
+        if history:
+            folder = self.output_dir / "rounds" / round_tag(history[-1].round_idx)
+            if folder.is_dir() and not (folder / "README.md").exists():  # it was downloaded from the Hub
+                write_atomic(folder / "README.md", f"{round_card(self.info, history[-1], self.output_dir)}\n")
 
     def on_round_end(self, end: RoundEnd) -> None:
         """Write the card of the rounds so far."""
@@ -132,16 +136,13 @@ def _summary(info: RunInfo, run: Run) -> str:
     lora = "a LoRA adapter of the language model"
     parts = {"connector": "the connector", "llm": lora, "two_stage": f"the connector and then {lora}"}
     trained = parts.get(info.tuning, f"{lora} and the connector")
-    base = f"`{public_name(info.base_model)}`"
-    if is_hub_id(info.base_model):
-        base = f"[{info.base_model}](https://huggingface.co/{info.base_model})"
     method = f"[{info.method}]({info.paper})" if info.paper else f"`{info.method}`"
     rows = f"{sum(info.clients.values()):,} rows{f' of {_dataset(info)}' if info.dataset else ''}"
     tasks = f" (tasks: {', '.join(info.tasks)})" if info.tasks else ""
     return (
-        f"This is {trained} for {base}, trained by {method} in {run.history[-1].round_idx} rounds over "
-        f"{len(info.clients)} clients with {rows}{tasks}. It was made with fedvlm_hf, which runs each client as a "
-        "Hugging Face Trainer.\n"
+        f"This is {trained} for {model_link(info.base_model)}, trained by {method} in "
+        f"{run.history[-1].round_idx} rounds over {len(info.clients)} clients with {rows}{tasks}. It was made with "
+        "fedvlm_hf, which runs each client as a Hugging Face Trainer.\n"
     )
 
 

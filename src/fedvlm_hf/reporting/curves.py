@@ -67,7 +67,8 @@ def learning_curves(run: Run, path: str | os.PathLike[str], others: Mapping[str,
     longest = max(len(row) for row in rows)
     num_columns = min(longest, 2 if longest == 4 else 3)
     panels = [panel for row in rows for panel in [*row, *[None] * (-len(row) % num_columns)]]
-    title = f"{run.method}: scores by round" + (f", evaluation set {names[0]}" if len(names) == 1 else "")
+    title = "Scores by round" if others else f"{run.method}: scores by round"
+    title += f", evaluation set {names[0]}" if len(names) == 1 else ""
     num_rows = math.ceil(len(panels) / num_columns)
     size = (max(4.0 * num_columns, 6.0), 2.8 * num_rows + 0.9)
     write_atomic(path, _draw(tuple(panels), num_rows, num_columns, size, title))
@@ -148,10 +149,12 @@ def _draw(
             entries.setdefault(label, handle)
     for axes in figure.axes:
         axes.set_ylim(0.0, tops[axes.get_ylabel()])  # neither scores nor losses are negative
-    figure.legend(
+    legend = figure.legend(
         entries.values(), entries.keys(), loc="outside lower center", ncols=min(len(entries), 5), frameon=False,
         fontsize=8, labelcolor=INK,
     )  # fmt: skip
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # names of runs and clients may have dollar signs
     return png(figure)
 
 

@@ -5,12 +5,13 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Event
 from typing import TypeVar
 
 import httpx2
 import tenacity
-from huggingface_hub import get_token, set_client_factory
+from huggingface_hub import HfApi, constants, get_token, set_client_factory
 from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
@@ -19,6 +20,7 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
 )
+from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.utils import _http, validate_repo_id
 from transformers.utils import logging
 
@@ -36,6 +38,8 @@ FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
 # The global generator belongs to training, whose bits an outage must not change; tenacity's own jitter draws from it
 _chance = random.Random()
 
+_PATIENCE = 10.0
+"""Seconds that the Hub may take to say whether there is a repository."""
 _RETRIED = frozenset({408, 425, 429})  # statuses below 500 that a later attempt may not get
 _TOKEN = re.compile(r"\bhf_\w+")
 
@@ -198,6 +202,42 @@ def is_repo_id(name: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def check_on_hub(option: str, name: str, kind: str, revision: str | None = None) -> None:
+    """Check that a name which is no folder is that of a repository on the Hub, or of one in the cache.
+
+    This is one request with a time limit, where the libraries that load models and datasets would retry for half a
+    minute.
+
+    Args:
+        option (`str`):
+            How an error names the option.
+        name (`str`):
+            The name that the user gave.
+        kind (`str`):
+            `"model"` or `"dataset"`.
+        revision (`str`, *optional*):
+            Branch, tag or commit.
+
+    Raises:
+        `ValueError`: if the name is that of a missing folder, or the repository cannot be read.
+    """
+    missing = f"`{option}` {name!r} is not a folder in {Path.cwd()}"
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise ValueError(f"{missing}, and it cannot be a name on the Hub, such as 'org/name'.") from error
+    if Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=name, repo_type=kind)).exists():
+        return
+    try:
+        with plain_errors(name):
+            HfApi().repo_info(name, repo_type=kind, revision=revision, timeout=_PATIENCE)
+    except (HubOutageError, HubRefusedError) as error:
+        raise ValueError(
+            f"{missing}, and it is not in the cache of the Hub's files. It cannot be read from {constants.ENDPOINT}: "
+            f"{str(error).rstrip('.')}. Check the spelling and the connection."
+        ) from None
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, Image, LargeList, List, load_from_disk
 from datasets import load_dataset as load_from_hub
-from huggingface_hub import HfApi
 
-from ....repository.requests import HubOutageError, HubRefusedError, is_repo_id, plain_errors
+from ....repository.requests import check_on_hub, is_repo_id
 from ...images import StoredImage
 from ...pieces import image_content
 from .rows import OwnRow
@@ -21,9 +20,6 @@ from .tables import without_missing
 
 
 _BATCH_ROWS = 1000
-_SECONDS = 10
-"""How long the Hub may take to answer whether there is a dataset."""
-
 _FILE_SUFFIXES = {".arrow", ".csv", ".gz", ".json", ".jsonl", ".parquet", ".tar", ".tsv", ".txt", ".zip"}
 
 
@@ -90,18 +86,11 @@ def load_splits(name: str, config: str | None = None, revision: str | None = Non
             f"`dataset`: there is no file or folder {name}. Check the path; datasets on the Hub have names such as "
             "org/dataset."
         )
+    check_on_hub("dataset", name, "dataset", revision)
     try:
-        # `load_dataset` asks the Hub many times over before it gives up, so one question comes first
-        with plain_errors(name):
-            HfApi().dataset_info(name, revision=revision, timeout=_SECONDS)
-        loaded = load_from_hub(name, config, revision=revision)
-    except (HubOutageError, HubRefusedError) as error:
-        raise ValueError(
-            f"`dataset`: {name} is no file or folder, and it cannot be read from the Hub: {error}"
-        ) from None
+        return load_from_hub(name, config, revision=revision)
     except (FileNotFoundError, ConnectionError) as error:
         raise ValueError(f"`dataset`: {name} cannot be loaded ({error}).") from error
-    return loaded
 
 
 def _from_disk(folder: Path) -> DatasetDict:
