@@ -80,7 +80,7 @@ class NatureArguments(DataArguments):
 
 def main(argv: list[str]) -> None:
     data_args, args, model_args = parse_recipe(argv, NatureArguments, __doc__, DEFAULTS)
-    check_arguments(args, model_args)
+    check_arguments(args, model_args, data_args.vlm_parts)
 
     # Data
     print_loading("loading data")

@@ -132,7 +132,7 @@ def leak_note(clients: Sequence[Dataset], test: Dataset) -> str:
 
 def main(argv: list[str]) -> None:
     data_args, args, model_args = parse_recipe(argv, VqaRadArguments, __doc__, DEFAULTS)
-    check_arguments(args, model_args)
+    check_arguments(args, model_args, data_args.vlm_parts)
 
     # Data
     print_loading("loading data")

@@ -7,7 +7,7 @@ import torch
 from datasets import Dataset, concatenate_datasets
 from peft import LoraConfig
 from PIL import Image
-from transformers import GenerationConfig, set_seed
+from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConfig, set_seed
 from trl import SFTConfig, SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
@@ -248,6 +248,33 @@ def test_a_model_under_bf16_training_without_adapters(rows, tmp_path):
     result = evaluate_rows(trainer.model, processor, rows, autocast_dtype=torch.bfloat16)
     assert answers(result) == answers(evaluate_rows(trainer.model, processor, rows, autocast_dtype=torch.bfloat16))
     trainer.train()
+
+
+def test_a_mixture_of_experts_whose_router_loss_trains_is_answered(rows):
+    """TRL turns `output_router_logits` on, and its loss cannot be computed for one token after a cache."""
+    processor = tiny.tiny_processor()
+    sizes = {
+        "hidden_size": 32,
+        "num_hidden_layers": 1,
+        "intermediate_size": 32,
+        "vocab_size": len(processor.tokenizer),
+    }
+    experts = {"moe_intermediate_size": 16, "num_experts": 4, "num_experts_per_tok": 2, "decoder_sparse_step": 1}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16, "pad_token_id": 0}
+    vision = {"hidden_size": 16, "depth": 1, "num_heads": 2, "out_hidden_size": 32, "intermediate_size": 16}
+    text = {**sizes, **experts, **heads, "rope_parameters": {"rope_type": "default", "mrope_section": [4, 2, 2]}}
+    torch.manual_seed(0)
+    model = AutoModelForImageTextToText.from_config(
+        AutoConfig.for_model(
+            "qwen3_vl_moe", text_config=text, vision_config={**vision, "deepstack_visual_indexes": [0]}
+        )
+    )
+    without_images = rows.map(lambda row: {"images": []}, features=rows.features)
+    evaluation = PreparedEvaluation(without_images, processor, max_new_tokens=4)
+    answers = evaluation.run(model).generations
+    model.config.text_config.output_router_logits = True
+    assert evaluation.run(model).generations == answers
+    assert model.config.text_config.output_router_logits is True
 
 
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16])

@@ -7,6 +7,7 @@ import pytest
 from tqdm import tqdm
 from transformers import TrainerControl, TrainerState
 
+from federation import federated
 from fedvlm_hf.progress import BAR, ClientProgress, RoundProgress, evaluation_bar, round_line
 from fedvlm_hf.tensors import TensorDict
 from fedvlm_hf.types import ClientTask
@@ -164,3 +165,12 @@ def test_an_evaluation_of_more_than_a_second_counts_its_rows():
 def test_a_line_names_the_clients_that_the_round_went_on_without():
     missed = replace(HISTORY[1], absent={"b": "no answer in time", "a": "its file cannot be read"})
     assert " | without a, b | " in round_line(missed, 2)
+
+
+def test_the_parts_of_the_model_are_shown_at_the_start(tmp_path, capsys):
+    federated(tmp_path)
+    printed = capsys.readouterr().err
+    assert (
+        "model parts: vision tower model.vision_tower; connector\n  model.multi_modal_projector; language model "
+        "model.language_model, lm_head\n"
+    ) in printed

@@ -12,8 +12,8 @@ from .registry import unknown_name_message
 
 
 COMMANDS = (
-    "build", "check", "partition", "build-llava", "convert-showo", "push", "rounds", "eval", "report", "merge",
-    "methods", "hub-server", "hub-client",
+    "build", "check", "partition", "build-llava", "convert-showo", "inspect", "push", "rounds", "eval", "report",
+    "merge", "methods", "hub-server", "hub-client",
 )  # fmt: skip
 """Each subcommand is the function `run` of a module in `commands/`."""
 

@@ -12,6 +12,7 @@ from peft import PeftModel
 from transformers import BatchFeature, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 from trl.data_utils import apply_chat_template, prepare_multimodal_messages
 
+from .client.modules import eval_mode
 from .data.boxes import BOX_TASKS
 from .data.frames import frame_rule
 from .data.framing import in_stored_frame, prepare_row, row_frames
@@ -280,21 +281,24 @@ def prompt_inputs(processor: ProcessorMixin, rows: Iterable[Mapping]) -> BatchFe
 @contextmanager
 def _greedy(model: PreTrainedModel, stop_ids: set[int], pad_token_id: int) -> Iterator[None]:
     """Set a model to evaluation mode with plain greedy decoding and a KV cache, and restore it afterwards."""
-    # For each module, because a frozen part may be in evaluation mode while the rest trains
-    modes = [(module, module.training) for module in model.modules()]
     generation_config = model.generation_config
-    model.eval()
+    # TRL turns it on to train mixtures of experts; their loss cannot be computed for one token after a cache
+    text_config = model.config.get_text_config()
+    router_logits = getattr(text_config, "output_router_logits", None)
+    if router_logits:
+        text_config.output_router_logits = False
     # Replaced, not updated: `generate` takes unset values, such as a repetition penalty, from the model's own
     # configuration
     model.generation_config = GenerationConfig(
         do_sample=False, use_cache=True, eos_token_id=sorted(stop_ids) or None, pad_token_id=pad_token_id
     )
     try:
-        yield
+        with eval_mode(model):
+            yield
     finally:
         model.generation_config = generation_config
-        for module, mode in modes:
-            module.training = mode
+        if router_logits:
+            text_config.output_router_logits = router_logits
 
 
 def _stop_ids(generation_config: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> set[int]:

@@ -25,7 +25,8 @@ from .engines.in_process import InProcessEngine
 from .evaluation import flat_scores
 from .federation import Federation
 from .methods import resolve_method
-from .progress import ClientProgress, print_loading
+from .models.vlm import vlm_parts
+from .progress import ClientProgress, print_loading, print_parts
 from .reporting.trackers import ClientTrackerCallback
 from .sampling import cohort_size
 from .transforms import Transform, TransformChain, resolve_transforms
@@ -106,6 +107,7 @@ class FederatedMixin(ClientMixin):
         model, processing_class = load_model(
             model, args, processing_class, peft_config, quantization_config, type(self).__name__
         )
+        print_parts(vlm_parts(model))
         check_max_length(datasets, PreparingCollator(self.collator_class(processing_class)), args.max_length)
         clients = self.method.client.clients(datasets)
         self.client_ids = sorted(client_ids or clients)
@@ -121,6 +123,7 @@ class FederatedMixin(ClientMixin):
         self.clients = {name: self._training_columns(rows) for name, rows in clients.items()}
         self.args.remove_unused_columns = False  # they are gone, and Trainer need not look for them before every run
         self.local = ClientModel(self.model, self.method.client, args.tuning, args.num_rounds, args.stage_rounds)
+        self.check_first_row()
         self.store = ClientStore(Path(args.output_dir) / "client_state")
         self.federation = self.federation_class(
             args,

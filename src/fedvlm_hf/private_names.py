@@ -91,7 +91,7 @@ PRIVATE_NAMES = (
     ),
     PrivateName(
         "torch.nn.modules.batchnorm", "_BatchNorm", "torch 2.13.0",
-        "the base class of all BatchNorms", "the image tokenizer of Emu3 drifts while clients train",
+        "the base class of all BatchNorms", "the statistics of frozen parts drift while clients train",
     ),
     PrivateName(
         "torch.utils", "_pytree", "torch 2.13.0",

@@ -10,6 +10,7 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from .callbacks import RoundCallback, RoundEnd
 from .client.run import ClientCallback
+from .models.parts import VLMParts
 from .reporting.runs import client_mean, evaluation_names, primary_scores
 from .types import ClientTask, RoundRecord
 
@@ -27,6 +28,12 @@ def print_loading(what: str) -> None:
             What happens, such as `loading data`.
     """
     print(f"{what} ...", file=sys.stderr, flush=True)
+
+
+def print_parts(parts: VLMParts) -> None:
+    """Say on standard error which modules of the model are its parts, since a rule found them."""
+    lines = textwrap.wrap(f"model parts: {parts}", WIDTH, subsequent_indent="  ", break_long_words=False)
+    print("\n".join(lines), file=sys.stderr, flush=True)
 
 
 def round_line(record: RoundRecord, num_rounds: int, before: RoundRecord | None = None) -> str:

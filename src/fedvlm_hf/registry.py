@@ -115,22 +115,34 @@ class Registry(Generic[T]):
             importlib.import_module(f"{self.package}.{module.name}")
         # Set before plugins are imported, so that a plugin may ask for the names
         self._is_discovered = True
-        for entry_point in sorted(entry_points(group=self.package), key=lambda plugin: plugin.name):
-            try:
-                entry_point.load()
-            except Exception as error:
-                self._forget_failed_imports()
-                _warn_once(
-                    f"The plugin {entry_point.name!r} of the package {entry_point.dist.name!r} is disabled, because "
-                    f"{entry_point.module} cannot be imported ({type(error).__name__}: {error}). Repair or uninstall "
-                    f"that package. Its entry point is in the group {self.package!r}."
-                )
+        load_plugins(self.package, self._forget_failed_imports)
 
     def _forget_failed_imports(self) -> None:
         """Remove classes that a module registered before it failed, since half of a method may be missing."""
         for _, classes in self.halves:
             for name in [name for name, cls in classes.items() if cls.__module__ not in sys.modules]:
                 del classes[name]
+
+
+def load_plugins(group: str, on_failure: Callable[[], None] = lambda: None) -> None:
+    """Import what other packages name in entry points of a group. One that fails is left out with a warning.
+
+    Args:
+        group (`str`):
+            The group, which is the name of the package that the plugins add to.
+        on_failure (`Callable[[], None]`, *optional*):
+            Called after a plugin has failed.
+    """
+    for entry_point in sorted(entry_points(group=group), key=lambda plugin: plugin.name):
+        try:
+            entry_point.load()
+        except Exception as error:
+            on_failure()
+            _warn_once(
+                f"The plugin {entry_point.name!r} of the package {entry_point.dist.name!r} is disabled, because "
+                f"{entry_point.module} cannot be imported ({type(error).__name__}: {error}). Repair or uninstall "
+                f"that package. Its entry point is in the group {group!r}."
+            )
 
 
 @functools.cache

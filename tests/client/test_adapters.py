@@ -108,11 +108,13 @@ def test_the_connectors_output_keeps_the_dtype_of_the_base_whatever_the_number_o
     model, _ = tiny_llava()
     model = get_peft_model(model.to(torch.bfloat16), complete_config(None, model))
     connector = model.get_base_model().model.multi_modal_projector
+    copy = connector.modules_to_save["default"]
     for _ in range(3):
         one = Adapter(model)
         one.set_trainable(one.names("joint"))
         assert connector(torch.ones(2, 16, dtype=torch.bfloat16)).dtype == torch.bfloat16
-    assert len(connector._forward_hooks) == len(connector._forward_pre_hooks) == 1
+    assert copy.linear_1.weight.dtype == torch.float32
+    assert len(copy._forward_hooks) == len(copy._forward_pre_hooks) == 1
 
 
 # --- LoRA pairs, lower ranks, a changed base ---

@@ -2,71 +2,55 @@
 
 import copy
 import os
-import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from weakref import WeakSet
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model_state_dict
+from peft import IA3Config, LoraConfig, PeftConfig, PeftModel, get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import ModulesToSaveWrapper
 from torch import nn
-from torch.utils._pytree import tree_leaves, tree_map
 from transformers import PreTrainedModel
 
 from ..files import path_from_here
 from ..lora import LoraPair, lora_pairs
-from ..models.vlm import VLMParts, lora_target_regex, vlm_parts
+from ..models.vlm import vlm_parts
 from ..tensors import TensorDict, split
+from .modules import cast_around
+from .peft_config import check_peft_type, check_targets, default_targets
 
 
-def complete_config(config: LoraConfig | None, model: PreTrainedModel) -> LoraConfig:
+def complete_config(config: PeftConfig | None, model: PreTrainedModel) -> PeftConfig:
     """A PEFT configuration that reaches the language model and holds the connector, so that each export has it.
 
     Args:
-        config ([`~peft.LoraConfig`], *optional*):
+        config ([`~peft.PeftConfig`], *optional*):
             Taken as it is but for two things: without `target_modules` it gets every linear of the language model,
             where PEFT's own default would reach into the vision tower; and the connector joins its `modules_to_save`.
             By default LoRA as in FedVLMBench: r=8, alpha=32, dropout 0.05.
         model ([`~transformers.PreTrainedModel`]):
-            A VLM of a known family.
+            A VLM.
 
     Returns:
-        [`~peft.LoraConfig`]: a copy.
+        [`~peft.PeftConfig`]: a copy.
 
     Raises:
-        `ValueError`: if the configuration names a module that the model does not have.
+        `ValueError`: if the configuration is of a kind that cannot be averaged, or names a module that the model does
+            not have.
     """
     config = copy.deepcopy(config) if config else LoraConfig(r=8, lora_alpha=32, lora_dropout=0.05)
+    check_peft_type(config)
     if isinstance(config.target_modules, str) and config.target_modules.isidentifier():
         config.target_modules = {config.target_modules}  # TRL unpacks a list of one name, which is no whole path
-    for option in ("target_modules", "modules_to_save"):
-        _check_names(option, getattr(config, option), model)
+    check_targets(config, model)
     if config.target_modules is None:
-        config.target_modules = lora_target_regex(model)
+        config.target_modules = default_targets(model)
+        if isinstance(config, IA3Config) and config.feedforward_modules is None:
+            config.feedforward_modules = set()  # PEFT's default needs to know the family; the outputs are scaled
     config.modules_to_save = [*(config.modules_to_save or []), *vlm_parts(model).connector] or None
     return config
-
-
-def _check_names(option: str, given: str | Collection[str] | None, model: PreTrainedModel) -> None:
-    """Refuse a name that no module has: PEFT leaves it out without a word where another name is found."""
-    if given is None or given == "all-linear":
-        return
-    names = [name for name, _ in model.named_modules()]
-    if isinstance(given, str):  # a regular expression
-        unknown = [] if any(re.fullmatch(given, name) for name in names) else [given]
-    else:
-        unknown = [own for own in given if not any(name == own or name.endswith(f".{own}") for name in names)]
-    if unknown:
-        linears = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
-        raise ValueError(
-            f"`lora_{option}`, which is `{option}` of the LoRA configuration, has {sorted(unknown)[0]!r}, but no "
-            f"module of the model is called so. Linear layers are {', '.join(sorted(linears))}. Without "
-            f"`lora_target_modules`, LoRA reaches every linear layer of the language model."
-        )
 
 
 class Adapter:
@@ -77,12 +61,13 @@ class Adapter:
             A model with one active adapter: LoRA, and perhaps the connector in `modules_to_save`.
 
     Raises:
-        `ValueError`: if the model has no single active adapter.
+        `ValueError`: if the model has no single active adapter, or one of a kind that cannot be averaged.
     """
 
     def __init__(self, model: PeftModel):
         if not isinstance(model.active_adapter, str):
             raise ValueError(f"`model` must have one active adapter, got {model.active_adapter}.")
+        check_peft_type(model.peft_config[model.active_adapter])
         self.model = model
         # PEFT's own names, since cutting ".default" out of a name breaks on modules that are called so. Its tensors
         # share memory with the live parameters, which is how the two are matched.
@@ -92,7 +77,8 @@ class Adapter:
             name: live[tensor.data_ptr()] for name, tensor in state.items() if tensor.data_ptr() in live
         }
         self._check_complete()
-        self.connector = self._names_under(vlm_parts(model).connector)
+        self._connector_paths = vlm_parts(model).connector
+        self.connector = self._names_under(self._connector_paths)
         self._base_weights: dict[str, torch.Tensor] = {}  # by module, of the layers whose weight was changed
         self._base_change: TensorDict | None = None
 
@@ -102,7 +88,7 @@ class Adapter:
         layers = [module for module in self.model.modules() if isinstance(module, BaseTunerLayer)]
         parts = [getattr(layer, name) for layer in layers for name in layer.adapter_layer_names]
         parts += [m.modules_to_save for m in self.model.modules() if isinstance(m, ModulesToSaveWrapper)]
-        expected = {p for part in parts if adapter in part for p in nn.ModuleList([part[adapter]]).parameters()}
+        expected = {p for part in parts if adapter in part for p in _parameters(part[adapter])}
         missing = expected - set(self.parameters.values())
         if missing:
             raise ValueError(
@@ -134,8 +120,14 @@ class Adapter:
             if parameter.requires_grad and parameter.dtype != torch.float32:
                 parameter.data = parameter.data.float()
         if names & self.connector:
-            for path in vlm_parts(self.model).connector:
-                _cast_around(self.model.get_base_model().get_submodule(path))
+            for path in self._connector_paths:
+                self._cast_around(self.model.get_base_model().get_submodule(path))
+
+    def _cast_around(self, connector: nn.Module) -> None:
+        """Only around the copy that trains: the original keeps its dtype, and merging removes the wrapper."""
+        if isinstance(connector, ModulesToSaveWrapper) and self.model.active_adapter in connector.modules_to_save:
+            original = next(connector.original_module.parameters())
+            cast_around(connector.modules_to_save[self.model.active_adapter], original.dtype)
 
     def trainable(self) -> list[str]:
         """Names of the parameters that train, in the export's order."""
@@ -247,6 +239,10 @@ class Adapter:
         config.base_model_name_or_path = base_name
 
 
+def _parameters(part: nn.Module | nn.Parameter) -> Iterable[nn.Parameter]:
+    return part.parameters() if isinstance(part, nn.Module) else [part]
+
+
 def changed_weight(weight: torch.Tensor, pair: LoraPair, is_transposed: bool = False) -> torch.Tensor:
     """W + scale B A, summed in fp32 and rounded to the dtype of W once."""
     delta = pair.delta()
@@ -283,44 +279,3 @@ class ListedParameters:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
-
-
-_HOOKED: WeakSet[nn.Module] = WeakSet()
-"""Modules that have their hooks already: a second trainer on the same model must not stack them."""
-
-
-def _cast_around(module: nn.Module) -> None:
-    """Let an fp32 module work inside a bf16 model: inputs go in as fp32, outputs leave in the inputs' dtype."""
-    if module in _HOOKED:
-        return
-    _HOOKED.add(module)
-    dtypes: list[torch.dtype] = []
-
-    def is_float(value: object) -> bool:
-        return isinstance(value, torch.Tensor) and value.is_floating_point()
-
-    def before(_: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-        dtypes[:] = [value.dtype for value in tree_leaves((args, kwargs)) if is_float(value)][:1]
-        return tree_map(lambda value: value.float() if is_float(value) else value, (args, kwargs))
-
-    def after(_: nn.Module, args: tuple, output: object) -> object:
-        return tree_map(lambda value: value.to(dtypes[0]) if is_float(value) else value, output)
-
-    module.register_forward_pre_hook(before, with_kwargs=True)
-    module.register_forward_hook(after)
-
-
-def keep_batch_norms_fixed(model: PeftModel, parts: VLMParts) -> None:
-    """Keep the BatchNorms of a frozen image tokenizer (Emu3) in `eval()`, whatever mode the model is put in.
-
-    Trainer calls `model.train()` before each step; their running statistics would drift, and image tokens with them.
-    """
-    path = parts.image_tokenizer
-    for module in model.get_base_model().get_submodule(path).modules() if path else ():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module not in _HOOKED:
-            _HOOKED.add(module)
-            module.register_forward_pre_hook(_put_in_eval)
-
-
-def _put_in_eval(module: nn.Module, _: tuple) -> None:
-    module.eval()  # and nothing returned: a hook's value would replace the input

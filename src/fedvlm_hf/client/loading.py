@@ -19,6 +19,7 @@ from ..config import FederatedArguments
 from ..models.quantization import skip_trained_modules
 from ..models.vlm import check_trainable, sft_obstacle
 from .adapters import complete_config
+from .peft_config import warn_outside_language_model
 
 
 def load_model(
@@ -62,12 +63,15 @@ def load_model(
             raise ValueError(
                 "`peft_config` was given with a PeftModel, which has its adapter already. Pass one of the two."
             )
+        warn_outside_language_model(model)
         return model, processor
     set_seed(args.seed)  # LoRA's A is random: the same seed gives every process the same adapter
     with warnings.catch_warnings():
         # PEFT 0.21 reads a property that transformers 5.23 renamed; no user can help it
         warnings.simplefilter("ignore", FutureWarning)
-        return get_peft_model(model, complete_config(peft_config, model)), processor
+        adapted = get_peft_model(model, complete_config(peft_config, model))
+    warn_outside_language_model(adapted)
+    return adapted, processor
 
 
 def _load(

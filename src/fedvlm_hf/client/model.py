@@ -12,10 +12,10 @@ from transformers import PreTrainedModel
 
 from ..lora import lora_pairs
 from ..methods import ClientMethod
-from ..models.vlm import vlm_parts
 from ..tensors import TensorDict
 from ..types import Expected, LocalPhase, State
-from .adapters import Adapter, changed_weight, keep_batch_norms_fixed
+from .adapters import Adapter, changed_weight
+from .modules import keep_batch_norms_fixed
 from .plan import Plan, resolve_tuning, tuning_stages
 
 
@@ -58,7 +58,7 @@ class ClientModel:
         num_rounds: int = 1,
         stage_rounds: int | None = None,
     ):
-        keep_batch_norms_fixed(model, vlm_parts(model))
+        keep_batch_norms_fixed(model)
         self.model, self.method = model, method
         self.adapter = Adapter(model)
         tuning = resolve_tuning(tuning, bool(self.adapter.connector))

@@ -4,13 +4,17 @@ Before it trains, a client's tensors are loaded into the model and what the last
 optimizer, scheduler, random state, counters, frozen parameters. The trainer object itself is built once.
 """
 
+import random
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from accelerate.utils import send_to_device
 from datasets import Dataset
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainingArguments
@@ -24,6 +28,7 @@ from ..transforms.base import PREFIX
 from ..types import ClientTask, ClientUpdate, LocalPhase, State
 from .adapters import ListedParameters
 from .model import PERSONAL, PRIVATE, ClientModel
+from .modules import eval_mode
 from .store import ClientStore
 
 
@@ -76,6 +81,39 @@ class ClientMixin:
     _task: ClientTask | None = None
     _listed: ListedParameters | None = None
     _num_steps: int = 0
+
+    def check_first_row(self) -> None:
+        """Collate one row and compute its loss, so that a model which cannot be trained fails before any round.
+
+        Weights, statistics and random state stay as they are.
+
+        Raises:
+            `ValueError`: naming the row and what failed.
+        """
+        client_id = next(iter(self.clients), None)
+        if client_id is None:  # all clients are on other hosts
+            return
+        row = f"the first row of client {client_id!r}"
+        with eval_mode(self.model), _random_state_kept(), torch.no_grad(), self.accelerator.autocast():
+            try:
+                batch = self.data_collator([self.clients[client_id][0]])
+            except Exception as error:
+                raise ValueError(
+                    f"`processing_class`: {type(self.processing_class).__name__} cannot process {row} as "
+                    f"{type(self).__name__} asks it to, which is a prompt with images and an answer without: "
+                    f"{_one_line(error)}. Use a model of another family, or pass a `data_collator`."
+                ) from error
+            try:
+                self.compute_loss(self.model, send_to_device(dict(batch), self.args.device))
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:
+                model_type = self.model.get_base_model().config.model_type
+                raise ValueError(
+                    f"`model`: {type(self).__name__} cannot compute the loss of {row} with a model of the type "
+                    f"{model_type!r}: {_one_line(error)}. Use a model of another family."
+                ) from error
+        self._reset_counters()
 
     def run_client(self, task: ClientTask) -> ClientUpdate:
         """Run one client: load its tensors, train, read them back.
@@ -258,3 +296,18 @@ class ClientMixin:
         self.lr_scheduler.base_lrs = [rate] * len(self.lr_scheduler.base_lrs)
         for group, factor in zip(self.optimizer.param_groups, self.lr_scheduler.lr_lambdas, strict=True):
             group["initial_lr"], group["lr"] = rate, rate * factor(self.state.global_step)
+
+
+@contextmanager
+def _random_state_kept() -> Iterator[None]:
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[]):  # in `eval()`, nothing is drawn on an accelerator
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

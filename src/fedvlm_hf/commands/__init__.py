@@ -1,6 +1,6 @@
 """The subcommands of `fedvlm`: one module each, with a function `run(argv)`. Its docstring is the help text."""
 
-import inspect
+from inspect import cleandoc
 
 from ..launch.help import HelpFormatter
 
@@ -10,4 +10,4 @@ __all__ = ["HelpFormatter", "dedented"]
 
 def dedented(text: str | None) -> str:
     """Return a docstring without its indentation, as shown by `--help`."""
-    return inspect.cleandoc(text or "")
+    return cleandoc(text or "")

@@ -1,6 +1,7 @@
 """Count what a run on a model would train and send, from its configuration alone, without loading weights."""
 
 import warnings
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from torch import nn
 from transformers import PreTrainedConfig
 
 from ..client.adapters import complete_config
+from ..client.peft_config import warn_outside_language_model
 from ..models.vlm import VLMParts, model_skeleton, vlm_parts
 
 
@@ -23,8 +25,8 @@ class DryRun:
 
     Args:
         parameters (`dict[str, int]`):
-            Number of parameters of each part: vision tower, connector, image tokenizer (if there is one), and language
-            model with its head. Tied embeddings count once.
+            Number of parameters of each part that the model has: vision tower, connector, image tokenizer, language
+            model with its head, and other modules, which stay frozen. Tied embeddings count once.
         trainable (`dict[str, int]`):
             Number of parameters that are trained, and sent in each direction, for each `tuning`: `"connector"`,
             `"llm"` and `"joint"`, or only `"llm"` for a model without a connector. `"two_stage"` trains the first and
@@ -35,6 +37,8 @@ class DryRun:
             Names of these modules, without duplicates.
         lora (`str`):
             Description of the adapter.
+        reached (`str`, *optional*):
+            The parts that have modules with LoRA.
     """
 
     parameters: dict[str, int]
@@ -42,6 +46,7 @@ class DryRun:
     num_targets: int
     target_names: tuple[str, ...]
     lora: str
+    reached: str = "language model"
 
     @property
     def total(self) -> int:
@@ -57,13 +62,13 @@ class DryRun:
         sizes = [(tuning, count, self.bytes_each_way(tuning)) for tuning, count in self.trainable.items()]
         rows = [(tuning, f"{count:,}", f"{sent:,}", f"{sent:,}") for tuning, count, sent in sizes]
         lines = [
-            *_table([("part", "parameters"), *parts]),
+            *format_table([("part", "parameters"), *parts]),
             "",
-            f"{self.lora} on {self.num_targets} linears of the language model:",
+            f"{self.lora} on {self.num_targets} linears of the {self.reached}:",
             " ".join(self.target_names),
             "",
             "What one client trains and sends in one round:",
-            *_table([("tuning", "trainable", "bytes down", "bytes up"), *rows]),
+            *format_table([("tuning", "trainable", "bytes down", "bytes up"), *rows]),
         ]
         return "\n".join(lines)
 
@@ -73,7 +78,7 @@ def dry_run(config: PreTrainedConfig, peft_config: LoraConfig | None = None) -> 
 
     Args:
         config ([`~transformers.PreTrainedConfig`]):
-            Configuration of a VLM of a known family.
+            Configuration of a VLM.
         peft_config ([`~peft.LoraConfig`], *optional*):
             As in [`FederatedTrainer`], by default LoRA with r=8 on every linear of the language model.
 
@@ -98,6 +103,7 @@ def dry_run(config: PreTrainedConfig, peft_config: LoraConfig | None = None) -> 
     with warnings.catch_warnings():  # PEFT 0.21 reads a property that transformers 5.23 renamed
         warnings.simplefilter("ignore", FutureWarning)
         peft_model = get_peft_model(model, peft_config, low_cpu_mem_usage=True)
+    warn_outside_language_model(peft_model)
     targets = [name for name, module in peft_model.named_modules() if isinstance(module, BaseTunerLayer)]
     return DryRun(
         parameters=parameters,
@@ -105,21 +111,15 @@ def dry_run(config: PreTrainedConfig, peft_config: LoraConfig | None = None) -> 
         num_targets=len(targets),
         target_names=tuple(sorted({name.rpartition(".")[2] for name in targets})),
         lora=f"LoRA r={peft_config.r} alpha={peft_config.lora_alpha}",
+        reached=" and the ".join(sorted({parts.part_of(name.removeprefix("base_model.model.")) for name in targets})),
     )
 
 
 def _count_parts(model: nn.Module, parts: VLMParts) -> dict[str, int]:
-    def inside(*paths: str | None) -> set[nn.Parameter]:
-        return {parameter for path in paths if path for parameter in model.get_submodule(path).parameters()}
-
-    connector, tower, tokenizer = inside(*parts.connector), inside(parts.tower), inside(parts.image_tokenizer)
-    found = {
-        "vision tower": tower - connector,  # Qwen's merger is inside its tower
-        "connector": connector,
-        "image tokenizer": tokenizer,
-        "language model": set(model.parameters()).difference(tower, connector, tokenizer),
-    }
-    return {name: _size(part) for name, part in found.items() if part}
+    counts = Counter(dict.fromkeys(("vision tower", "connector", "image tokenizer", "language model"), 0))
+    for name, parameter in model.named_parameters():
+        counts[parts.part_of(name)] += parameter.numel()
+    return {part: count for part, count in counts.items() if count}
 
 
 def _count_trainable(model: PeftModel, parts: VLMParts) -> dict[str, int]:
@@ -134,10 +134,12 @@ def _size(parameters: Iterable[nn.Parameter]) -> int:
     return sum(parameter.numel() for parameter in parameters)
 
 
-def _table(rows: list[tuple[str, ...]]) -> list[str]:
-    """Format rows as lines: the first column is left-aligned, the others are right-aligned."""
+def format_table(rows: list[tuple[str, ...]], left: bool = False) -> list[str]:
+    """Format rows as lines: the first column is left-aligned, and so are the others if `left`."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
+    aligned = str.ljust if left else str.rjust
+    lines = [
+        [row[0].ljust(widths[0]), *(aligned(cell, w) for cell, w in zip(row[1:], widths[1:], strict=True))]
         for row in rows
     ]
+    return ["  ".join(line).rstrip() for line in lines]

@@ -46,6 +46,8 @@ class DataArguments:
             Hub dataset or local folder with splits `client_*` and `test`. Each script has its own default.
         dataset_config (`str`, *optional*):
             Configuration of the dataset, which is a partition, such as `noniid`.
+        vlm_parts (`str`, *optional*):
+            Paths of the parts of the model as JSON, where they are not found by themselves.
         num_threads (`int`, *optional*):
             Number of CPU threads for torch, by default one per core (with `accelerate launch`, torch would use one).
     """
@@ -56,6 +58,14 @@ class DataArguments:
     )
     dataset_config: str | None = field(
         default=None, metadata={"help": "Configuration of the dataset, which is a partition, such as 'noniid'."}
+    )
+    vlm_parts: str | None = field(
+        default=None,
+        metadata={
+            "help": 'Paths of the parts of a model of an unknown family, as JSON: \'{"decoder": '
+            '"model.language_model", "tower": "model.vit", "connector": ["model.bridge"]}\'. By default they are '
+            "found. `fedvlm inspect` shows them."
+        },
     )
     num_threads: int | None = field(
         default=None,

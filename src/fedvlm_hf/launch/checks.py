@@ -10,13 +10,20 @@ from typing import TYPE_CHECKING
 
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
     from trl import ModelConfig
 
     from ..config import FederatedConfig
 
 
-def check_arguments(args: "FederatedConfig", model_args: "ModelConfig") -> None:
+def check_arguments(args: "FederatedConfig", model_args: "ModelConfig", vlm_parts: str | None = None) -> None:
     """Check the arguments of a run, and the configuration of its model, without loading weights.
+
+    Args:
+        args ([`FederatedConfig`]), model_args ([`~trl.ModelConfig`]):
+            The arguments.
+        vlm_parts (`str`, *optional*):
+            Parts of the model as JSON, which are registered for its family.
 
     Raises:
         `ValueError`: naming the option, what came and what to do.
@@ -35,7 +42,9 @@ def check_arguments(args: "FederatedConfig", model_args: "ModelConfig") -> None:
     resolve_tuning(args.tuning, has_connector=True)  # whether the model has one is known when it is loaded
     check_writable("--output_dir", args.output_dir)
     if model_args.model_name_or_path is not None:
-        _check_model(args, model_args)
+        _check_model(args, model_args, vlm_parts)
+    elif vlm_parts is not None:
+        raise ValueError("`--vlm_parts` is about the model that `--model_name_or_path` names, which is not given.")
 
 
 def check_writable(option: str, folder: str | os.PathLike[str]) -> None:
@@ -80,27 +89,49 @@ def _rounds_beside(folder: Path) -> set[str]:
     return {path.name for path in folder.parent.glob("rounds/round-*")}
 
 
-def _check_model(args: "FederatedConfig", model_args: "ModelConfig") -> None:
-    from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, AutoConfig
+def load_config(
+    option: str, name: str, revision: str | None = None, trust_remote_code: bool = False
+) -> "PreTrainedConfig":
+    """Load the configuration of a model.
+
+    Args:
+        option (`str`):
+            How an error names the option.
+        name (`str`):
+            A folder or a name on the Hub.
+        revision (`str`, *optional*), trust_remote_code (`bool`, *optional*, defaults to `False`):
+            As in `from_pretrained`.
+
+    Raises:
+        `ValueError`: naming the option and what to do.
+    """
+    from transformers import AutoConfig
+
+    from ..repository.requests import check_on_hub
+
+    if not Path(name).exists():
+        check_on_hub(option, name, "model")
+    try:
+        return AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"`{option}` {name!r} is not a model that can be loaded: {error}") from error
+
+
+def _check_model(args: "FederatedConfig", model_args: "ModelConfig", vlm_parts: str | None) -> None:
+    from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
     from trl import get_peft_config
 
     from ..client.adapters import complete_config
-    from ..models.vlm import check_trainable, model_skeleton
-    from ..repository.requests import check_on_hub
+    from ..models.vlm import check_trainable, model_skeleton, register_vlm_option
 
-    name, option = model_args.model_name_or_path, "`--model_name_or_path`"
-    if not Path(name).exists():
-        check_on_hub("--model_name_or_path", name, "model")
-    try:
-        config = AutoConfig.from_pretrained(
-            name, revision=model_args.model_revision, trust_remote_code=args.trust_remote_code
-        )
-    except (ValueError, OSError) as error:
-        raise ValueError(f"{option} {name!r} is not a model that can be loaded: {error}") from error
+    name, option = model_args.model_name_or_path, "--model_name_or_path"
+    config = load_config(option, name, model_args.model_revision, args.trust_remote_code)
+    if vlm_parts is not None:
+        register_vlm_option(config.model_type, vlm_parts)
     try:
         check_trainable(config)
     except ValueError as error:
-        raise ValueError(f"{option} {name!r}: {error}") from error
+        raise ValueError(f"`{option}` {name!r}: {error}") from error
     lora = get_peft_config(model_args)
     if lora is not None and type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         complete_config(lora, model_skeleton(config))  # refuses names that no module has

@@ -2,9 +2,10 @@
 
 from .connectors import replace_connector, untrained_connector
 from .llava import FedLlavaConfig, FedLlavaForConditionalGeneration, FedLlavaModel
+from .parts import VLMParts
 from .saved import base_with_connector
 from .showo import ShowoConfig, ShowoForConditionalGeneration, ShowoModel, ShowoProcessor, ShowoVQConfig
-from .vlm import VLMParts, known_model_types, lora_target_regex, register_vlm, sft_obstacle, vlm_parts
+from .vlm import known_model_types, lora_target_regex, register_vlm, sft_obstacle, vlm_parts
 
 
 __all__ = [

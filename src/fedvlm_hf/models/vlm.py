@@ -1,12 +1,13 @@
-"""Find the vision tower, the connector and the language model of a VLM, and the linears that LoRA trains.
+"""Families of VLMs: which parts a model has, the linears that LoRA trains, and what cannot be trained.
 
-transformers has `get_decoder()` and `get_encoder()` but no accessor for the connector, and `get_encoder()` returns the
-model itself if it has no tower. One table therefore lists the three paths, with one row per layout.
+The parts are found by the rule of `fedvlm_hf.models.parts`, unless a row here or [`register_vlm`] names them.
 """
 
+import json
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -19,63 +20,23 @@ from transformers import (
     PreTrainedModel,
 )
 
-
-@dataclass(frozen=True)
-class VLMParts:
-    """Module paths of a VLM, relative to the model with its head and without PEFT, as in `named_modules()`.
-
-    Args:
-        decoder (`str`):
-            The language model. Other parts may be inside it, such as Chameleon's image tokenizer, and do not belong to
-            it.
-        tower (`str`, *optional*):
-            The vision encoder, or `None` if the model has none.
-        connector (`tuple[str, ...]`, *optional*):
-            The modules between tower and language model, in the form that PEFT's `modules_to_save` takes. Bare
-            parameters beside them, such as LLaVA-NeXT's `image_newline`, are not modules and stay frozen.
-        image_tokenizer (`str`, *optional*):
-            The module that turns pixels into discrete tokens. It is always frozen, because no gradient passes through
-            it. If it contains a BatchNorm (Emu3), it must stay in `eval()` mode, or its statistics change while a
-            client trains.
-        head (`str`, *optional*):
-            The output embeddings. Taken from the model, not from the table.
-    """
-
-    decoder: str
-    tower: str | None = None
-    connector: tuple[str, ...] = ()
-    image_tokenizer: str | None = None
-    head: str | None = None
+from ..registry import load_plugins
+from .parts import VLMParts, check_connector, find_parts, head_path, inside, modules_near_root
 
 
-# One row per layout. A path that ends in `.*` stands for each child of that module: PEFT's modules_to_save calls the
-# modules that it wraps, and a ModuleList cannot be called.
-_LAYOUTS: tuple[tuple[str, VLMParts], ...] = (
-    (
-        "llava fed_llava llava_next llava_onevision vipllava lfm2_vl mistral3 cohere2_vision aya_vision gemma3 "
-        "internvl",
-        VLMParts("model.language_model", "model.vision_tower", ("model.multi_modal_projector",)),
-    ),
-    ("gemma4", VLMParts("model.language_model", "model.vision_tower", ("model.embed_vision",))),
-    ("gemma4_unified", VLMParts("model.language_model", None, ("model.embed_vision",))),
-    ("qwen2_vl qwen2_5_vl qwen3_5 glm4v", VLMParts("model.language_model", "model.visual", ("model.visual.merger",))),
-    (
-        "qwen3_vl",
-        VLMParts(
-            "model.language_model", "model.visual", ("model.visual.merger", "model.visual.deepstack_merger_list.*")
-        ),
-    ),
-    ("smolvlm idefics3 idefics2", VLMParts("model.text_model", "model.vision_model", ("model.connector",))),
-    ("deepseek_vl", VLMParts("model.language_model", "model.vision_model", ("model.aligner",))),
-    ("janus", VLMParts("model.language_model", "model.vision_model", ("model.aligner",), "model.vqmodel")),
-    ("ovis2", VLMParts("model.language_model", "model.vision_tower", ("model.visual_embeddings_table",))),
-    ("minicpmv4_6", VLMParts("model.language_model", "model.vision_tower", ("model.merger",))),
-    ("kimi_k25", VLMParts("model.language_model", "model.vision_tower", ("model.mm_projector",))),
-    ("chameleon", VLMParts("model", image_tokenizer="model.vqmodel")),
-    ("emu3", VLMParts("model.text_model", image_tokenizer="model.vqmodel")),
-    ("showo", VLMParts("model.language_model", image_tokenizer="model.vqmodel")),
+# Families whose parts are not those that the rule finds. A path that ends in `.*` stands for each child of that
+# module: PEFT's modules_to_save calls the modules that it wraps, and a ModuleList cannot be called.
+_FAMILIES: dict[str, VLMParts] = {
+    # The rule adds the neck and the projection of its second tower
+    "deepseek_vl_hybrid": VLMParts("model.language_model", "model.vision_model", ("model.aligner",)),
+}
+# Families that messages name. The rule finds their parts, and almost all of them were trained at a tiny size.
+_TRIED = (
+    "aya_vision chameleon cohere2_vision deepseek_vl deepseek_vl_hybrid emu3 exaone4_5 fed_llava gemma3 gemma4 "
+    "gemma4_unified glm46v glm4v granite4_vision idefics2 idefics3 internvl janus kimi_k25 lfm2_vl lighton_ocr llava "
+    "llava_next llava_next_video llava_onevision minicpmv4_6 mistral3 ovis2 paddleocr_vl qianfan_ocr qwen2_5_vl "
+    "qwen2_vl qwen3_5 qwen3_vl qwen3_vl_moe showo smolvlm video_llama_3 video_llava vipllava"
 )
-_FAMILIES = {model_type: parts for model_types, parts in _LAYOUTS for model_type in model_types.split()}
 
 _NO_BASE_MODEL = "has no model below its head (its `base_model` is itself)"
 # Each of these was tried with TRL 1.16 and transformers 5.23
@@ -93,8 +54,9 @@ _UNTRAINABLE = {
 
 
 def known_model_types() -> list[str]:
-    """Return every `config.model_type` that [`vlm_parts`] knows."""
-    return sorted(_FAMILIES)
+    """Return every `config.model_type` that was tried or registered. Other families may work, too."""
+    _load_plugins()
+    return sorted({*_TRIED.split(), *_FAMILIES})
 
 
 def register_vlm(
@@ -105,7 +67,10 @@ def register_vlm(
     decoder: str,
     image_tokenizer: str | None = None,
 ) -> None:
-    """Add a VLM family, or replace the paths of a known one.
+    """Name the parts of a VLM family, if they are not found by themselves or found wrongly.
+
+    To register a family for every command and every host, call it in a module of an installed package that has an
+    entry point in the group `fedvlm_hf.models`.
 
     Args:
         model_type (`str`):
@@ -132,24 +97,64 @@ def register_vlm(
     _FAMILIES[model_type] = VLMParts(decoder, tower, paths, image_tokenizer)
 
 
-def vlm_parts(model: PreTrainedModel | PeftModel) -> VLMParts:
-    """Return the paths of the parts of a model, after checking that each exists.
+def register_vlm_option(model_type: str, parts: str | Mapping[str, Any]) -> None:
+    """Register a family with the value of `--vlm_parts`.
+
+    Args:
+        model_type (`str`):
+            The `config.model_type` of the family.
+        parts (`str` or `Mapping[str, Any]`):
+            Arguments of [`register_vlm`] without the model type, or JSON of them. Without `tower` or `connector` the
+            model has none.
 
     Raises:
-        `ValueError`: If the family is unknown or cannot be trained, or if the model does not have one of the paths.
+        `ValueError`: If that is not what it is.
+    """
+    example = '\'{"decoder": "model.language_model", "tower": "model.vit", "connector": ["model.bridge"]}\''
+    try:
+        paths = json.loads(parts) if isinstance(parts, str) else dict(parts)
+    except ValueError as error:
+        raise ValueError(f"`--vlm_parts` must be JSON such as {example}, got {parts!r} ({error}).") from error
+    known = ("decoder", "tower", "connector", "image_tokenizer")
+    if not isinstance(paths, dict) or "decoder" not in paths or not set(paths) <= set(known):
+        raise ValueError(
+            f"`--vlm_parts` must be a JSON dictionary such as {example}, with `decoder` and no other keys than "
+            f"{', '.join(known)}, got {parts!r}."
+        )
+    connector = paths.get("connector")
+    texts = [paths.get("tower"), paths.get("image_tokenizer")]
+    texts += connector if isinstance(connector, list) else [connector]
+    if not isinstance(paths["decoder"], str) or not all(isinstance(text, str | None) for text in texts):
+        raise ValueError(f"`--vlm_parts` must have paths as texts, such as {example}, got {parts!r}.")
+    register_vlm(model_type, **{"tower": None, "connector": None, **paths})
+
+
+@cache
+def _load_plugins() -> None:
+    load_plugins(__package__)
+
+
+def vlm_parts(model: PreTrainedModel | PeftModel) -> VLMParts:
+    """Return the paths of the parts of a model.
+
+    Raises:
+        `ValueError`: If the family cannot be trained, if the parts cannot be found, or if the model does not have one
+            of the paths that were registered.
     """
     base = model.get_base_model() if isinstance(model, PeftModel) else model
-    check_trainable(base.config)
+    check_trainable(base.config)  # loads plugins
     family = _FAMILIES.get(base.config.model_type)
     if family is None:
-        raise ValueError(_unknown_family(base))
-    head = base.get_output_embeddings()
+        parts = find_parts(base)
+        if base.config.model_type not in known_model_types():
+            check_connector(base, parts)
+        return parts
     return VLMParts(
         decoder=_existing(base, "decoder", family.decoder),
         tower=_existing(base, "tower", family.tower) if family.tower else None,
         connector=tuple(path for pattern in family.connector for path in _expanded(base, pattern)),
         image_tokenizer=_existing(base, "image_tokenizer", family.image_tokenizer) if family.image_tokenizer else None,
-        head=next((name for name, module in base.named_modules() if module is head), None),
+        head=head_path(base),
     )
 
 
@@ -173,7 +178,19 @@ def lora_target_regex(model: PreTrainedModel) -> str:
             The model with its head, before PEFT. The 4-bit and 8-bit linears of bitsandbytes count as linears.
 
     Raises:
-        `ValueError`: If the family is unknown, the model has an adapter already, or its language model has no linear.
+        `ValueError`: If the parts are unknown, the model has an adapter already, or its language model has no linear.
+    """
+    prefix = f"{vlm_parts(model).decoder}."
+    names = [re.escape(name.removeprefix(prefix)) for name in decoder_linears(model)]
+    patterns = {re.sub(r"(?<=\.)\d+(?=\\?\.)", r"\\d+", name) for name in names}
+    return f"{re.escape(prefix)}(?:{'|'.join(sorted(patterns))})"
+
+
+def decoder_linears(model: PreTrainedModel) -> list[str]:
+    """Return the full paths of the linears of the language model.
+
+    Raises:
+        `ValueError`: As [`lora_target_regex`].
     """
     if isinstance(model, PeftModel):
         raise ValueError(
@@ -181,15 +198,20 @@ def lora_target_regex(model: PreTrainedModel) -> str:
             "(`model.get_base_model()` before PEFT), or keep the adapter that it has and pass no `peft_config`."
         )
     parts = vlm_parts(model)
-    names = _decoder_linears(model, parts)
+    names = [
+        name
+        for name, module in model.named_modules()
+        if _is_linear(module)
+        and inside(name, [parts.decoder])
+        and name != parts.head
+        and parts.part_of(name) == "language model"
+    ]
     if not names:
         raise ValueError(
             f"`model` has no linear below {parts.decoder!r}, so LoRA has nothing to adapt. Name the path of the "
             f"language model with `register_vlm({model.config.model_type!r}, ..., decoder=...)`."
         )
-    prefix = f"{parts.decoder}."
-    patterns = {re.sub(r"(?<=\.)\d+(?=\\?\.)", r"\\d+", re.escape(name.removeprefix(prefix))) for name in names}
-    return f"{re.escape(prefix)}(?:{'|'.join(sorted(patterns))})"
+    return names
 
 
 def check_trainable(config: PreTrainedConfig) -> None:
@@ -200,16 +222,17 @@ def check_trainable(config: PreTrainedConfig) -> None:
     Raises:
         `ValueError`: With the reason.
     """
+    known = known_model_types()
     reason = _UNTRAINABLE.get(config.model_type)
     if reason is not None and config.model_type not in _FAMILIES:
         raise ValueError(
             f"`model` cannot be trained: the family {config.model_type!r} {reason}. Use a model of another family: "
-            f"{', '.join(known_model_types())}."
+            f"{', '.join(known)}."
         )
-    if config.model_type not in _FAMILIES and _is_text_only(config):
+    if config.model_type not in known and _is_text_only(config):
         raise ValueError(
             f"`model` cannot be trained: {config.model_type!r} is a language model that takes no images. Use a "
-            f"vision-language model, of one of these families: {', '.join(known_model_types())}. If this one takes "
+            f"vision-language model, of one of these families: {', '.join(known)}. If this one takes "
             f"images, register its parts: `fedvlm_hf.models.register_vlm({config.model_type!r}, tower=..., "
             "connector=..., decoder=...)`."
         )
@@ -243,15 +266,6 @@ def sft_obstacle(model: PreTrainedModel | PeftModel) -> str | None:
     )
 
 
-def _decoder_linears(model: PreTrainedModel, parts: VLMParts) -> list[str]:
-    foreign = [path for path in (parts.head, parts.tower, *parts.connector, parts.image_tokenizer) if path]
-    return [
-        name
-        for name, module in model.named_modules()
-        if _is_linear(module) and _inside(name, [parts.decoder]) and not _inside(name, foreign)
-    ]
-
-
 def _is_linear(module: nn.Module) -> bool:
     # A subclass in a model with another forward is not a linear map: llama4's router returns a tuple, to which LoRA
     # cannot add. The subclasses of bitsandbytes have another forward too, and PEFT has a LoRA layer for each of them.
@@ -259,10 +273,6 @@ def _is_linear(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear) and (
         kind.forward is nn.Linear.forward or kind.__module__.startswith("bitsandbytes.")
     )
-
-
-def _inside(name: str, paths: Iterable[str]) -> bool:
-    return any(name == path or name.startswith(f"{path}.") for path in paths)
 
 
 def _expanded(model: PreTrainedModel, pattern: str) -> list[str]:
@@ -279,21 +289,6 @@ def _existing(model: PreTrainedModel, part: str, path: str) -> str:
         raise ValueError(
             f"`{part}`: {type(model).__name__} (model type {model.config.model_type!r}) has no module {path!r}. "
             "Either its config leaves that part out, or the path is wrong and `register_vlm` can replace it. "
-            f"Modules near the root: {_modules_near_root(model)}."
+            f"Modules near the root: {modules_near_root(model)}."
         ) from error
     return path
-
-
-def _unknown_family(model: PreTrainedModel) -> str:
-    model_type = model.config.model_type
-    return (
-        f"`model`: the model type {model_type!r} is not in the table of VLM families, so the paths of its language "
-        "model, vision tower and connector are unknown. Register them before building the trainer: "
-        f"`fedvlm_hf.models.register_vlm({model_type!r}, tower=..., connector=..., decoder=...)`, with names from "
-        "`model.named_modules()`, and `tower=None` or `connector=None` if the model has none. "
-        f"Modules near the root: {_modules_near_root(model)}. Known model types: {', '.join(known_model_types())}."
-    )
-
-
-def _modules_near_root(model: nn.Module) -> str:
-    return ", ".join(name for name, _ in model.named_modules() if name and name.count(".") <= 1)
