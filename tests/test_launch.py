@@ -174,6 +174,11 @@ def test_an_interrupted_run_names_the_command_that_continues(tmp_path, monkeypat
     assert words[1:] == [*sys.argv, "--resume_from_checkpoint", "true"]
 
 
+def take_ctrl_c() -> None:
+    """Called in a new process: those of a shell's background job ignore Ctrl-C, and so would the tests' programs."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @WAITS
 def test_ctrl_c_ends_a_run_with_one_line_and_its_command_continues(tmp_path):
     """A terminal sends it to accelerate too, whose own traceback must not be the last that is seen."""
@@ -188,6 +193,7 @@ def test_ctrl_c_ends_a_run_with_one_line_and_its_command_continues(tmp_path):
     run = subprocess.Popen(
         [accelerate, "launch", "--num_processes", "1", "--cpu", "recipes/fed_nature.py", *argv],
         cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=take_ctrl_c,
     )  # fmt: skip
     first = tmp_path / "out" / "rounds" / "round-0001"
     wait_until(lambda: first.exists() or run.poll() is not None)
@@ -208,8 +214,9 @@ def test_ctrl_c_ends_a_run_with_one_line_and_its_command_continues(tmp_path):
 
 def test_ctrl_c_during_the_imports_is_one_line():
     run = subprocess.Popen(
-        [sys.executable, "recipes/fed_nature.py"], cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+        [sys.executable, "recipes/fed_nature.py"],
+        cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=take_ctrl_c,
+    )  # fmt: skip
     assert run.stdout.readline().startswith("loading torch")
     run.send_signal(signal.SIGINT)
     assert run.communicate()[1] == "fed_nature: interrupted. Nothing was started.\n"
