@@ -4,11 +4,15 @@ from typing import ClassVar
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig
-from transformers.configuration_utils import PreTrainedConfig, SubConfigSpec
+from transformers.configuration_utils import PreTrainedConfig
 
 
 NORM_GROUPS = 32
 """Groups of every GroupNorm of the image tokenizer, so that its numbers of channels are multiples of it."""
+PHI = {
+    "vocab_size": 58498, "qk_layernorm": True, "bos_token_id": 50256, "eos_token_id": 50256, "pad_token_id": 50295,
+}  # fmt: skip
+"""What differs from the defaults of Phi-1.5 in the published showlab/show-o."""
 
 
 @strict
@@ -108,20 +112,7 @@ class ShowoConfig(PreTrainedConfig):
     """
 
     model_type = "showo"
-    sub_configs_defaults: ClassVar[dict[str, SubConfigSpec]] = {
-        "vq_config": SubConfigSpec(config_class=ShowoVQConfig),
-        "text_config": SubConfigSpec(
-            config_class=AutoConfig,
-            model_type="phi",
-            init_kwargs={
-                "vocab_size": 58498,
-                "qk_layernorm": True,
-                "bos_token_id": 50256,
-                "eos_token_id": 50256,
-                "pad_token_id": 50295,
-            },
-        ),
-    }
+    sub_configs: ClassVar[dict[str, type]] = {"vq_config": ShowoVQConfig, "text_config": AutoConfig}
     keys_to_ignore_at_inference = ("past_key_values",)
 
     vq_config: dict | PreTrainedConfig | None = None
@@ -133,6 +124,12 @@ class ShowoConfig(PreTrainedConfig):
     tie_word_embeddings: bool = False
 
     def __post_init__(self, **kwargs):
+        # by hand, since the specifications for this are newer than the oldest transformers that the package takes
+        if not isinstance(self.vq_config, PreTrainedConfig):
+            self.vq_config = ShowoVQConfig(**(self.vq_config or {}))
+        if not isinstance(self.text_config, PreTrainedConfig):
+            text_config = dict(PHI) if self.text_config is None else self.text_config
+            self.text_config = AutoConfig.for_model(**{"model_type": "phi", **text_config})
         super().__post_init__(**kwargs)
         end = self.first_code_id + self.vq_config.codebook_size
         if end > self.text_config.vocab_size:

@@ -5,9 +5,11 @@ model like words do, so there is neither a vision tower nor a connector. Only th
 implemented: the model generates text and no images.
 """
 
+from inspect import signature
 from typing import ClassVar
 
 import torch
+import transformers
 from torch import nn
 from torch.nn import functional as F
 from transformers import AutoModel
@@ -15,7 +17,7 @@ from transformers.cache_utils import Cache
 from transformers.generation import GenerationMixin
 from transformers.masking_utils import create_causal_mask
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
-from transformers.modeling_utils import PreTrainedModel, slice_logits_to_keep
+from transformers.modeling_utils import PreTrainedModel
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs
 from transformers.utils.generic import can_return_tuple
@@ -95,6 +97,11 @@ class ShowoModel(ShowoPreTrainedModel):
 
     def __init__(self, config: ShowoConfig):
         super().__init__(config)
+        if "block_sequence_ids" not in signature(create_causal_mask).parameters:
+            raise ImportError(
+                f"Show-o needs transformers 5.10 or newer, whose masks have bidirectional blocks. This is version "
+                f"{transformers.__version__}."
+            )
         self.language_model = AutoModel.from_config(config.text_config)
         self.vqmodel = ShowoVQModel(config.vq_config)
         self.post_init()
@@ -249,7 +256,8 @@ class ShowoForConditionalGeneration(ShowoPreTrainedModel, GenerationMixin):
             use_cache=use_cache,
             **kwargs,
         )
-        logits = self.lm_head(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
+        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        logits = self.lm_head(outputs.last_hidden_state[:, kept])
         loss = None
         if labels is not None:
             loss = self.loss_function(logits, labels, vocab_size=self.config.text_config.vocab_size, **kwargs)
