@@ -8,9 +8,9 @@ from .lazy import lazy_attributes
 
 # Threads of torch that wait for each other soon sleep. By default they spin for milliseconds, which on a busy machine
 # takes the core from the thread that they wait for, and a round can take ten times as long. With this, a short default
-# run beside two busy processes took 1.7 times its time without them. `tests/benchmarks/busy_machine.py` prints that, and
-# with `--part steps` what it costs on an idle machine. OpenMP reads the variables when torch is imported, so this package
-# must be imported first. The results have the same bits.
+# run beside two busy processes took 1.7 times its time without them. `tests/benchmarks/busy_machine.py` prints that,
+# and with `--part steps` the cost on an idle machine. OpenMP reads the variables when torch is imported, so this
+# package must be imported first. The results have the same bits.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ["OMP_WAIT_POLICY"] = "passive"
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
