@@ -224,6 +224,22 @@ def test_ctrl_c_during_the_imports_is_one_line():
     assert run.communicate()[1] == "r: interrupted. Nothing was started.\n"
 
 
+def test_after_the_imports_debug_shows_where_ctrl_c_came():
+    """The line for the imports says that nothing was started, which is wrong then."""
+    program = """
+from fedvlm_hf.launch import run_recipe, start_recipe
+start_recipe("r")
+def main(argv):
+    raise KeyboardInterrupt
+run_recipe(main, ["--debug"], "r")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert done.stderr.startswith("Traceback")
+    assert done.stderr.endswith("KeyboardInterrupt\n")
+    assert "Nothing was started" not in done.stderr
+
+
 def test_under_accelerate_the_line_is_followed_by_a_hint_or_nothing():
     command = [str(Path(sys.executable).with_name("accelerate")), "launch", "--num_processes", "1", "--cpu"]
     for quiet in ([], ["--quiet"]):

@@ -25,13 +25,15 @@ AVERAGED = (
 )  # fmt: skip
 """Kinds of adapters that can be trained in a federation."""
 
-_VIRTUAL_TOKENS = "puts trained tokens into the prompt, outside the modules of the model, where evaluation misses them"
+_PROMPTS = (
+    PeftType.PROMPT_TUNING, PeftType.MULTITASK_PROMPT_TUNING, PeftType.P_TUNING, PeftType.PREFIX_TUNING, PeftType.CPT,
+    PeftType.CARTRIDGE,
+)  # fmt: skip
 _NOT_AVERAGED = {
     **dict.fromkeys(
-        (PeftType.PROMPT_TUNING, PeftType.MULTITASK_PROMPT_TUNING, PeftType.P_TUNING, PeftType.PREFIX_TUNING),
-        _VIRTUAL_TOKENS,
+        _PROMPTS,
+        "puts trained tokens into the prompt, outside the modules of the model, where evaluation misses them",
     ),
-    **dict.fromkeys((PeftType.CPT, PeftType.CARTRIDGE), _VIRTUAL_TOKENS),
     PeftType.ADALORA: "moves rank between layers with a call after each step that Trainer does not make",
     PeftType.ADAPTION_PROMPT: "has no `modules_to_save`, in which the connector would be",
     PeftType.BOFT: "compiles a CUDA extension when it is built, which some hosts of a federation cannot do",

@@ -57,6 +57,7 @@ def run_recipe(main: Callable[[Sequence[str]], None], argv: Sequence[str], progr
 
     With a value, `--debug` is the option of [`~transformers.TrainingArguments`].
     """
+    sys.excepthook = sys.__excepthook__  # the imports are over, see `start_recipe`
     launcher = launch_command()  # before Ctrl-C, which ends accelerate at once
     argv = list(argv)
     flags = [
